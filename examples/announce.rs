@@ -33,7 +33,8 @@ fn main() -> anyhow::Result<()> {
         transmit: Some(TransmitMode::Open),
         ..NodeConfig::silent(home.clone(), "Announcer")
     })?;
-    // The file begins when the node does; its end gets half a second to be heard everywhere.
+    // The file begins to play when the node starts. Its end gets half a second to be heard
+    // everywhere.
     std::thread::sleep(length + Duration::from_millis(500));
     node.stop("said")?;
     std::fs::remove_dir_all(home)?;

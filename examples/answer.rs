@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     let home = std::env::temp_dir().join(format!("hark-answer-{}", std::process::id()));
     let node = Node::start(NodeConfig {
         ticket: Some(Ticket::find(ticket.to_str().context("a ticket is plain text")?)?),
-        // It plays round and round, as if somebody said it all the time into a closed microphone.
+        // The file plays in a loop, as if somebody said it all the time into a closed microphone.
         input: InputSpec::File { path: file, looped: true },
         ..NodeConfig::silent(home.clone(), "Echo")
     })?;
@@ -44,7 +44,8 @@ fn main() -> anyhow::Result<()> {
     for stamped in node.subscribe() {
         let Event::TalkEnded { name, .. } = stamped.event else { continue };
         println!("{name} has spoken; Echo answers.");
-        // The file's next beginning is the answer's first word.
+        // The microphone opens when the file begins again, so that the answer starts with its first
+        // word.
         let passed = begun.elapsed().as_secs_f64() % length.as_secs_f64();
         sleep(length.saturating_sub(Duration::from_secs_f64(passed)));
         for down in [true, false] {

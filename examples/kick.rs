@@ -29,12 +29,12 @@ const KESTREL: usize = 1;
 const HERON: usize = 2;
 const MERLIN: usize = 3;
 
-/// A machine: its view of the organisation, and what its voice was told.
+/// A machine: its view of the organisation, and the commands that its voice received.
 struct Machine {
     key: Arc<DeviceKey>,
     squad: Squad,
     seals: Option<SenderKey>,
-    /// The talkers' keys that it was given.
+    /// The keys of talkers that it was given.
     opens: BTreeMap<DeviceId, Vec<KeySecret>>,
 }
 
@@ -46,7 +46,7 @@ struct World {
 }
 
 impl World {
-    /// Kestrel has founded, and names the relay; the other two are admitted.
+    /// Kestrel founds the organisation and names the relay; the other two members are admitted.
     fn new() -> anyhow::Result<Self> {
         let (random, now) = (Arc::new(SeededRandom::new(1)), Timestamp::from_millis(1_000));
         let keys = NAMES.map(|_| Arc::new(DeviceKey::generate(&*random)));
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// The loop: time passes in steps of 10 ms, and what was sent arrives in the same step.
+    /// Runs the loop: time passes in steps of 10 ms, and what was sent arrives in the same step.
     fn run_for(&mut self, seconds: u64) {
         for _ in 0..seconds * 100 {
             self.now = self.now + Duration::from_millis(10);
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// Does one thing that a machine's squad wants done; `false` where there is nothing to do.
+    /// Does one thing that a machine's squad wants done; `false` if there is nothing to do.
     fn turn(&mut self, at: usize) -> bool {
         let (now, from) = (self.now, self.id(at));
         let squad = &mut self.machines[at].squad;
@@ -147,7 +147,7 @@ impl World {
                         self.machines[to].squad.handle_heard(now, from);
                     }
                 }
-                // It floods to all who are linked.
+                // Gossip reaches all machines that are linked.
                 SquadTransmit::Gossip(bytes) => {
                     for to in (0..NAMES.len()).filter(|to| *to != at) {
                         let _ = self.machines[to].squad.handle_gossip(now, Some(from), &bytes);
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// What a relay's squad has the forwarder do.
+    /// Does for the forwarder what a relay's squad asks of it.
     fn serve(&mut self, service: Service) {
         let now = self.now;
         let relay = &mut self.machines[RELAY].squad;
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// A member says something; gives what each other one makes of what the relay brings it.
+    /// A member says something. Returns what each other member makes of what the relay delivers.
     fn say(&mut self, talker: usize, words: &[u8], number: u16) -> BTreeMap<&'static str, String> {
         let (device, channel) = (self.id(talker), self.channel());
         let target = TargetId::of_channel(channel);
@@ -265,7 +265,7 @@ impl World {
             let to = to.expect("one of these");
             heard.insert(NAMES[to], self.open(to, device, frame.as_deref()));
         }
-        // Had the relay, which nobody need trust, brought it to all:
+        // What if the relay, which nobody needs to trust, had delivered it to all members:
         for to in [KESTREL, HERON, MERLIN].into_iter().filter(|to| *to != talker) {
             let opened = self.open(to, device, Some(&frame));
             heard.entry(NAMES[to]).or_insert(format!("gets nothing, and {opened}"));

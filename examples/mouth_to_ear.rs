@@ -16,7 +16,7 @@ use hark_voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, Vo
 /// Samples of the 5 ms that are captured or played at a time.
 const BLOCK: usize = 240;
 
-/// What each packet takes from one to the other, in milliseconds, besides up to 5 of jitter.
+/// The delay of each packet from one to the other in milliseconds, without up to 5 ms of jitter.
 const DELAY_MS: f64 = 20.0;
 
 fn main() -> anyhow::Result<()> {
@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     };
     let (mut talker, mut listener) = (pipeline(kestrel)?, pipeline(heron)?);
 
-    // What a squad would tell them: one key for one channel, and who listens.
+    // What a squad would command them: one key for one channel, and who listens.
     let channel = ChannelId::from_bytes([3; 16]);
     let (target, net) = (TargetId::of_channel(channel), Net::Channel(channel));
     let (tag, secret) = ([4; 4], KeySecret::generate(1, &random));
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         listener.handle_command(Timestamp::ZERO, command);
     }
 
-    // By arrival: whether it is for the listener, and the datagram.
+    // Packets by arrival: whether the packet is for the listener, and the datagram.
     let mut network: BTreeMap<(Timestamp, u64), (bool, Vec<u8>)> = BTreeMap::new();
     let (mut dice, mut sent, mut lost) = (7_u64, 0_u64, 0_u64);
     let mut roll = || {
@@ -68,7 +68,7 @@ fn main() -> anyhow::Result<()> {
             if to_listener {
                 listener.handle_datagram(arrived, kestrel, &datagram);
             } else {
-                // What the listener reports makes the talker send earlier frames once more.
+                // The listener's reports make the talker send copies of earlier frames.
                 talker.handle_datagram(arrived, heron, &datagram);
             }
         }
@@ -99,7 +99,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A voice-like tone whose pitch wanders, so that it matches itself at one place alone.
+/// A voice-like tone whose pitch wanders, so that it matches itself only at one place.
 fn tone(sample: usize) -> f32 {
     let time = sample as f64 / 48_000.0;
     let phase = 150.0 * time - 8.0 * (1.3 * time).cos() - 2.0 * (7.1 * time).cos();
@@ -108,8 +108,8 @@ fn tone(sample: usize) -> f32 {
     (0.06 * sum) as f32
 }
 
-/// By how much `played` lags behind `said` in their last four seconds: where they fit best. A block
-/// is captured when it is complete, 5 ms after its first sample.
+/// By how much `played` lags behind `said` in their last four seconds: the shift at which they fit
+/// best. A block is captured when it is complete, 5 ms after its first sample.
 fn lag_ms(said: &[f32], played: &[f32]) -> f64 {
     let (from, length) = (said.len() - 4 * 48_000, 3 * 48_000);
     let fit = |lag: &usize| -> f32 {

@@ -19,7 +19,7 @@ use serde_json::json;
 
 fn main() -> anyhow::Result<()> {
     let path = std::env::args_os().nth(1).map(PathBuf::from).or_else(Home::default_path);
-    // Nothing is read that a passphrase protects.
+    // Nothing that a passphrase protects is read.
     let home = Home::open(&path.context("which home?")?, Box::new(|| None))?;
     let store = home.choose(None)?.context("this device belongs to no organisation")?;
     let description = store.control()?.context("no node runs here: start `hark talk`")?;

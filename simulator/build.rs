@@ -1,5 +1,5 @@
-//! Takes the scenarios that come with Hark, and the files that they name, into the library, so that
-//! the program has them wherever it is installed.
+//! Embeds the scenarios that come with Hark, and the files that they name, in the library. The
+//! program then has them wherever it is installed.
 
 use std::{
     env, fs, io,
@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed={}", examples.display());
     let scenarios =
         files(&examples.join("scenarios"), |name| Some(name.strip_suffix(".toml")?.to_owned()))?;
-    // By the paths at which the scenarios name them.
+    // The keys are the paths at which the scenarios name these files.
     let mut named =
         files(&examples.join("scenarios/recordings"), |name| Some(format!("recordings/{name}")))?;
     named.extend(files(&examples.join("organisation"), |name| {
@@ -23,7 +23,7 @@ fn main() -> io::Result<()> {
     fs::write(Path::new(&out).join("built_in.rs"), text)
 }
 
-/// The files of `folder` for which `name` gives a name, in the order of these.
+/// The files of `folder` for which `name` returns a name, sorted by that name.
 fn files(
     folder: &Path,
     name: impl Fn(&str) -> Option<String>,
@@ -41,7 +41,7 @@ fn files(
     Ok(files)
 }
 
-/// A constant with names and texts.
+/// The source of a constant that holds names and the texts of their files.
 fn table(constant: &str, files: &[(String, PathBuf)]) -> String {
     let files = files.iter().map(|(name, path)| format!("({name:?}, include_str!({path:?})),\n"));
     format!("const {constant}: &[(&str, &str)] = &[\n{}];\n", files.collect::<String>())

@@ -1,4 +1,4 @@
-//! The examples say what they promise.
+//! The examples do what they promise.
 
 use std::process::Command;
 

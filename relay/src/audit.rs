@@ -1,4 +1,4 @@
-//! Who has changed what over the admin API: a line of JSON for each.
+//! The audit log: who has changed what over the admin API, one line of JSON for each change.
 
 use std::{
     collections::VecDeque,
@@ -13,23 +13,23 @@ use hark_node::store::private;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One change that was asked for.
+/// One requested change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// Unix time in microseconds.
+    /// The time of the request, as Unix time in microseconds.
     pub at_us: u64,
-    /// Who asked.
+    /// The address of the client.
     pub remote: IpAddr,
-    /// What for, as method and path.
+    /// The request, as method and path.
     pub action: String,
-    /// What came with it; none where nothing did.
+    /// The body of the request; `null` if there was none.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub body: Value,
-    /// `done`, or why not.
+    /// `done`, or why the change was not made.
     pub outcome: String,
 }
 
-/// The file of all changes, and the one before it.
+/// The file of all changes, and the file before it.
 pub struct Audit {
     path: PathBuf,
     length_max: u64,
@@ -38,12 +38,12 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// In this file, which is moved to `….1` when it is `length_max` bytes long.
+    /// An audit log in the file `path`, which is moved to `….1` when it is `length_max` bytes long.
     pub fn new(path: PathBuf, length_max: u64) -> Self {
         Self { path, length_max, turn: Mutex::default() }
     }
 
-    /// Writes a line; it is on disk when this returns.
+    /// Appends a line. It is on disk when this returns.
     pub fn append(&self, entry: &AuditEntry) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut line = serde_json::to_string(entry)?;
@@ -62,8 +62,8 @@ impl Audit {
         file.sync_data()
     }
 
-    /// The newest `count` entries, the oldest of them first. A line that was cut off by a loss of
-    /// power is left out.
+    /// The newest `count` entries, the oldest of them first. A line that was cut off by a power
+    /// failure is left out.
     pub fn last(&self, count: usize) -> io::Result<Vec<AuditEntry>> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = VecDeque::new();
@@ -85,7 +85,8 @@ impl Audit {
     }
 }
 
-/// Whether the next line begins a line: a loss of power may have cut the last one off.
+/// Whether the next line starts at the beginning of a line. A power failure may have cut off the
+/// last one.
 fn ends_a_line(file: &mut File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(true);

@@ -14,109 +14,110 @@ use crate::{
     state::Quotas, text::Text,
 };
 
-/// One organisation at work, on a thread of its own.
+/// Serves one organisation, on a thread of its own.
 pub trait Carrier: Send + Sync {
-    /// Does it soon.
+    /// Carries out a command soon.
     fn command(&self, command: CarrierCommand);
 
-    /// How it stands; at most a second old.
+    /// The state of the organisation, at most one second old.
     fn snapshot(&self) -> Arc<CarrierSnapshot>;
 
-    /// Says goodbye to all devices, and returns when all has ended, with all that was carried since
-    /// the carrier started.
+    /// Says goodbye to all devices and returns when everything has ended. Returns all that was
+    /// carried since the carrier started.
     fn stop(self: Box<Self>, reason: &str) -> MeteredTraffic;
 }
 
-/// What a carrier is to do.
+/// A command to a carrier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CarrierCommand {
-    /// How much the organisation may use from now on.
+    /// Sets how much the organisation may use from now on.
     SetQuotas(Quotas),
-    /// Who is kept out from now on, and sent away who is here.
+    /// Sets which devices are banned from now on. Those that are attached are disconnected.
     SetBans(BTreeSet<DeviceId>),
-    /// Whether to take nothing new, and have devices go elsewhere.
+    /// Sets whether the carrier accepts nothing new and has its devices move elsewhere.
     Drain(bool),
-    /// Ends the link with a device, which may come back.
+    /// Ends the link with a device. The device may come back.
     Disconnect(DeviceId),
 }
 
-/// What a carrier begins with.
+/// What a carrier needs to start.
 pub struct Assignment {
-    /// For whom.
+    /// The organisation to serve.
     pub organisation: OrganisationId,
-    /// The relay's identity there.
+    /// The relay's identity in that organisation.
     pub key: DeviceKey,
-    /// What is kept of it.
+    /// What is stored of the organisation.
     pub store: TenantStore,
-    /// Where to listen: one of these must work, and the first error is told if none does.
+    /// The addresses to listen on. At least one of these must work; if none does, the first error
+    /// is reported.
     pub listen: Vec<SocketAddr>,
-    /// How much it may use.
+    /// How much the organisation may use.
     pub quotas: Quotas,
-    /// Who is kept out.
+    /// The devices that are banned.
     pub banned: BTreeSet<DeviceId>,
-    /// Whether it takes nothing new.
+    /// Whether the carrier accepts nothing new.
     pub draining: bool,
-    /// Tells what happens.
+    /// Reports events.
     pub tell: Tell,
 }
 
-/// Takes what happens in one organisation, from any thread.
+/// Takes the events of one organisation, from any thread.
 pub type Tell = Arc<dyn Fn(&RelayEvent) + Send + Sync>;
 
 /// Makes carriers. Fails with one line for the operator, such as that the port is in use.
 pub type StartCarrier =
     Box<dyn Fn(Assignment) -> Result<Box<dyn Carrier>, RelayError> + Send + Sync>;
 
-/// How an organisation stands.
+/// The state of an organisation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CarrierSnapshot {
-    /// What its charter calls it; none until a member has brought that.
+    /// Its name in the charter; `None` until a member has brought the charter.
     pub name: Option<String>,
-    /// Whether its charter names this relay, without which members do not use it.
+    /// Whether the charter names this relay. If it does not, members do not use the relay.
     pub named: bool,
-    /// Where it listens.
+    /// The addresses where the carrier listens.
     pub listen: Vec<SocketAddr>,
-    /// Who is attached.
+    /// The attached devices.
     pub sessions: Vec<Session>,
-    /// What is heard by somebody who is attached.
+    /// The channels that attached devices hear.
     pub channels: Vec<Occupancy>,
     /// What was carried since the carrier started.
     pub traffic: MeteredTraffic,
-    /// Packets that were not, since then, by reason.
+    /// Packets that were not carried since then, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// Whether it takes nothing new, and nothing is under way any more.
+    /// Whether the carrier accepts nothing new, and nothing is under way any more.
     pub drained: bool,
-    /// Why it has ended, if it has.
+    /// Why the carrier has ended; `None` while it runs.
     pub ended: Option<String>,
 }
 
 /// An attached device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Session {
-    /// Which.
+    /// The device's id.
     pub device: Text<DeviceId>,
-    /// Whose it is.
+    /// The member to whom the device belongs; `None` as long as the charter does not say.
     pub member: Option<Text<MemberId>>,
-    /// Where its packets come from.
+    /// The address from which its packets come.
     pub address: String,
     /// When it came, in seconds since 1970.
     pub since: UnixTime,
-    /// What it hears.
+    /// The channels that it hears.
     pub channels: Vec<Text<ChannelId>>,
-    /// What it sent and was sent.
+    /// What it has sent and received.
     #[serde(flatten)]
     pub traffic: MeteredTraffic,
-    /// Its packets that were not carried.
+    /// The device's packets that were not carried.
     pub dropped: u64,
 }
 
-/// Who hears a channel through this relay.
+/// A channel that is heard through this relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Occupancy {
-    /// Which channel.
+    /// The channel's id.
     pub channel: Text<ChannelId>,
-    /// What the charter calls it; none of a hidden one.
+    /// The channel's name in the charter; `None` for a hidden channel.
     pub name: Option<String>,
-    /// Attached devices that hear it.
+    /// How many attached devices hear it.
     pub listeners: usize,
 }

@@ -1,4 +1,4 @@
-//! The configuration file, as its operator writes it.
+//! The configuration file that the operator writes.
 
 use std::{
     collections::BTreeMap,
@@ -15,42 +15,43 @@ use toml::Spanned;
 
 use crate::state::Quotas;
 
-/// What a relay is told by its file.
+/// The contents of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Where organisations listen that have no port of their own: on this port and those after it.
+    /// The address and first port for organisations that have no port of their own. They listen on
+    /// this port and those after it.
     pub listen: Option<SocketAddr>,
-    /// Where the admin API listens.
+    /// The address where the admin API listens.
     pub admin: Option<SocketAddr>,
-    /// How the log looks.
+    /// The format of the log.
     pub log: LogFormat,
-    /// The organisations that are served.
+    /// The organisations that the relay serves.
     pub organisations: BTreeMap<OrganisationId, OrganisationConfig>,
 }
 
-/// One `[[organisation]]`.
+/// One `[[organisation]]` table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrganisationConfig {
-    /// What the operator calls it.
+    /// The operator's name for the organisation.
     pub name: Option<String>,
-    /// Where it listens; another one in any case than the others'.
+    /// The port where the organisation is served. No two organisations may have the same.
     pub port: Option<u16>,
-    /// How much it may use.
+    /// How much the organisation may use.
     pub quotas: Quotas,
 }
 
-/// How the log looks.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Lines for people.
     #[default]
     Plain,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Why a configuration cannot be used: file, line where there is one, and what to do.
+/// Why a configuration cannot be used: the file, the line if there is one, and what to do.
 #[derive(Debug)]
 pub struct ConfigError {
     path: PathBuf,
@@ -70,7 +71,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The file as it stands.
+/// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Contents {
@@ -93,14 +94,14 @@ struct TenantEntry {
 }
 
 impl Config {
-    /// Reads the file at `path`.
+    /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let whole = |text: String| ConfigError { path: path.to_owned(), line: None, text };
         let text = std::fs::read_to_string(path).map_err(|error| whole(error.to_string()))?;
         Self::read(path, &text)
     }
 
-    /// Reads the text of a file; `path` is for errors.
+    /// Reads and checks the text of a file; `path` is used in errors.
     pub fn read(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let at = |span: Option<Range<usize>>, what: String| {
             let before = span.and_then(|span| text.get(..span.start));
@@ -166,7 +167,8 @@ impl Config {
     }
 }
 
-/// A name that an operator gives an organisation, fit to be shown; or why it is none.
+/// Checks an operator's name for an organisation: returns the name if it can be displayed,
+/// otherwise why it is not valid.
 pub fn check_name(name: &str) -> Result<String, String> {
     let clean = clean_name(name);
     if clean.is_empty() || clean != name {
@@ -175,7 +177,7 @@ pub fn check_name(name: &str) -> Result<String, String> {
     Ok(clean)
 }
 
-/// Organisations on one relay: each has a thread and a socket.
+/// How many organisations one relay may serve. Each has a thread and a socket.
 pub const ORGANISATIONS_MAX: usize = 256;
 
 #[cfg(test)]
@@ -233,7 +235,8 @@ mod tests {
         }
     }
 
-    /// As it is, and with everything in it that is commented out.
+    /// The example file is valid as it is, and also when everything that is commented out in it is
+    /// active.
     #[test]
     fn the_example_is_what_a_relay_reads() {
         let example = include_str!("../packaging/relay.toml");

@@ -10,7 +10,7 @@ use crate::tenants::TenantRefusal;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelayError {
-    /// Something in the relay's folder cannot be read or kept.
+    /// A file in the relay's folder cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The relay's state cannot be changed.
@@ -22,34 +22,34 @@ pub enum RelayError {
     /// A socket for members cannot listen.
     #[error("cannot listen on {address}: {reason}: choose another port")]
     Listen {
-        /// Where.
+        /// The address on which it should listen.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         reason: SwarmError,
     },
     /// The admin API cannot listen.
     #[error("the admin API cannot listen on {address}: choose another --admin: {error}")]
     Admin {
-        /// Where.
+        /// The address on which it should listen.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The file of events cannot be opened.
     #[error("{}: {error}", path.display())]
     Journal {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The file of events could not be written to its end.
+    /// The file of events could not be written completely.
     #[error("events: {0}")]
     Events(io::Error),
-    /// The system gives no thread, no runtime or no signals.
+    /// The system provides no thread, no runtime or no signals.
     #[error("the system gives no thread or no signals: {0}")]
     System(#[from] io::Error),
-    /// A thread of the relay has panicked; its message went to the log.
+    /// A thread of the relay has panicked. Its message is in the log.
     #[error("the organisation's carrier has failed: its message stands above")]
     Failed,
 }

@@ -1,4 +1,4 @@
-//! What a relay tells programs: one JSON object each.
+//! Events of a relay for programs, one JSON object each.
 
 use std::{
     io::{self, Write},
@@ -17,62 +17,62 @@ use tokio::sync::broadcast;
 
 use crate::{error::RelayError, text::Text};
 
-/// Something that happened, in the words that scripts rely on.
+/// An event, in the words that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RelayEvent {
     /// The program runs and its admin API answers.
     Started {
-        /// Where the API is.
+        /// The address of the API.
         admin: String,
-        /// Of the program.
+        /// The version of the program.
         version: String,
     },
-    /// An organisation's devices can come.
+    /// The organisation's devices can attach.
     Ready {
         /// The relay's identity in the organisation.
         device: Text<DeviceId>,
-        /// Where it listens, as `ADDR:PORT`.
+        /// The addresses where the relay listens, as `ADDR:PORT`.
         listen: Vec<String>,
     },
-    /// The organisation's charter names this relay, as far as members have brought that; or does so
-    /// no longer.
+    /// The organisation's charter names this relay, or no longer names it, as far as members have
+    /// brought the charter.
     Named {
-        /// Which of the two.
+        /// Whether the charter names this relay.
         named: bool,
     },
     /// A device has attached.
     SessionUp {
-        /// Which.
+        /// The device's id.
         device: Text<DeviceId>,
-        /// Whose it is; none as long as the charter does not say.
+        /// The member to whom the device belongs; `None` as long as the charter does not say.
         member: Option<Text<MemberId>>,
-        /// Where its packets come from.
+        /// The address from which its packets come.
         address: String,
     },
-    /// A device is gone.
+    /// A device is no longer attached.
     SessionDown {
-        /// Which.
+        /// The device's id.
         device: Text<DeviceId>,
         /// `left`, `unreachable`, `restarted` or `closed`.
         reason: String,
     },
-    /// A limit is reached; told once until it has been out of reach again.
+    /// A limit is reached. The event is repeated only after usage has been below the limit again.
     QuotaReached {
         /// `members`, `channels`, `kbps` or `packets`.
         quota: String,
     },
     /// Nothing is carried any more that could be carried elsewhere.
     Drained,
-    /// An organisation's carrier has ended, or, without `org`, the program.
+    /// The carrier of an organisation has ended; without `org`, the program has ended.
     Stopped {
         /// `signal`, `time`, `removed`, or what failed.
         reason: String,
     },
 }
 
-/// An event with when and for whom it happened.
+/// An event with its time and organisation.
 #[derive(Clone, Debug, Serialize)]
 struct Stamped<'a> {
     at_us: u64,
@@ -82,7 +82,7 @@ struct Stamped<'a> {
     event: &'a RelayEvent,
 }
 
-/// Hands events to whoever wants them, as lines of JSON.
+/// Distributes events to all subscribers, as lines of JSON.
 pub struct Events {
     clock: Clock,
     listeners: broadcast::Sender<Arc<str>>,
@@ -93,8 +93,9 @@ pub struct Events {
 pub struct Journal(JoinHandle<io::Result<()>>);
 
 impl Events {
-    /// Nobody listens yet but the file, where one is given; `-` is standard output. What the file
-    /// holds is complete once the events are dropped and [`Journal::finish`] has returned.
+    /// Makes a distributor of events and, if a `file` is given, starts to write them there; `-` is
+    /// standard output. The file is complete once the events are dropped and [`Journal::finish`]
+    /// has returned.
     pub fn new(
         clock: Clock,
         file: Option<&Path>,
@@ -116,7 +117,7 @@ impl Events {
         Ok((Arc::new(Self { clock, listeners, journal }), thread))
     }
 
-    /// Tells everybody.
+    /// Sends an event to the file and to all subscribers.
     pub fn publish(&self, organisation: Option<OrganisationId>, event: &RelayEvent) {
         let at_us = self.clock.unix_micros();
         let stamped = Stamped { at_us, org: organisation.map(Text), event };
@@ -127,18 +128,18 @@ impl Events {
         {
             tracing::warn!("the disk is too slow for the file of events: one is lost");
         }
-        // Nobody may listen.
+        // There may be no subscribers.
         let _ = self.listeners.send(line);
     }
 
-    /// Events from now on; who reads too slowly loses the oldest.
+    /// Subscribes to all events from now on. A subscriber that reads too slowly loses the oldest.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<str>> {
         self.listeners.subscribe()
     }
 }
 
 impl Journal {
-    /// Waits until all is written.
+    /// Waits until all events are written.
     pub fn finish(self) -> io::Result<()> {
         self.0.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes has failed")))
     }
@@ -155,5 +156,6 @@ fn write_lines(mut out: Box<dyn Write + Send>) -> io::Result<(SyncSender<Arc<str
     Ok((sender, Journal(thread)))
 }
 
-/// Events on their way to one reader; a file loses the newest then, others the oldest.
+/// How many events may wait for one reader. If there are more, a file loses the newest, a
+/// subscriber the oldest.
 const WAITING_MAX: usize = 1024;

@@ -13,7 +13,7 @@
 //!                         metering.json what was carried, by day
 //! ```
 //!
-//! Each file but the log is written whole or not at all.
+//! Each file except the audit log is written as a whole or not at all.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ use hark_node::{
 
 use crate::{audit::Audit, metering::Metering, state::RelayState};
 
-/// The folder of one relay; this process alone uses it.
+/// The folder of one relay. Only this process uses it.
 pub struct RelayHome {
     files: Files,
     path: PathBuf,
@@ -39,7 +39,7 @@ pub struct RelayHome {
     _lock: Box<dyn Guard>,
 }
 
-/// What is kept of one organisation.
+/// What is stored of one organisation.
 #[derive(Clone, Debug)]
 pub struct TenantStore {
     files: Files,
@@ -47,14 +47,15 @@ pub struct TenantStore {
 }
 
 impl RelayHome {
-    /// The platform's data folder for the relay, where `--home` and `HARK_RELAY_HOME` say nothing
-    /// else.
+    /// The platform's data folder for the relay, which is used if neither `--home` nor
+    /// `HARK_RELAY_HOME` is given.
     pub fn default_path() -> Option<PathBuf> {
         directories::ProjectDirs::from("", "", "hark-relay").map(|dirs| dirs.data_dir().to_owned())
     }
 
-    /// Opens or makes the folder; `passphrase` opens key files that have one. Refuses one of a
-    /// newer version, to which other accounts can write, or that another process uses.
+    /// Opens or creates the folder; `passphrase` opens key files that are protected. Refuses a
+    /// folder of a newer version, one to which other accounts can write, and one that another
+    /// process uses.
     pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
         let files = Files(Arc::new(SystemDisk));
         files.claim(path)?;
@@ -71,7 +72,7 @@ impl RelayHome {
         Ok(Self { files, path: path.to_owned(), passphrase, _lock: lock })
     }
 
-    /// The secret that opens the admin API; made now if there is none.
+    /// The secret that opens the admin API. It is created if there is none.
     pub fn token(&self, random: &dyn Random) -> Result<ApiToken, StoreError> {
         let path = self.token_path();
         if let Some(text) = self.files.read_text(&path)? {
@@ -82,17 +83,17 @@ impl RelayHome {
         Ok(token)
     }
 
-    /// Where the token is.
+    /// The path of the token.
     pub fn token_path(&self) -> PathBuf {
         self.path.join("token")
     }
 
-    /// The identity that the next organisation gets.
+    /// The identity that the next new organisation will get.
     pub fn next_device(&self, random: &dyn Random) -> Result<DeviceId, StoreError> {
         Ok(self.key_at(&self.next_key_path(), random)?.id())
     }
 
-    /// The relay's identity in an organisation. One that is new here gets the next identity.
+    /// The relay's identity in an organisation. A new organisation gets the next identity.
     pub fn key(&self, id: OrganisationId, random: &dyn Random) -> Result<DeviceKey, StoreError> {
         let path = self.folder(id).join("device.key");
         if let Some(key) = self.files.read_key(&path, &self.passphrase)? {
@@ -101,7 +102,7 @@ impl RelayHome {
         self.files.make_folder(&self.folder(id))?;
         let next = self.next_key_path();
         self.key_at(&next, random)?;
-        // In one step: an identity is never that of two.
+        // Renaming is a single step, so that two organisations never have the same identity.
         std::fs::rename(&next, &path).map_err(|error| {
             tracing::error!(%error, "the next identity is not taken");
             StoreError::Damaged(next)
@@ -110,7 +111,7 @@ impl RelayHome {
         key.ok_or(StoreError::Damaged(path))
     }
 
-    /// What is kept of an organisation that has an identity here.
+    /// The store of an organisation that has an identity here.
     pub fn tenant(&self, id: OrganisationId) -> TenantStore {
         TenantStore::new(self.files.clone(), self.folder(id))
     }
@@ -124,13 +125,13 @@ impl RelayHome {
         serde_json::from_slice(&bytes).map_err(|_| StoreError::Damaged(path))
     }
 
-    /// Keeps it.
+    /// Writes what was changed over the admin API.
     pub fn keep_state(&self, state: &RelayState) -> Result<(), StoreError> {
         let text = serde_json::to_vec_pretty(state).expect("text and numbers are JSON");
         Ok(self.files.write(&self.state_path(), &text)?)
     }
 
-    /// Who changed what.
+    /// The audit log.
     pub fn audit(&self) -> Audit {
         Audit::new(self.path.join("audit.jsonl"), AUDIT_LIMIT)
     }
@@ -156,24 +157,24 @@ impl RelayHome {
 }
 
 impl TenantStore {
-    /// What is kept of an organisation in a folder that is there.
+    /// The store of an organisation in a folder that exists.
     pub fn new(files: Files, folder: PathBuf) -> Self {
         Self { files, folder }
     }
 
-    /// The organisation's charter, if a member has brought it.
+    /// The organisation's charter; `None` until a member has brought it.
     pub fn charter(&self) -> Result<Option<Charter>, StoreError> {
         let path = self.folder.join("charter");
         let Some(bytes) = self.files.read(&path, CHARTER_LIMIT)? else { return Ok(None) };
         Charter::restore(&bytes).map(Some).map_err(|_| StoreError::Damaged(path))
     }
 
-    /// What is known of the members, as the squad wrote it.
+    /// The records of members, as the squad wrote them.
     pub fn members(&self) -> Result<Vec<u8>, StoreError> {
         Ok(self.files.read(&self.folder.join("members"), FILE_LIMIT)?.unwrap_or_default())
     }
 
-    /// What was carried.
+    /// The traffic that was carried.
     pub fn metering(&self) -> Result<Metering, StoreError> {
         let path = self.folder.join("metering.json");
         let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else {
@@ -182,7 +183,7 @@ impl TenantStore {
         serde_json::from_slice(&bytes).map_err(|_| StoreError::Damaged(path))
     }
 
-    /// Keeps it.
+    /// Writes the traffic that was carried.
     pub fn keep_metering(&self, metering: &Metering) -> Result<(), FileError> {
         let text = serde_json::to_vec(metering).expect("text and numbers are JSON");
         self.files.write(&self.folder.join("metering.json"), &text)
@@ -202,10 +203,11 @@ impl SquadStore for TenantStore {
 
 const VERSION: &str = "hark relay home 1";
 
-/// Bytes of any of the files but the charter; a longer one is not ours.
+/// The largest length in bytes of any file but the charter. A longer file is not Hark's.
 const FILE_LIMIT: u64 = 32 << 20;
 
-/// Bytes of the audit log before another file begins; with the one before it, some 100,000 changes.
+/// The length of the audit log, in bytes, at which another file begins. With the one before it, the
+/// log holds some 100,000 changes.
 const AUDIT_LIMIT: u64 = 16 << 20;
 
 #[cfg(test)]

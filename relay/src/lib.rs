@@ -1,4 +1,4 @@
-//! A relay for a server: many organisations' devices attach to it, and it forwards what it cannot
+//! A relay for a server: devices of many organisations attach to it, and it forwards what it cannot
 //! open.
 //!
 //! ```text
@@ -7,9 +7,9 @@
 //!  signals ───────┘      └── snapshots ──┴─ carrier of another one
 //! ```
 //!
-//! [`tenants`] keeps which organisations there are and what they may do; a [`carrier::Carrier`]
-//! does the work of one of them. They share nothing but the process. `admin` is what an operator
-//! sees of it over HTTP, [`home`] what is kept on disk.
+//! [`tenants`] keeps track of which organisations there are and what they may do; a
+//! [`carrier::Carrier`] does the work of one of them. Carriers share nothing but the process.
+//! `admin` is the operator's access over HTTP, and [`home`] is what is kept on disk.
 
 #![forbid(unsafe_code)]
 

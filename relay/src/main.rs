@@ -30,23 +30,25 @@ use tracing_subscriber::EnvFilter;
     args_conflicts_with_subcommands = true
 )]
 struct Arguments {
-    /// Identities, token, metering, audit log [default: the platform's data directory]
+    /// Folder for identities, token, metering and audit log [default: the platform's data
+    /// directory]
     #[arg(long, value_name = "DIR", env = "HARK_RELAY_HOME", hide_env_values = true)]
     home: Option<PathBuf>,
-    /// Organisations and their quotas [default: none but those added over the admin API]
+    /// Configuration file with organisations and their quotas [default: none but those added over
+    /// the admin API]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where organisations listen by UDP, the first on this port, others on those after it
+    /// Address where organisations listen by UDP: the first on this port, others on those after it
     /// [default: any address, port 7300]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Where the admin API listens [default: 127.0.0.1:7301]
+    /// Address where the admin API listens [default: 127.0.0.1:7301]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
     /// Write events as JSON lines; - is standard output
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
-    /// Stop by itself (30s, 2m)
+    /// Stop after this time (30s, 2m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
     #[command(subcommand)]
@@ -55,7 +57,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print what has a shell complete the options of hark-relay
+    /// Print a script with which a shell completes the options of hark-relay
     Completions(CompletionsArguments),
     /// Print the manual page, or write those of all commands
     Man(ManArguments),
@@ -103,7 +105,8 @@ fn run(arguments: Arguments, program: &mut Program) -> anyhow::Result<()> {
     Ok(runtime.block_on(program::run(options, Box::new(runner::start)))?)
 }
 
-/// Logs to standard error what `HARK_LOG` asks for; by default, what an operator should know.
+/// Starts the log on standard error. `HARK_LOG` selects what it contains; by default, what an
+/// operator should know.
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("HARK_LOG")
         .unwrap_or_else(|_| EnvFilter::new("warn,hark_relay=info"));
@@ -114,7 +117,8 @@ fn start_log(format: LogFormat) {
     }
 }
 
-/// One line on standard output. Whoever has stopped reading is not told.
+/// Prints one line on standard output. Errors are ignored, since they only mean that nobody reads
+/// it any more.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
@@ -150,7 +154,7 @@ mod tests {
         }
     }
 
-    /// Pages showed commands and flags that are not there.
+    /// Pages once showed commands and flags that do not exist.
     #[test]
     fn every_command_line_on_a_page_is_one_that_hark_relay_takes() {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

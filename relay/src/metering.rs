@@ -1,20 +1,20 @@
-//! What an organisation's traffic was, by day and month.
+//! The traffic of an organisation, by day and month.
 
 use std::collections::BTreeMap;
 
 use hark_keys::UnixTime;
 use serde::{Deserialize, Serialize};
 
-/// Packets and bytes of forwarded datagrams: what came from devices, and what went to them.
+/// Packets and bytes of forwarded datagrams, from devices and to devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeteredTraffic {
     /// Packets from devices.
     pub packets_in: u64,
-    /// Their bytes.
+    /// Bytes of the packets from devices.
     pub bytes_in: u64,
     /// Packets to devices.
     pub packets_out: u64,
-    /// Their bytes.
+    /// Bytes of the packets to devices.
     pub bytes_out: u64,
 }
 
@@ -28,31 +28,32 @@ impl MeteredTraffic {
         }
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         self.map(other, u64::saturating_add)
     }
 
-    /// What has come since `earlier`.
+    /// What was added since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         self.map(earlier, u64::saturating_sub)
     }
 }
 
-/// The traffic of an organisation on each day, UTC.
+/// The traffic of an organisation on each day, in UTC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metering {
     days: BTreeMap<String, MeteredTraffic>,
-    /// What the carrier had counted since its start when it was asked last.
+    /// The carrier's totals since its start when they were last counted.
     #[serde(skip)]
     counted: MeteredTraffic,
 }
 
 impl Metering {
-    /// Takes what the carrier has counted since its start; says whether that is more than before.
+    /// Adds what is new in the carrier's totals since its start to the day of `now`. Returns
+    /// whether anything is new.
     pub fn count(&mut self, now: UnixTime, totals: MeteredTraffic) -> bool {
         let new = totals.since(self.counted);
         self.counted = totals;
@@ -67,17 +68,17 @@ impl Metering {
         true
     }
 
-    /// Another carrier counts from zero.
+    /// Prepares for another carrier, which counts from zero.
     pub fn restart(&mut self) {
         self.counted = MeteredTraffic::default();
     }
 
-    /// By day, as `2026-11-21`, the oldest first.
+    /// The traffic by day, such as `2026-11-21`, the oldest first.
     pub fn days(&self) -> impl Iterator<Item = (&str, MeteredTraffic)> {
         self.days.iter().map(|(day, traffic)| (day.as_str(), *traffic))
     }
 
-    /// By month, as `2026-11`, the oldest first.
+    /// The traffic by month, such as `2026-11`, the oldest first.
     pub fn months(&self) -> BTreeMap<&str, MeteredTraffic> {
         let mut months: BTreeMap<&str, MeteredTraffic> = BTreeMap::new();
         for (day, traffic) in self.days() {
@@ -88,10 +89,10 @@ impl Metering {
     }
 }
 
-/// The date in UTC, as ISO 8601 has it.
+/// The date in UTC, in the form of ISO 8601.
 fn day_of(now: UnixTime) -> String {
-    // Days are counted in eras of 400 years that begin with a first of March, so that a leap day
-    // is the last of its year.
+    // Days are counted in eras of 400 years that begin on 1 March, so that a leap day is the last
+    // day of its year.
     let days = now.as_secs() / 86_400 + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -103,7 +104,7 @@ fn day_of(now: UnixTime) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// Days that are kept, some three years; the oldest go.
+/// How many days are kept: some three years. If there are more, the oldest are dropped.
 const DAYS_MAX: usize = 1_100;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A relay from its start to its end.
+//! Runs a relay from its start to its end.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -21,28 +21,27 @@ use crate::{
     tenants::{Tenants, TenantsConfig},
 };
 
-/// What the program is told when it is started.
+/// The settings with which the program is started.
 pub struct RelayOptions {
-    /// Where all is kept.
+    /// The relay's folder.
     pub home: PathBuf,
-    /// The configuration file.
+    /// The contents of the configuration file.
     pub config: Config,
-    /// Instead of what the file says.
+    /// The address where organisations listen; replaces that of the file.
     pub listen: Option<SocketAddr>,
-    /// Instead of what the file says.
+    /// The address where the admin API listens; replaces that of the file.
     pub admin: Option<SocketAddr>,
-    /// Where events are written, `-` being standard output.
+    /// The file to which events are written; `-` is standard output.
     pub events: Option<PathBuf>,
-    /// When to stop by itself.
+    /// After which time the relay stops by itself.
     pub lasting: Option<Duration>,
-    /// Opens key files that have a passphrase.
+    /// Opens key files that are protected with a passphrase.
     pub passphrase: AskPassphrase,
-    /// Says a line to the person who has started it.
+    /// Prints a line for the person who has started the relay.
     pub say: fn(&str),
 }
 
-/// Runs a relay until it is told to stop. Must run on a tokio
-/// runtime.
+/// Runs a relay until it is asked to stop. Must be called within a tokio runtime.
 pub async fn run(options: RelayOptions, start: StartCarrier) -> Result<(), RelayError> {
     let clock = Clock;
     let say = options.say;
@@ -56,7 +55,7 @@ pub async fn run(options: RelayOptions, start: StartCarrier) -> Result<(), Relay
         Some(address) => vec![address],
         None => {
             let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()];
-            // Some machines have only one of the two.
+            // Some machines have only one of IPv4 and IPv6.
             let there = any.into_iter().filter(|ip| UdpSocket::bind((*ip, 0)).is_ok());
             there.map(|ip| SocketAddr::new(ip, PORT)).collect()
         }
@@ -93,7 +92,7 @@ pub async fn run(options: RelayOptions, start: StartCarrier) -> Result<(), Relay
     drop(server);
     tenants.stop(reason);
     events.publish(None, &RelayEvent::Stopped { reason: reason.to_owned() });
-    // The journal ends with the last that could write to it.
+    // The journal ends when everything that could write to it is dropped.
     drop((tenants, events));
     if let Some(journal) = journal {
         let finished = tokio::task::spawn_blocking(|| journal.finish()).await;
@@ -102,7 +101,7 @@ pub async fn run(options: RelayOptions, start: StartCarrier) -> Result<(), Relay
     Ok(())
 }
 
-/// Until there is a reason to stop.
+/// Works until there is a reason to stop, and returns that reason.
 async fn work(tenants: &Tenants, signals: &mut EndSignals, until: Option<Instant>) -> &'static str {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,7 +121,7 @@ async fn work(tenants: &Tenants, signals: &mut EndSignals, until: Option<Instant
     }
 }
 
-/// What whoever has started the relay has to know.
+/// The lines that the person who has started the relay needs to read.
 fn welcome(
     tenants: &Tenants,
     listen: &[SocketAddr],
@@ -169,13 +168,14 @@ fn welcome(
     Ok(lines)
 }
 
-/// Where others reach this machine, as far as it knows itself: a router in between has another one.
+/// The addresses where others reach this machine, as far as the machine knows. Behind a router they
+/// differ.
 fn own_addresses(listen: &[SocketAddr]) -> Vec<IpAddr> {
     let known = listen.iter().filter_map(|address| {
         if !address.ip().is_unspecified() {
             return Some(address.ip());
         }
-        // Nothing is sent: it asks which address would be used.
+        // Nothing is sent: connecting only shows which local address would be used.
         let (any, outside): (IpAddr, IpAddr) = if address.is_ipv6() {
             (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
         } else {
@@ -188,16 +188,18 @@ fn own_addresses(listen: &[SocketAddr]) -> Vec<IpAddr> {
     known.filter(|ip| !ip.is_unspecified()).collect()
 }
 
-/// Where the first organisation listens, by UDP.
+/// The UDP port where the first organisation is served.
 pub const PORT: u16 = 7300;
 
-/// Where the admin API listens: not for others, unless the operator says so.
+/// The address where the admin API listens. Only this machine reaches it, unless the operator
+/// chooses another.
 pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7301);
 
 /// How often metering is written.
 const TICK: Duration = Duration::from_secs(60);
 
-/// How long devices may take to go elsewhere before the end; a second signal ends it at once.
+/// How long devices may take to move elsewhere before the relay ends. A second signal ends it at
+/// once.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 const DRAIN_TURN: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! What operators have changed while the relay ran, on top of its configuration file.
+//! What operators have changed while the relay ran, in addition to its configuration file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::Text;
 
-/// How much an organisation may use; 0 is any number.
+/// How much an organisation may use; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
-    /// Devices attached at once.
+    /// Devices that may be attached at once.
     pub members: u32,
-    /// Channels that are heard at once.
+    /// Channels that may be heard at once.
     pub channels: u32,
-    /// What goes to devices, in kbit/s.
+    /// The rate of what is sent to devices, in kbit/s.
     pub kbps: u32,
-    /// Packets to devices in a second.
+    /// Packets to devices per second.
     pub packets: u32,
 }
 
-/// A change of quotas: what is not named stays.
+/// A change of quotas. Quotas that are not named stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuotaChange {
@@ -32,7 +32,7 @@ pub struct QuotaChange {
 }
 
 impl QuotaChange {
-    /// The quotas that come of it.
+    /// The quotas after this change.
     pub fn apply(self, to: Quotas) -> Quotas {
         Quotas {
             members: self.members.unwrap_or(to.members),
@@ -43,52 +43,53 @@ impl QuotaChange {
     }
 }
 
-/// Devices that are kept out, each until a time, or for good.
+/// Banned devices, each until a time, or without an end (`None`).
 pub type Bans = BTreeMap<Text<DeviceId>, Option<UnixTime>>;
 
-/// What holds for one organisation besides what its table in the file says.
+/// What applies to one organisation in addition to its table in the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantEntry {
-    /// Whether it was added here, or removed; as the file says where it is neither.
+    /// Whether it was added (`true`) or removed (`false`) over the admin API; `None` if the
+    /// configuration file decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served: Option<bool>,
-    /// What the operator calls it.
+    /// The operator's name for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The port that it has been given, which its charter names.
+    /// The port that it was given, which its charter names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// How much it may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Quotas>,
-    /// Whether it takes nothing new.
+    /// Whether it is draining, so that nothing new is accepted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
-    /// Who is kept out.
+    /// The banned devices.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub bans: Bans,
 }
 
 impl TenantEntry {
-    /// Forgets bans that are over; says whether there were any.
+    /// Removes bans that have ended; returns whether there were any.
     pub fn expire_bans(&mut self, now: UnixTime) -> bool {
         let before = self.bans.len();
         self.bans.retain(|_, until| until.is_none_or(|until| until > now));
         self.bans.len() < before
     }
 
-    /// Who is kept out.
+    /// The banned devices.
     pub fn banned(&self) -> BTreeSet<DeviceId> {
         self.bans.keys().map(|device| device.0).collect()
     }
 }
 
-/// All of it.
+/// All changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayState {
-    /// By organisation.
+    /// The changes by organisation.
     pub organisations: BTreeMap<Text<OrganisationId>, TenantEntry>,
 }
 

@@ -1,4 +1,4 @@
-//! The organisations of a relay: which there are, what they may do, what they carry.
+//! The organisations of a relay: which there are, what they may do, and what they carry.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,20 +24,20 @@ use crate::{
     text::Text,
 };
 
-/// Why something is not done, in a line for the operator.
+/// Why something was not done, in one line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TenantRefusal {
-    /// What is meant is not here.
+    /// The organisation or device is not known here.
     #[error("{0}")]
     Unknown(String),
-    /// What is asked for makes no sense.
+    /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),
-    /// What is there already is in the way.
+    /// Something that exists already stands in the way.
     #[error("{0}")]
     Conflict(String),
-    /// It could not be done or kept.
+    /// It could not be done or stored.
     #[error("{0}")]
     Failed(String),
 }
@@ -48,7 +48,7 @@ impl From<StoreError> for TenantRefusal {
     }
 }
 
-/// What a new organisation is added by.
+/// The request to add an organisation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Addition {
@@ -59,57 +59,58 @@ pub struct Addition {
     quotas: Quotas,
 }
 
-/// How an organisation stands, for its operator.
+/// The state of an organisation, for its operator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct View {
-    /// Which.
+    /// The organisation's id.
     pub id: Text<OrganisationId>,
-    /// What its operator, or else its charter, calls it.
+    /// The operator's name for it, or else its name in the charter.
     pub name: Option<String>,
-    /// The relay's identity there.
+    /// The relay's identity in it.
     pub device: Text<DeviceId>,
-    /// Where it listens.
+    /// The addresses where it is served.
     pub listen: Vec<String>,
-    /// Whether its charter names this relay; as far as members have brought that.
+    /// Whether its charter names this relay, as far as members have brought the charter.
     pub named: bool,
     /// `running`, `draining`, `drained`, or why it has ended.
     pub status: String,
     /// How much it may use.
     pub quotas: Quotas,
-    /// Devices attached.
+    /// How many devices are attached.
     pub sessions: usize,
-    /// Channels that are heard.
+    /// How many channels are heard.
     pub channels: usize,
-    /// Devices kept out.
+    /// How many devices are banned.
     pub bans: usize,
-    /// What was carried since it started.
+    /// What was carried since its carrier started.
     pub traffic: MeteredTraffic,
-    /// Packets that were not, since then, by reason.
+    /// Packets that were not carried since then, by reason.
     pub dropped: BTreeMap<String, u64>,
 }
 
-/// What was carried, by day and month, UTC.
+/// What was carried, by day and month, in UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Bill {
-    /// By day, as `2026-11-21`.
+    /// The traffic by day, such as `2026-11-21`.
     pub days: BTreeMap<String, MeteredTraffic>,
-    /// By month, as `2026-11`.
+    /// The traffic by month, such as `2026-11`.
     pub months: BTreeMap<String, MeteredTraffic>,
 }
 
-/// What the tenants are made of.
+/// What [`Tenants`] needs to start.
 pub struct TenantsConfig {
-    /// Where all is kept.
+    /// The relay's folder.
     pub home: RelayHome,
-    /// What the configuration file says of organisations.
+    /// The organisations of the configuration file.
     pub organisations: BTreeMap<OrganisationId, OrganisationConfig>,
-    /// Where to listen: the addresses, and the first port for those that have none of their own.
+    /// The addresses to listen on. Organisations that have no port of their own get the ports from
+    /// this port on.
     pub listen: Vec<SocketAddr>,
     /// Makes carriers.
     pub start: StartCarrier,
-    /// Takes what happens.
+    /// Takes the events of all organisations.
     pub events: Arc<Events>,
-    /// Reads time.
+    /// The source of time.
     pub clock: Clock,
 }
 
@@ -134,7 +135,7 @@ struct Tenant {
     device: DeviceId,
     store: TenantStore,
     metering: Metering,
-    /// The disk does not have all of it.
+    /// Whether the disk lacks some of the metering.
     unkept: bool,
 }
 
@@ -169,8 +170,8 @@ impl Tenants {
         Ok(tenants)
     }
 
-    /// The organisation with this id, the only one whose id begins so, or the only one that is
-    /// called so.
+    /// Finds the organisation with this id, the only one whose id begins with this text, or the
+    /// only one with this name.
     pub fn find(&self, text: &str) -> Result<OrganisationId, TenantRefusal> {
         let inner = self.lock();
         let ids = || inner.running.keys().copied();
@@ -188,13 +189,13 @@ impl Tenants {
         }
     }
 
-    /// All organisations, by id.
+    /// All organisations, in the order of their ids.
     pub fn list(&self) -> Vec<View> {
         let inner = self.lock();
         inner.running.keys().map(|id| self.view(&inner, *id)).collect()
     }
 
-    /// One of them.
+    /// The state of one organisation.
     pub fn show(&self, id: OrganisationId) -> Result<View, TenantRefusal> {
         let inner = self.lock();
         inner.tenant(id)?;
@@ -244,7 +245,7 @@ impl Tenants {
         Ok(self.view(&inner, id))
     }
 
-    /// Serves an organisation no longer. Its identity and its metering are kept.
+    /// Stops serving an organisation. Its identity and its metering are kept.
     pub fn remove(&self, id: OrganisationId) -> Result<(), TenantRefusal> {
         let mut inner = self.lock();
         inner.tenant(id)?;
@@ -265,7 +266,7 @@ impl Tenants {
         Ok(self.quotas_in(&inner.state, id))
     }
 
-    /// Changes that.
+    /// Changes how much an organisation may use.
     pub fn set_quotas(
         &self,
         id: OrganisationId,
@@ -277,17 +278,17 @@ impl Tenants {
         Ok(after)
     }
 
-    /// Who is attached.
+    /// The attached devices.
     pub fn sessions(&self, id: OrganisationId) -> Result<Vec<Session>, TenantRefusal> {
         Ok(self.lock().tenant(id)?.carrier.snapshot().sessions.clone())
     }
 
-    /// What is heard.
+    /// The channels that are heard.
     pub fn channels(&self, id: OrganisationId) -> Result<Vec<Occupancy>, TenantRefusal> {
         Ok(self.lock().tenant(id)?.carrier.snapshot().channels.clone())
     }
 
-    /// Ends the link with a device, which may come back.
+    /// Ends the link with a device. The device may come back.
     pub fn disconnect(&self, id: OrganisationId, device: DeviceId) -> Result<(), TenantRefusal> {
         let inner = self.lock();
         let tenant = inner.tenant(id)?;
@@ -298,7 +299,7 @@ impl Tenants {
         Ok(())
     }
 
-    /// Who is kept out, each until a time, or for good.
+    /// The banned devices, each until a time, or without an end (`None`).
     pub fn bans(&self, id: OrganisationId) -> Result<Bans, TenantRefusal> {
         let inner = self.lock();
         inner.tenant(id)?;
@@ -306,7 +307,7 @@ impl Tenants {
         Ok(entry.map(|entry| entry.bans.clone()).unwrap_or_default())
     }
 
-    /// Keeps a device out, for a time or for good, and sends it away.
+    /// Bans a device for a time, or without an end (`None`), and disconnects it.
     pub fn ban(
         &self,
         id: OrganisationId,
@@ -324,7 +325,7 @@ impl Tenants {
         })
     }
 
-    /// Lets a device in again.
+    /// Ends the ban of a device.
     pub fn unban(&self, id: OrganisationId, device: DeviceId) -> Result<(), TenantRefusal> {
         if !self.bans(id)?.contains_key(&Text(device)) {
             return Err(TenantRefusal::Unknown(format!("{device} is not banned")));
@@ -334,12 +335,13 @@ impl Tenants {
         })
     }
 
-    /// Has an organisation's devices go elsewhere, and takes nothing new; or no longer so.
+    /// Drains an organisation: its devices move elsewhere, and nothing new is accepted. With `on`
+    /// false, ends that.
     pub fn drain(&self, id: OrganisationId, on: bool) -> Result<(), TenantRefusal> {
         self.change(id, |entry| entry.draining = on)
     }
 
-    /// The same for all.
+    /// Drains all organisations, or ends that.
     pub fn drain_all(&self, on: bool) -> Result<(), TenantRefusal> {
         let mut inner = self.lock();
         let mut state = inner.state.clone();
@@ -351,7 +353,7 @@ impl Tenants {
         Ok(())
     }
 
-    /// What was carried.
+    /// What was carried for an organisation.
     pub fn metering(&self, id: OrganisationId) -> Result<Bill, TenantRefusal> {
         let now = self.clock.unix();
         let mut inner = self.lock();
@@ -363,7 +365,7 @@ impl Tenants {
         Ok(Bill { days, months: tenant.metering.months().into_iter().map(text).collect() })
     }
 
-    /// To be called each minute: writes what was carried, and ends bans whose time is over.
+    /// Writes what was carried, and ends bans whose time is over. To be called every minute.
     pub fn tick(&self) {
         let now = self.clock.unix();
         let mut inner = self.lock();
@@ -382,7 +384,7 @@ impl Tenants {
             return;
         }
         if let Err(error) = self.keep(&mut inner, state) {
-            // They are over all the same, and are taken out of the file the next time.
+            // The bans have ended nevertheless, and are removed from the file the next time.
             tracing::warn!(%error, "bans that are over are not forgotten");
         }
         for (id, banned) in over {
@@ -392,7 +394,7 @@ impl Tenants {
         }
     }
 
-    /// Has all devices go elsewhere, for the end of the program: nothing of it is kept.
+    /// Has all devices move elsewhere before the program ends. This is not stored.
     pub fn retire(&self) {
         let inner = self.lock();
         inner
@@ -408,7 +410,7 @@ impl Tenants {
         snapshots.all(|snapshot| snapshot.drained || snapshot.ended.is_some())
     }
 
-    /// Which carriers have ended by themselves.
+    /// The organisations whose carriers have ended by themselves.
     pub fn ended(&self) -> Vec<OrganisationId> {
         let inner = self.lock();
         let ended = inner.running.iter().filter(|(_, it)| it.carrier.snapshot().ended.is_some());
@@ -423,7 +425,7 @@ impl Tenants {
         }
     }
 
-    /// The identity that the next organisation gets, and the first port that is free for it.
+    /// The identity that the next organisation will get, and the first port that is free for it.
     pub fn next(&self) -> Result<(DeviceId, u16), TenantRefusal> {
         let mut state = self.lock().state.clone();
         let id = OrganisationId::from_bytes([0; 32]);
@@ -442,7 +444,7 @@ impl Tenants {
         }
     }
 
-    /// Starts the carrier of an organisation as `state` has it.
+    /// Starts the carrier of an organisation with the settings in `state`.
     fn begin(&self, id: OrganisationId, state: &RelayState) -> Result<Tenant, RelayError> {
         let entry = &state.organisations[&Text(id)];
         let key = self.home.key(id, &SystemRandom)?;
@@ -465,7 +467,7 @@ impl Tenants {
         Ok(Tenant { carrier, device, store, metering, unkept: false })
     }
 
-    /// Changes what holds for an organisation: on disk first, then in its carrier.
+    /// Changes the settings of an organisation, first on disk and then in its carrier.
     fn change(
         &self,
         id: OrganisationId,
@@ -501,8 +503,8 @@ impl Tenants {
         Ok(())
     }
 
-    /// Gives an organisation without a port the lowest that is free, for good: its charter names
-    /// it.
+    /// Gives an organisation without a port the lowest free port. It keeps this port for good,
+    /// since its charter names it.
     fn give_port(&self, id: OrganisationId, state: &mut RelayState) {
         let first = self.listen.first().map_or(0, SocketAddr::port);
         if first == 0 || self.port_in(state, id).is_some() {
@@ -513,7 +515,7 @@ impl Tenants {
         state.organisations.entry(Text(id)).or_default().port = free;
     }
 
-    /// The ports of all organisations but `id`, also of those that are not served now.
+    /// The ports of all organisations except `id`, including those that are not served now.
     fn taken_ports(&self, state: &RelayState, id: OrganisationId) -> BTreeMap<u16, OrganisationId> {
         let known = state.organisations.keys().map(|id| id.0);
         let all = known.chain(self.configured.keys().copied()).filter(|other| *other != id);
@@ -562,7 +564,7 @@ impl Tenants {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // What is changed is changed by single assignments.
+        // Each change is a single assignment, so that a panic leaves the state consistent.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -593,8 +595,8 @@ impl Tenant {
     }
 }
 
-/// Letters of an id that name an organisation.
+/// How many letters of an id are enough to name an organisation.
 const PREFIX_MIN: usize = 6;
 
-/// Devices of an organisation that are kept out at a time; another one is refused.
+/// How many devices of an organisation may be banned at once; a further ban is refused.
 const BANS_MAX: usize = 10_000;

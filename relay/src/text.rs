@@ -1,10 +1,10 @@
-//! Ids in JSON: as people write them.
+//! Ids in JSON, as the text that people write.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Something that is written and read as its text.
+/// A value that is written and read as its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text<T>(pub T);
 

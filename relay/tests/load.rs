@@ -1,4 +1,4 @@
-//! The load tool's members on a relay that runs: everyone hears every talker.
+//! The load tool's members on a running relay: every member hears every talker.
 #![cfg(target_os = "linux")]
 
 #[path = "../benches/load/clock.rs"]
@@ -32,7 +32,7 @@ fn everyone_hears_every_talker_once() {
     let mut room = Room::open((program, home.path()), 10, 2, |_| Ok(())).expect("a relay");
     room.fill(10).expect("members");
     let (mut expected, mut frames, mut whole) = (0, 0, false);
-    // The relay drops what a busy machine has made late, and has to find the fast path first.
+    // The relay drops what a busy machine delivers late, and it first has to find the fast path.
     for round in 0..TRIES {
         let speech = Speech { talkers: 2, lasting: Duration::from_secs(2), at_once: false };
         let delivery = room.talk(speech).expect("speech");
@@ -43,7 +43,7 @@ fn everyone_hears_every_talker_once() {
         assert_eq!(room.downs(), 0);
         whole = round > 0 && delivery.frames == delivery.expected;
         if whole {
-            // The one who looks at what it hears talks itself, and does not hear that.
+            // The sampled member talks itself, and does not hear its own frames.
             assert_eq!(delivery.ages.len(), 100);
             assert_eq!(delivery.packets, delivery.frames, "too few for bundles");
             break;
@@ -52,8 +52,8 @@ fn everyone_hears_every_talker_once() {
     assert!(whole, "{frames} of {expected} frames have come");
 }
 
-/// Forty squads with real keys share an epoch, as they are more than one's own key is given to, and
-/// come to another one without whoever is kicked.
+/// Forty squads with real keys share an epoch, since they are more than a talker gives its own key
+/// to. When one is kicked, the others agree on another epoch without it.
 #[test]
 fn squads_hear_each_other_by_a_shared_key_until_one_is_kicked() {
     let home = tempfile::tempdir().expect("a folder");
@@ -67,7 +67,8 @@ fn squads_hear_each_other_by_a_shared_key_until_one_is_kicked() {
     assert_eq!(squads.speak(3, 20).expect("speech")[39], 0, "and it does not");
 }
 
-/// Whether the first `count` open all that one of them says, at one try of several.
+/// Whether the first `count` members open everything that one of them says, in at least one of
+/// several tries.
 fn hears_all(squads: &mut Squads, talker: usize, count: usize) -> bool {
     (0..TRIES).any(|_| {
         let opened = squads.speak(talker, 20).expect("speech");
@@ -76,5 +77,5 @@ fn hears_all(squads: &mut Squads, talker: usize, count: usize) -> bool {
     })
 }
 
-/// Talkspurts of which one must come whole.
+/// How many talkspurts are tried; one of them must arrive completely.
 const TRIES: usize = 20;

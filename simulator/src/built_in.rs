@@ -1,33 +1,33 @@
-//! The scenarios that come with Hark, in the program itself.
+//! The scenarios that come with Hark, embedded in the program itself.
 
 use std::path::Path;
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
-/// All names, in alphabetical order.
+/// The names of all built-in scenarios, in alphabetical order.
 pub fn names() -> impl Iterator<Item = &'static str> {
     SCENARIOS.iter().map(|(name, _)| *name)
 }
 
-/// The name and the text of the scenario of this name.
+/// The name and the text of the scenario of this name; `None` if there is no such scenario.
 pub fn scenario(name: &str) -> Option<(&'static str, &'static str)> {
     SCENARIOS.iter().find(|(known, _)| *known == name).copied()
 }
 
-/// What the scenario of this text is for.
+/// The purpose that the scenario with this text states.
 pub fn purpose(text: &str) -> Option<String> {
     let table: toml::Table = text.parse().ok()?;
     Some(table.get("purpose")?.as_str()?.to_owned())
 }
 
-/// The file that one of the scenarios names by this path.
+/// The text of the file that a built-in scenario names by this path.
 pub(crate) fn file(path: &Path) -> Option<&'static str> {
     let found = NAMED.iter().find(|(known, _)| Path::new(known) == path);
     found.map(|(_, text)| *text)
 }
 
-/// The name that is meant where there is none of this name: one that differs by few letters, or
-/// the only one that begins so.
+/// The name that was probably meant, if there is no scenario of this name: the only one that begins
+/// with it, or else one that differs in few letters.
 pub fn nearest(name: &str) -> Option<&'static str> {
     let mut begin = names().filter(|known| !name.is_empty() && known.starts_with(name));
     if let (Some(only), None) = (begin.next(), begin.next()) {
@@ -37,7 +37,7 @@ pub fn nearest(name: &str) -> Option<&'static str> {
     (distance <= name.chars().count() / 3).then_some(near)
 }
 
-/// Letters to be put in, taken out or changed (Levenshtein).
+/// How many letters must be inserted, deleted or changed (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<_> = other.chars().collect();
     let mut row: Vec<_> = (0..=other.len()).collect();

@@ -1,9 +1,9 @@
-//! Time and randomness of a simulation, as the machine's calls see them.
+//! Time and randomness of a simulation, as the system calls of this process see them.
 //!
 //! libp2p, quinn and the standard library ask the operating system for the time and for random
-//! bytes. The program `hark-sim` puts itself between (see its module `interpose`) and answers from
-//! here: with the virtual time of the host whose turn it is, and from a stream of random bytes of
-//! its own. Until [`begin`], and on threads without a simulation, the real system answers.
+//! bytes. The program `hark-sim` intercepts these calls (see its module `interpose`) and answers
+//! from here: with the virtual time of the host whose turn it is, and with bytes of that host's own
+//! random stream. The real system answers until [`begin`], and on threads without a simulation.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,7 +28,7 @@ thread_local! {
 
 struct Simulation {
     seed: u64,
-    /// Random bytes for what belongs to no host.
+    /// Random bytes for calls that belong to no host.
     process: ChaCha8Rng,
     hosts: Vec<Host>,
 }
@@ -50,11 +50,11 @@ pub struct HostClock {
     pub calendar_ahead_s: i64,
 }
 
-/// Answers for the system on this thread from now on, with what follows from `seed`.
+/// From now on, calls to the system on this thread are answered by what follows from `seed`.
 pub fn begin(seed: u64) {
     let process = stream(seed, "process");
     SIMULATION.set(Some(Simulation { seed, process, hosts: Vec::new() }));
-    // From here on this asks the simulation, which is at its start.
+    // From here on, this call asks the simulation, which is at its start.
     START.set(Some(Instant::now()));
 }
 
@@ -102,7 +102,8 @@ fn with_host(name: &str, change: impl FnOnce(u64, &mut Host)) {
     });
 }
 
-/// Virtual time since the start: that of the current host, or between hosts that of the simulation.
+/// Virtual time since the start: the current host's, or the simulation's between the turns of
+/// hosts.
 pub fn now() -> Duration {
     match START.get() {
         Some(start) if Handle::try_current().is_ok() => {

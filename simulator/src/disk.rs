@@ -1,4 +1,4 @@
-//! A disk in memory that can be full, be lost, and go back to what it was.
+//! A disk in memory that can fill up, be lost, and be restored to an earlier state.
 
 use std::{
     collections::BTreeMap,
@@ -19,27 +19,27 @@ struct State {
     full: bool,
 }
 
-/// What a disk holds.
+/// The contents of a disk: files by their paths.
 pub(crate) type Contents = BTreeMap<PathBuf, Vec<u8>>;
 
 impl MemoryDisk {
-    /// Whether anything more can be written.
+    /// Sets whether writes fail because the disk is full.
     pub(crate) fn set_full(&self, full: bool) {
         self.lock_state().full = full;
     }
 
-    /// What it holds: every write is synced when it returns.
+    /// The contents, all of which is synced: a write is synced when it returns.
     pub(crate) fn contents(&self) -> Contents {
         self.lock_state().files.clone()
     }
 
-    /// The file of this name in whatever folder.
+    /// The contents of the first file of this name, in whichever folder it is.
     pub(crate) fn file(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.lock_state();
         state.files.iter().find(|(path, _)| path.ends_with(name)).map(|(_, bytes)| bytes.clone())
     }
 
-    /// Makes it hold this and nothing else.
+    /// Replaces everything on the disk by these contents.
     pub(crate) fn restore(&self, contents: Contents) {
         self.lock_state().files = contents;
     }
@@ -71,7 +71,7 @@ impl Disk for MemoryDisk {
     }
 
     fn make_folder(&self, _: &Path) -> io::Result<()> {
-        // Folders are the names of their files.
+        // A folder exists only as part of the names of its files.
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl Disk for MemoryDisk {
     }
 
     fn lock(&self, _: &Path) -> Result<Box<dyn Guard>, LockError> {
-        // One process a machine, and a crash lets go of everything.
+        // A machine runs one process, and a crash releases all locks.
         Ok(Box::new(Held))
     }
 

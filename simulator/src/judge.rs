@@ -1,4 +1,4 @@
-//! Whether a run was as the scenario expects.
+//! Judges whether a run met the scenario's expectations.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     units::Span,
 };
 
-/// Every limit of every expectation, then every order and every rule, and how it turned out.
+/// Every limit of every expectation, then every order and every rule, each with how it turned out.
 pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> {
     let expectations = cast.scenario.expect.iter();
     let expected = expectations.flat_map(|it| Judge::new(cast, measured, it).judge());
@@ -18,7 +18,7 @@ pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> 
     expected.chain(orders).chain(rules::judge(cast, measured)).collect()
 }
 
-/// Whether an order was carried out, or refused as it should be.
+/// Judges whether an order was carried out, or refused as expected.
 fn order(
     cast: &Cast,
     measured: &Measured,
@@ -267,7 +267,7 @@ impl<'a> Judge<'a> {
         self.same_set("on the nets", nets, |l, t| self.measured.nets(l, t, self.after, self.before))
     }
 
-    /// Judges that something is this set for each pair.
+    /// Judges that `found` returns exactly the set `wanted` for each pair.
     fn same_set(
         &self,
         what: &str,
@@ -372,7 +372,7 @@ impl<'a> Judge<'a> {
         self.measured.hearing(listener, talker, self.after, self.before)
     }
 
-    /// Judges all pairs; the one with the largest value is told.
+    /// Judges that all pairs stay within the limit, and reports the largest value.
     fn at_most(
         &self,
         verb: &str,
@@ -383,7 +383,7 @@ impl<'a> Judge<'a> {
         self.worst(verb, limit, show, value, 1.0)
     }
 
-    /// The same, the smallest being told.
+    /// Judges that all pairs reach the limit, and reports the smallest value.
     fn at_least(
         &self,
         verb: &str,

@@ -1,4 +1,4 @@
-//! A relay that means harm: what stands between its forwarder and its links.
+//! A malicious relay: the layer between its forwarder and its links.
 
 use std::{
     collections::BTreeMap,
@@ -22,17 +22,18 @@ use crate::{
     witness::{Overheard, Witness},
 };
 
-/// The devices of members, by name, as far as they are known.
+/// The devices of members that have been seen so far, by name.
 pub(crate) type People = Arc<Mutex<BTreeMap<String, DeviceId>>>;
 
-/// The keys that a volunteer was given to hear with: by talker and target, with the target's tag.
+/// The keys that a volunteer was given to hear with, by talker and target. Each is stored with the
+/// target's tag.
 #[derive(Clone, Default)]
 pub(crate) struct Loot(Arc<Mutex<Keys>>);
 
 type Keys = BTreeMap<(DeviceId, TargetId), ([u8; 4], KeySecret)>;
 
 impl Loot {
-    /// Looks at what the volunteer's voice is told.
+    /// Keeps the key of a command to the volunteer's voice that installs one.
     pub(crate) fn note(&self, command: &VoiceCommand) {
         if let VoiceCommand::InstallKey { device, target, tag, secret, .. } = command {
             lock(&self.0).insert((*device, *target), (*tag, secret.clone()));
@@ -40,8 +41,8 @@ impl Loot {
     }
 }
 
-/// What sends for the relay of this machine and name, which does what a scenario says if it says
-/// anything.
+/// The egress for the relay on this machine. It does what the scenario says, and forwards honestly
+/// if the scenario says nothing.
 pub(crate) fn egress(
     (machine, name): (usize, &str),
     does: Option<&scenario::Malice>,
@@ -58,7 +59,7 @@ pub(crate) fn egress(
     }
 }
 
-/// Sends what a relay forwards as a scenario says.
+/// An egress that mistreats what a relay forwards, as the scenario says.
 struct Malice {
     does: scenario::Malice,
     people: People,
@@ -69,22 +70,22 @@ struct Malice {
 
 struct State {
     random: ChaCha8Rng,
-    /// All to whom anything was sent.
+    /// The senders of all devices to which anything was sent.
     outlets: BTreeMap<DeviceId, Arc<DatagramSender>>,
-    /// Whose slots which are.
+    /// The device to which each slot belongs.
     slots: BTreeMap<Slot, DeviceId>,
     forger: Option<Forger>,
-    /// The number of the newest frame of each slot that was leaked.
+    /// The sequence number of the newest leaked datagram of each slot.
     leaked: BTreeMap<Slot, u16>,
 }
 
-/// What speaks in another's name.
+/// Speaks in the name of another member.
 struct Forger {
     key: SenderKey,
     tag: [u8; 4],
     sequence: u16,
     media_time: u32,
-    /// When the victim itself was last heard.
+    /// When the victim itself was last forwarded.
     spoken: Option<Duration>,
 }
 
@@ -146,7 +147,8 @@ impl Malice {
         }
     }
 
-    /// Sends what is for others to the one whom it leaks to, whatever link that still has.
+    /// Sends what is for others to the member that the relay leaks to, on whatever link that member
+    /// still has.
     fn leak(&self, to: DeviceId, forwarded: &Forwarded<'_>) {
         let Some(spy) = self.person(self.does.leaks.as_ref()).filter(|spy| *spy != to) else {
             return;
@@ -156,7 +158,7 @@ impl Malice {
         let Some(talker) = state.slots.get(&slot).copied().filter(|talker| *talker != spy) else {
             return;
         };
-        // It goes to several, and to the spy once.
+        // The datagram is forwarded to several listeners, but leaked only once.
         if state.leaked.insert(slot, voice.sequence) == Some(voice.sequence) {
             return;
         }
@@ -171,7 +173,7 @@ impl Malice {
         }
     }
 
-    /// Puts other words into the newest frame of the victim's, under its counter.
+    /// Falsifies the victim's newest frame and seals it again, under the same counter.
     fn replace(&self, state: &mut State, forwarded: &Forwarded<'_>, frames: &mut [Vec<u8>]) {
         let victim = state.slots[&forwarded.slot];
         let tag = forwarded.voice.target_tag;
@@ -199,7 +201,7 @@ impl Malice {
         }
     }
 
-    /// Speaks in the victim's name while it says nothing.
+    /// Starts to speak in the victim's name while the victim says nothing.
     fn forge(&self, victim: DeviceId) {
         let mut state = lock(&self.state);
         if state.forger.is_some() {
@@ -226,7 +228,7 @@ impl Malice {
 }
 
 impl State {
-    /// Asks the victim about frames that nobody has ever sealed.
+    /// Asks the victim for proofs of frames that nobody has ever sealed.
     fn ask(&mut self, victim: DeviceId, questions: u32) {
         let Some(outlet) = self.outlets.get(&victim) else { return };
         let target_tag = self.forger.as_ref().map_or([0; 4], |forger| forger.tag);
@@ -267,7 +269,7 @@ impl State {
 impl Egress for Malice {
     fn send(&self, to: DeviceId, outlet: &Arc<DatagramSender>, datagram: &[u8]) {
         let parsed = FromRelay::parse(datagram);
-        // Had it brought all that it was to bring.
+        // The witness takes it that the relay had forwarded everything.
         self.overheard.witness.forwarded(self.overheard.machine, to, datagram);
         {
             let mut state = lock(&self.state);
@@ -315,14 +317,14 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A slot that no honest relay gives to so few.
+/// A slot that an honest relay with so few devices never assigns.
 const FALSE_SLOT: Slot = Slot::new(60_000).expect("it is not 0");
 
 /// An Opus packet of 10 ms without sound.
 const SILENT_PACKET: [u8; 3] = [0xf0, 0xff, 0xfe];
 
-/// How often the forger speaks.
+/// How often the forger sends a frame.
 const FRAME: Duration = Duration::from_millis(10);
 
-/// A victim that was heard within this speaks itself.
+/// A victim that was heard within this time is itself talking, so the forger stays silent.
 const QUIET: Duration = Duration::from_millis(300);

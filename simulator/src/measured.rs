@@ -1,4 +1,4 @@
-//! What a run has shown, measured when it is over.
+//! What a run has shown, measured after its end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,43 +21,43 @@ use crate::{
 /// A run that is over, ready to be judged and reported.
 pub(crate) struct Measured {
     log: Observation,
-    /// Delays from mouth to ear by listener and talker: seconds, milliseconds.
+    /// Mouth-to-ear delays by listener and talker, as (seconds of the run, milliseconds).
     delays: BTreeMap<(usize, usize), Vec<(f64, f64)>>,
     heard: Vec<Arc<Mutex<HeardSound>>>,
-    /// Relays and members.
+    /// The names of relays and members by their devices.
     machines: BTreeMap<DeviceId, String>,
     evidence: Evidence,
 }
 
-/// What was heard of one talker by one listener within a time.
+/// What one listener heard of one talker within a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Hearing {
     /// Frames that the talker sent.
     pub(crate) sent: u64,
-    /// Frames of them that were played.
+    /// Frames of them that were played out.
     pub(crate) played: u64,
-    /// Frames of them that came.
+    /// Frames of them that arrived.
     pub(crate) received: u64,
-    /// Frames that were made up.
+    /// Frames that were concealed.
     pub(crate) concealed: u64,
-    /// The longest time in which the talker spoke and nothing of it was played.
+    /// The longest time in which the talker spoke and the listener played nothing of it.
     pub(crate) longest_silence: Duration,
 }
 
 impl Hearing {
-    /// The share of what was played that was made up.
+    /// The concealed share of all frames that were played out.
     pub(crate) fn concealed_share(&self) -> f64 {
         self.concealed as f64 / (self.played + self.concealed).max(1) as f64
     }
 
-    /// The share of what was said that was played.
+    /// The share of the sent frames that was played out.
     pub(crate) fn heard_share(&self) -> f64 {
         self.played as f64 / self.sent.max(1) as f64
     }
 }
 
 impl Measured {
-    /// Measures what can only be measured afterwards.
+    /// Measures what can only be measured after the run.
     pub(crate) fn new(
         log: Observation,
         cast: &Cast,
@@ -127,7 +127,7 @@ impl Measured {
         }
     }
 
-    /// The delays from mouth to ear of windows within a time, in milliseconds, sorted.
+    /// The mouth-to-ear delays of windows within a time, in milliseconds, sorted.
     pub(crate) fn delays(
         &self,
         listener: usize,
@@ -143,24 +143,24 @@ impl Measured {
         delays
     }
 
-    /// How long the jitter buffer held the talker's frames last.
+    /// How long the jitter buffer holds the talker's frames, at the last sample, in milliseconds.
     pub(crate) fn buffer_ms(&self, listener: usize, talker: usize) -> f64 {
         f64::from(self.log.ears[listener][talker].playout_delay_ms)
     }
 
-    /// The time from the later start of the two until they were connected first.
+    /// The time from the later start of the two until they were first connected.
     pub(crate) fn connect_time(&self, listener: usize, talker: usize) -> Option<Duration> {
         let start = |member: usize| self.log.members[member].running.first().map(|run| run.0);
         let (connected, _) = self.log.ears[listener][talker].connected.first()?;
         Some(connected.saturating_sub(start(listener)?.max(start(talker)?)))
     }
 
-    /// The path last used.
+    /// The last path in use; empty if there was none.
     pub(crate) fn path(&self, listener: usize, talker: usize) -> &str {
         self.log.ears[listener][talker].paths.last().map_or("", |(_, path)| path)
     }
 
-    /// The time from the later start of the two until one of these paths was in use first.
+    /// The time from the later start of the two until one of these paths was first in use.
     pub(crate) fn path_time(
         &self,
         listener: usize,
@@ -173,8 +173,8 @@ impl Measured {
         Some(at.saturating_sub(start(listener)?.max(start(talker)?)))
     }
 
-    /// Who brought `talker` to `listener` from `after` until `before`: relays, and the talker
-    /// itself.
+    /// The names of those that brought `talker`'s frames to `listener` from `after` until `before`:
+    /// relays, and [`ITSELF`] for the talker.
     pub(crate) fn ways(
         &self,
         listener: usize,
@@ -195,8 +195,9 @@ impl Measured {
         heard.map(|((_, way), _)| way.map_or(ITSELF.to_owned(), name)).collect()
     }
 
-    /// Voice datagrams for each frame that `talker` sent from `after` until `before`: those that it
-    /// sent, or those that came to `listener`.
+    /// Voice datagrams for each frame that `talker` sent from `after` until `before`. If a
+    /// `listener` is given, the datagrams that arrived there are counted, otherwise those that
+    /// `talker` sent.
     pub(crate) fn per_frame(
         &self,
         listener: Option<usize>,
@@ -216,12 +217,12 @@ impl Measured {
         datagrams / within(&self.log.members[talker].sent)
     }
 
-    /// Who was not where it should be at a moment that was asked for.
+    /// What was wrong with the links and keys of members at a moment that an expectation names.
     pub(crate) fn missing_at(&self, by: Duration) -> &[String] {
         self.log.convergence.get(&by).map_or(&[], Vec::as_slice)
     }
 
-    /// The charters of those who ran at a moment that was asked for.
+    /// The charters of the members that ran at a moment that an expectation names.
     pub(crate) fn charters_at(
         &self,
         by: Duration,
@@ -230,7 +231,7 @@ impl Measured {
         charters.map(|(member, charter)| (*member, charter.as_ref()))
     }
 
-    /// What became of an order; none is no answer.
+    /// The result of an order; `None` if it was not answered.
     pub(crate) fn order(&self, order: usize) -> Option<&Result<(), String>> {
         self.log.orders.get(&order)
     }
@@ -248,17 +249,17 @@ impl Measured {
         within.flat_map(|(_, nets)| nets.iter().cloned()).collect()
     }
 
-    /// Why a member's node ended.
+    /// The members whose relays `member` has detected as forging, and when.
     pub(crate) fn flagged(&self, member: usize) -> &[(Duration, usize)] {
         &self.log.members[member].flagged
     }
 
-    /// What the witness has of the run.
+    /// The evidence of the witness.
     pub(crate) fn evidence(&self) -> &Evidence {
         &self.evidence
     }
 
-    /// Frames of `talker` that came to `listener` and were taken.
+    /// Frames of `talker` that arrived at `listener` and were accepted.
     pub(crate) fn received(&self, listener: usize, talker: usize) -> u64 {
         self.log.ears[listener][talker].total(|it| it.received)
     }
@@ -268,13 +269,14 @@ impl Measured {
         self.log.members[talker].sent_counter.total()
     }
 
-    /// When `member` had a link to `other`, as it says itself; nothing of a relay.
+    /// When `member` had a link to `other`, according to `member` itself. Empty if one of the two
+    /// is a relay.
     pub(crate) fn links(&self, member: usize, other: usize) -> &[(Duration, Option<Duration>)] {
         let ear = self.log.ears.get(member).and_then(|ears| ears.get(other));
         ear.map_or(&[], |ear| &ear.connected)
     }
 
-    /// Whether strangers reach a member, as it was told last.
+    /// Whether strangers reach `member`, according to the last report of its node.
     pub(crate) fn reachable(&self, member: usize) -> Option<bool> {
         self.log.members[member].reachable
     }
@@ -283,7 +285,7 @@ impl Measured {
         self.log.members[member].last_words.as_deref()
     }
 
-    /// The record of the run but for links, NATs and expectations.
+    /// The record of the run except for links, NATs and expectations.
     pub(crate) fn record(&self, cast: &Cast, seed: u64, trace_digest: String) -> RunRecord {
         let duration = cast.scenario.duration.as_duration();
         let machines = cast.plan.hosts.iter().map(|host| host.name.clone()).collect::<Vec<_>>();
@@ -380,7 +382,7 @@ fn interval((from, to): (Duration, Option<Duration>), end: Duration) -> Interval
     Interval { start_s: from.as_secs_f64(), end_s: to.unwrap_or(end).as_secs_f64() }
 }
 
-/// The times at which samples are true.
+/// The spans of time in which samples are true.
 fn spans(samples: &[bool]) -> Vec<Interval> {
     let at = |index: usize| (SAMPLE * index as u32).as_secs_f64();
     let mut spans: Vec<Interval> = Vec::new();
@@ -397,7 +399,7 @@ fn milliseconds(span: Duration) -> f64 {
     span.as_secs_f64() * 1e3
 }
 
-/// A talker that is heard without a relay.
+/// Stands for a talker that is heard without a relay.
 const ITSELF: &str = "no relay";
 
 fn sample_index(at: Duration) -> usize {
@@ -413,8 +415,8 @@ mod tests {
     use super::*;
     use crate::{scenario::Scenario, witness::Log};
 
-    /// Kestrel speaks from 0.2 s to 1 s in frames of 10 ms; Wren, which runs from the start, plays
-    /// them 100 ms later but for a gap, of which half is made up.
+    /// Kestrel speaks from 0.2 s to 1 s in frames of 10 ms. Wren runs from the start and plays them
+    /// 100 ms later except for a gap, half of which is concealed.
     fn measured() -> Measured {
         let text =
             "purpose = 'p'\nduration = '2s'\nmembers = [{ name = 'Kestrel' }, { name = 'Wren' }]";

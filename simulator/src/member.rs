@@ -31,23 +31,23 @@ use crate::{
     witness::Witness,
 };
 
-/// What of a machine outlives its processes, and the way in to the one that runs.
+/// The parts of a machine that outlive its processes, and the access to the process that runs.
 pub(crate) struct Seat {
-    /// Who sits there.
+    /// The member at this machine.
     pub(crate) actor: Actor,
-    /// Its machine on the network.
+    /// The machine's place on the network.
     pub(crate) host: usize,
-    /// The network.
+    /// The simulated network.
     pub(crate) fabric: Fabric,
-    /// Its disk.
+    /// The machine's disk.
     pub(crate) disk: MemoryDisk,
-    /// Whether what it hears is kept.
+    /// Whether to keep the sound that the member hears.
     keeps_sound: bool,
     egress: Arc<dyn Egress>,
-    /// The keys that it was given.
+    /// The keys that the member was given to hear others with.
     loot: Loot,
     witness: Witness,
-    /// What it heard.
+    /// The sound that the member heard.
     pub(crate) heard: Arc<Mutex<HeardSound>>,
     state: Mutex<State>,
 }
@@ -58,7 +58,7 @@ struct State {
     run: Option<Run>,
 }
 
-/// The process that runs.
+/// The access to the process that runs.
 #[derive(Clone)]
 struct Run {
     inputs: UnboundedSender<Input>,
@@ -69,7 +69,7 @@ struct Run {
 }
 
 impl Seat {
-    /// An empty seat.
+    /// A seat where nothing runs yet.
     pub(crate) fn new(
         actor: Actor,
         (host, fabric): (usize, Fabric),
@@ -98,25 +98,25 @@ impl Seat {
         &self.actor.name
     }
 
-    /// Gives it the ticket that it joins with.
+    /// Sets the ticket with which the member joins.
     pub(crate) fn set_ticket(&self, ticket: String) {
         self.lock().ticket = Some(ticket);
     }
 
-    /// Has its node do something; nothing if none runs.
+    /// Sends an input to the member's node; does nothing if none runs.
     pub(crate) fn send(&self, input: Input) {
         if let Some(run) = &self.lock().run {
-            // It may have ended.
+            // The node may have ended.
             let _ = run.inputs.send(input);
         }
     }
 
-    /// Its device, while a process runs.
+    /// The member's device, while a process runs.
     pub(crate) fn device(&self) -> Option<DeviceId> {
         self.lock().run.as_ref()?.device
     }
 
-    /// The nets that it listens to, while a process runs.
+    /// The nets that the member listens to, while a process runs.
     pub(crate) fn listening(&self) -> BTreeSet<ChannelId> {
         let run = self.lock().run.clone();
         let Some(snapshot) = run.and_then(|run| run.publisher.snapshot()) else {
@@ -126,29 +126,30 @@ impl Seat {
         nets.filter_map(|net| net.id.parse().ok()).collect()
     }
 
-    /// The charter on its disk.
+    /// The charter on the machine's disk; `None` if there is none that can be read.
     pub(crate) fn charter(&self) -> Option<Charter> {
         Charter::restore(&self.disk.file("charter")?).ok()
     }
 
-    /// Its voice, while a process runs that is in the squad.
+    /// The voice of the process that runs; `None` until its node has started the voice.
     pub(crate) fn voice(&self) -> Option<Voice> {
         self.lock().run.as_ref()?.voice.clone()
     }
 
-    /// What has happened since the last call.
+    /// The events since the last call.
     pub(crate) fn take_events(&self) -> Vec<StampedEvent> {
         let Some(run) = self.lock().run.clone() else { return Vec::new() };
         let events = run.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.try_iter().collect()
     }
 
-    /// The process is gone.
+    /// Forgets the process, which has ended.
     pub(crate) fn clear(&self) {
         self.lock().run = None;
     }
 
-    /// A process, from its start to its end; what is on the seat's machine is all that it knows.
+    /// Runs one process from its start to its end. The process knows nothing but what is on the
+    /// machine.
     pub(crate) async fn live(self: Arc<Self>) {
         context::enter_host(self.name());
         let publisher = Publisher::new(Clock);
@@ -231,7 +232,7 @@ impl Seat {
             binder: Box::new(self.fabric.binder(self.host)),
             egress: Arc::clone(&self.egress),
             overhear: Some(Arc::new(move |to, message| witness.overheard(device, to, message))),
-            // A simulated disk answers at once, but not within the call that asks.
+            // A simulated disk answers at once, but must not do so within the call that asks.
             worker: Arc::new(|work| {
                 tokio::spawn(async move { work() });
             }),
@@ -254,5 +255,5 @@ impl Seat {
     }
 }
 
-/// Where the node's folder is on every simulated disk.
+/// The node's folder on every simulated disk.
 const HOME: &str = "/home/hark";

@@ -1,4 +1,4 @@
-//! What is seen of a run while it lasts.
+//! What is observed of a run while it lasts.
 
 mod convergence;
 
@@ -19,85 +19,86 @@ use crate::{
     scenario::Cast,
 };
 
-/// Everything seen so far.
+/// Everything observed so far.
 pub(crate) struct Observation {
     pub(crate) members: Vec<MemberLog>,
-    /// By listener, then talker.
+    /// What was heard, by listener and then by talker.
     pub(crate) ears: Vec<Vec<EarLog>>,
     pub(crate) events: Vec<EventRecord>,
-    /// Who was not where it should be, at the moments that were asked for.
+    /// What was wrong with links and keys, at the moments that expectations name.
     pub(crate) convergence: BTreeMap<Duration, Vec<String>>,
-    /// The charters of those who ran, at the moments that were asked for.
+    /// The charters of the members that ran, at the moments that expectations name.
     pub(crate) charters: BTreeMap<Duration, BTreeMap<usize, Option<CharterHeads>>>,
-    /// What became of each order, by its place in the scenario.
+    /// The result of each order, by its place in the scenario.
     pub(crate) orders: BTreeMap<usize, Result<(), String>>,
     pub(crate) limited_tickets: BTreeMap<usize, String>,
     pub(crate) samples: usize,
 }
 
-/// What is seen of one member.
+/// What is observed of one member.
 #[derive(Debug, Default)]
 pub(crate) struct MemberLog {
     pub(crate) addresses: Vec<Ipv4Addr>,
-    /// When it ran; the last without an end if it still runs.
+    /// When its processes ran. The last span has no end while the process still runs.
     pub(crate) running: Vec<(Duration, Option<Duration>)>,
-    /// Whether it was transmitting, at each sample.
+    /// At each sample, whether it was transmitting.
     pub(crate) transmitting: Vec<bool>,
-    /// Frames sent, summed over all its processes, at each sample.
+    /// At each sample, the frames sent so far, summed over all its processes.
     pub(crate) sent: Vec<u64>,
     pub(crate) sent_counter: Counter,
-    /// Voice datagrams that crossed its link, sent and received, at each sample.
+    /// At each sample, the voice datagrams that crossed its link so far: sent, and received.
     pub(crate) uplink: Vec<u64>,
     pub(crate) downlink: Vec<u64>,
     pub(crate) uplink_counter: Counter,
     pub(crate) downlink_counter: Counter,
-    /// Its keys to talk by the id of what they are for, as it said last.
+    /// Its keys to talk, by the id of their target, as its node last reported them.
     pub(crate) keys: BTreeMap<String, KeyLog>,
-    /// Version and heads of its charter, as it said last.
+    /// The version and heads of its charter, as its node last reported them.
     pub(crate) charter: Option<CharterHeads>,
-    /// Whom it has a link to, by device: a member whose disk was lost has another one.
+    /// The members that it has a link to, by device. A member whose disk was lost has a new device.
     pub(crate) connected: BTreeMap<DeviceId, usize>,
     pub(crate) last_words: Option<String>,
-    /// Whether strangers reach it, as it said last.
+    /// Whether strangers reach it, as its node last reported.
     pub(crate) reachable: Option<bool>,
-    /// Whose relays it has found to forge, and when.
+    /// The members whose relays it has detected as forging, and when.
     pub(crate) flagged: Vec<(Duration, usize)>,
 }
 
-/// A key to talk, and who holds it.
+/// A key to talk, and its holders.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyLog {
-    /// What is talked to, by name and by ids.
+    /// The target, by name and by ids.
     pub(crate) name: String,
     pub(crate) target: TargetText,
-    /// With the talker's own.
+    /// The devices that hold the key, the talker's own included.
     pub(crate) devices: BTreeSet<DeviceId>,
 }
 
-/// The version of the root document, and the newest operations, in no order.
+/// The version of the root document, and the newest operations, in no particular order.
 pub(crate) type CharterHeads = (u32, BTreeSet<String>);
 
-/// What is seen of one pair.
+/// What is observed of one listener and one talker.
 #[derive(Debug, Default)]
 pub(crate) struct EarLog {
     pub(crate) played: Vec<u32>,
     pub(crate) concealed: Vec<u32>,
-    /// By device of the talker.
+    /// Counters by the talker's device.
     pub(crate) counters: BTreeMap<DeviceId, EarCounters>,
     pub(crate) connected: Vec<(Duration, Option<Duration>)>,
-    /// When the talker began to speak, and the nets that it was heard on.
+    /// When the talker began to speak, and the nets on which it was heard.
     pub(crate) nets: Vec<(Duration, Vec<String>)>,
-    /// The paths that it had, and from when on.
+    /// The paths of the link, and from when on each was in use.
     pub(crate) paths: Vec<(Duration, String)>,
-    /// Frames received, at each sample.
+    /// At each sample, the frames received so far.
     pub(crate) received: Vec<u32>,
-    /// By whom the talker was heard, and from which sample on: a relay, or none for itself.
+    /// From which sample on, and through which relay, the talker was heard. `None` is for the
+    /// talker itself.
     pub(crate) ways: Vec<(usize, Option<DeviceId>)>,
     pub(crate) playout_delay_ms: f32,
     pub(crate) series: Vec<EarSample>,
 }
 
-/// What came of one device.
+/// The counters of one device of a talker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EarCounters {
     pub(crate) played: Counter,
@@ -107,7 +108,7 @@ pub(crate) struct EarCounters {
     pub(crate) recovered: Counter,
 }
 
-/// A counter that starts again with each process, summed over all of them.
+/// Sums up a counter that starts again with each process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counter {
     before: u64,
@@ -129,7 +130,7 @@ impl Counter {
 }
 
 impl Observation {
-    /// Nothing has been seen.
+    /// An observation of nothing yet.
     pub(crate) fn new(cast: &Cast) -> Self {
         let count = cast.actors.len();
         Self {
@@ -144,12 +145,12 @@ impl Observation {
         }
     }
 
-    /// A member's process has started.
+    /// Notes that a member's process has started.
     pub(crate) fn started(&mut self, now: Duration, member: usize) {
         self.members[member].running.push((now, None));
     }
 
-    /// It has ended.
+    /// Notes that a member's process has ended.
     pub(crate) fn stopped(&mut self, now: Duration, member: usize) {
         if let Some((_, end @ None)) = self.members[member].running.last_mut() {
             *end = Some(now);
@@ -161,27 +162,28 @@ impl Observation {
         self.members[member].charter = None;
     }
 
-    /// It has another address.
+    /// Notes that a member has another address.
     pub(crate) fn moved(&mut self, member: usize, address: Ipv4Addr) {
         self.members[member].addresses.push(address);
     }
 
-    /// Keeps the ticket of those who share a limited one.
+    /// Keeps a limited ticket for all members of one entry of the scenario; `first` is the first of
+    /// them.
     pub(crate) fn keep_limited_ticket(&mut self, first: usize, ticket: String) {
         self.limited_tickets.insert(first, ticket);
     }
 
-    /// The ticket that those share.
+    /// The limited ticket that was kept for the entry whose first member is `first`.
     pub(crate) fn limited_ticket(&self, first: usize) -> Option<String> {
         self.limited_tickets.get(&first).cloned()
     }
 
-    /// An order was carried out, or not, for this reason.
+    /// Notes that an order was carried out, or why it was refused.
     pub(crate) fn answered(&mut self, order: usize, answer: Result<(), String>) {
         self.orders.insert(order, answer);
     }
 
-    /// The scenario did something.
+    /// Notes something that the scenario did to the run.
     pub(crate) fn fault(&mut self, now: Duration, member: Option<usize>, text: &str) {
         self.events.push(EventRecord {
             at_s: now.as_secs_f64(),
@@ -192,7 +194,7 @@ impl Observation {
         });
     }
 
-    /// A node said something.
+    /// Notes an event of a node.
     pub(crate) fn handle(
         &mut self,
         now: Duration,
@@ -301,7 +303,7 @@ impl Observation {
         });
     }
 
-    /// Looks at everyone's voice; each [`SAMPLE`].
+    /// Samples the voice of every member; called every [`SAMPLE`].
     pub(crate) fn sample(&mut self, seats: &[Arc<Seat>], devices: &BTreeMap<DeviceId, usize>) {
         if self.samples == 0 {
             for (log, seat) in self.members.iter_mut().zip(seats) {
@@ -356,14 +358,14 @@ impl Observation {
         }
     }
 
-    /// Notes who is not connected, or has a key too few or too many.
+    /// Notes which links are missing, and which keys have too few or too many holders.
     pub(crate) fn check_convergence(&mut self, by: Duration, seats: &[Arc<Seat>]) {
         let running = self.members.iter().zip(seats).filter(|(log, _)| log.runs());
         let missing = convergence::missing(&running.collect::<Vec<_>>());
         self.convergence.insert(by, missing);
     }
 
-    /// Notes the charters of all who run.
+    /// Notes the charters of all members that run.
     pub(crate) fn note_charters(&mut self, by: Duration) {
         let running = self.members.iter().enumerate().filter(|(_, log)| log.runs());
         let charters = running.map(|(member, log)| (member, log.charter.clone())).collect();
@@ -406,7 +408,7 @@ fn close(spans: &mut [(Duration, Option<Duration>)], now: Duration) {
     }
 }
 
-/// How often voice is looked at.
+/// How often voice is sampled.
 pub(crate) const SAMPLE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

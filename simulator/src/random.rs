@@ -1,9 +1,9 @@
-//! Random streams, each named, so that taking one away leaves the others as they were.
+//! Named random streams. If one is no longer used, the others stay as they were.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// The stream that `seed` gives to `name`.
+/// The stream that follows from `seed` and `name`.
 pub(crate) fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new_derive_key("hark 1 simulation stream");
     hasher.update(&seed.to_le_bytes());

@@ -1,7 +1,7 @@
 //! What one finished run measured: the data that every report is made from.
 //!
-//! Plain data in a fixed order, written as it is by `--json`. Times are seconds since the start of
-//! the run, spans are milliseconds where their name says so. The names of the fields are an
+//! Plain data in a fixed order, which `--json` writes as it is. Times are seconds since the start
+//! of the run; spans are milliseconds if their name says so. The names of the fields are an
 //! interface: programs read them.
 
 use std::collections::BTreeMap;
@@ -13,178 +13,180 @@ use serde::Serialize;
 pub struct RunRecord {
     /// The scenario's name.
     pub scenario: String,
-    /// What the scenario is there to show, in a sentence.
+    /// What the scenario is meant to show, in one sentence.
     pub purpose: String,
-    /// Where all randomness of the run came from.
+    /// The seed, from which all randomness of the run comes.
     pub seed: u64,
     /// How long the run lasted, in simulated time.
     pub duration_s: f64,
     /// The command that runs exactly this again.
     pub replay: String,
-    /// Hash of everything the nodes sent and did: equal digests, equal runs.
+    /// Hash of everything that the nodes sent and did: equal runs have equal digests.
     pub trace_digest: String,
-    /// What the scenario demanded, in its order.
+    /// The expectations of the scenario, in its order.
     pub expectations: Vec<ExpectationRecord>,
-    /// Everyone who took part, in the scenario's order.
+    /// All members, in the scenario's order.
     pub members: Vec<MemberMeasures>,
     /// What each listener heard of each talker, by listener and then talker.
     pub ears: Vec<EarRecord>,
     /// Each direction of each link.
     pub links: Vec<LinkRecord>,
-    /// Each address translator.
+    /// Each gateway that translates addresses.
     pub nats: Vec<NatRecord>,
-    /// What happened, in order of time.
+    /// The events, in order of time.
     pub events: Vec<EventRecord>,
 }
 
-/// A span of time from `start_s` up to `end_s`. Lists of them are in order and without overlap.
+/// A span of time from `start_s` up to `end_s`. Lists of them are ordered and do not overlap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Interval {
-    /// When it begins.
+    /// When it begins, in seconds.
     pub start_s: f64,
-    /// When it is over.
+    /// When it ends, in seconds.
     pub end_s: f64,
 }
 
-/// One demand of the scenario and how it turned out.
+/// One expectation of the scenario, and how it turned out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ExpectationRecord {
-    /// The demand as the scenario says it.
+    /// The expectation in words.
     pub text: String,
-    /// Whether it was met.
+    /// Whether the expectation was met.
     pub holds: bool,
-    /// What was found instead of, or within, what was asked.
+    /// The value that was measured.
     pub measured: String,
 }
 
-/// One member: when it ran, what it said and how loud its ears were.
+/// One member: when it ran, when it spoke, and how loud its sound was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MemberMeasures {
     /// Its call sign.
     pub name: String,
-    /// Every address it had, in the order it had them.
+    /// All addresses that it had, in order of time.
     pub addresses: Vec<String>,
-    /// When its process was alive.
+    /// When its process ran.
     pub running: Vec<Interval>,
     /// When it sent speech.
     pub speaking: Vec<Interval>,
-    /// Level of what its microphone picked up, in dBFS, one value each 100 ms; -120 for silence.
+    /// Level of its microphone's sound in dBFS, one value for each 100 ms; -120 is silence.
     pub spoken_level: Vec<f32>,
-    /// Level of what its loudspeaker played, in dBFS, one value each 100 ms; -120 for silence.
+    /// Level of its loudspeaker's sound in dBFS, one value for each 100 ms; -120 is silence.
     pub level: Vec<f32>,
-    /// Where the sound it heard is, relative to the report.
+    /// The path of the file with the sound that it heard, relative to the report.
     pub sound: Option<String>,
 }
 
 /// What one listener heard of one talker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EarRecord {
-    /// Who spoke.
+    /// The name of the talker.
     pub talker: String,
-    /// Who listened.
+    /// The name of the listener.
     pub listener: String,
     /// When the two had a connection.
     pub connected: Vec<Interval>,
-    /// From the start of the later of the two until they were connected first.
+    /// Time from the later start of the two until they were first connected, in milliseconds.
     pub connect_ms: Option<f64>,
-    /// The path in use at the end, or last.
+    /// The path in use at the end, or the last one in use.
     pub path: String,
-    /// When frames of the talker were being played, concealed ones among them.
+    /// When frames of the talker were played out, concealed ones included.
     pub heard: Vec<Interval>,
     /// Frames that arrived, late ones included.
     pub frames_received: u64,
-    /// Frames made up because the real ones were missing when their turn came.
+    /// Frames that were concealed because the real ones were missing when they were due.
     pub frames_concealed: u64,
-    /// Frames that arrived after their turn.
+    /// Frames that arrived after they were due.
     pub frames_late: u64,
-    /// Frames that were lost and rebuilt from redundancy in others.
+    /// Frames that were lost and recovered from copies in later datagrams.
     pub frames_recovered: u64,
-    /// How much of what was played was made up.
+    /// The concealed share of the frames that were played out, in percent.
     pub concealed_percent: f64,
-    /// From the talker's microphone to the listener's loudspeaker.
+    /// Mouth-to-ear delay, in milliseconds.
     pub delay_ms: Option<MeasuredSpread>,
-    /// The same frame by frame: when it was played, and its delay in milliseconds.
+    /// The mouth-to-ear delay over time: seconds of the run, and milliseconds.
     pub delays: Vec<(f64, f64)>,
-    /// The longest time in which the talker spoke and nothing of it was played.
+    /// The longest time in which the talker spoke and the listener played nothing of it, in
+    /// milliseconds.
     pub longest_silence_ms: f64,
-    /// What the listener's node said of this stream as time went by.
+    /// The statistics of this stream that the listener's node reported over time.
     pub series: Vec<EarSample>,
 }
 
 /// A distribution in three numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MeasuredSpread {
-    /// Half are at most this.
+    /// Half of the values are at most this.
     pub median: f64,
-    /// 99 of 100 are at most this.
+    /// 99 of 100 values are at most this.
     pub p99: f64,
-    /// All are at most this.
+    /// All values are at most this.
     pub max: f64,
 }
 
-/// A listener's view of one stream at a moment.
+/// A listener's statistics of one stream at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct EarSample {
-    /// When.
+    /// The time of the sample, in seconds.
     pub at_s: f64,
     /// How long the jitter buffer holds frames.
     pub playout_delay_ms: f64,
     /// Interarrival jitter (RFC 3550, section 6.4.1).
     pub jitter_ms: f64,
-    /// Recent packet loss.
+    /// Recent packet loss, in percent.
     pub loss_percent: f64,
-    /// Smoothed round trip of the path in use.
+    /// Smoothed round-trip time of the path in use.
     pub rtt_ms: f64,
-    /// Frames concealed since the sample before.
+    /// Frames concealed since the previous sample.
     pub concealed: u64,
 }
 
 /// One direction of one link.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LinkRecord {
-    /// Whose link and which way, such as "wren up".
+    /// The owner and the direction of the link, such as "wren up".
     pub name: String,
-    /// Datagrams put in.
+    /// Datagrams sent into the link.
     pub offered: u64,
     /// Datagrams that came out, duplicates included.
     pub delivered: u64,
-    /// Datagrams that did not, by cause.
+    /// Datagrams that did not come out, by cause.
     pub lost: BTreeMap<String, u64>,
     /// Bytes that came out.
     pub bytes: u64,
-    /// How long a datagram put in at a moment waited in the queue: seconds, then milliseconds.
+    /// How long a datagram sent at a moment waited in the queue, as (seconds of the run,
+    /// milliseconds).
     pub queue_ms: Vec<(f64, f64)>,
 }
 
-/// One address translator, in the words of RFC 4787.
+/// One gateway that translates addresses, in the terms of RFC 4787.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NatRecord {
-    /// Its name in the scenario.
+    /// The name in the scenario.
     pub name: String,
-    /// The address others see.
+    /// The address that others see.
     pub external_address: String,
     /// Mapping behaviour (section 4.1).
     pub mapping: String,
     /// Filtering behaviour (section 5).
     pub filtering: String,
-    /// Mappings made.
+    /// Mappings created.
     pub mappings_created: u64,
-    /// Mappings that ran out of time.
+    /// Mappings that expired.
     pub mappings_expired: u64,
-    /// The most mappings alive at once.
+    /// The largest number of mappings at once.
     pub mappings_peak: u64,
-    /// Datagrams not let through, by cause.
+    /// Datagrams that the gateway did not let through, by cause.
     pub dropped: BTreeMap<String, u64>,
 }
 
 /// Something that happened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EventRecord {
-    /// When.
+    /// The time of the event, in seconds.
     pub at_s: f64,
-    /// To whom, unless to the network as a whole.
+    /// The member that it happened to; `None` if it happened to the network as a whole.
     pub member: Option<String>,
-    /// What sort of event it is, in a word or two.
+    /// The kind of event, in a word or two.
     pub kind: String,
     /// What happened.
     pub text: String,

@@ -28,7 +28,8 @@ use crate::{
     witness::Witness,
 };
 
-/// What of a relay's machine outlives its processes, and the way in to the one that runs.
+/// The parts of a relay's machine that outlive its processes, and the access to the process that
+/// runs.
 pub(crate) struct Station {
     name: String,
     quotas: Quotas,
@@ -36,7 +37,7 @@ pub(crate) struct Station {
     host: usize,
     fabric: Fabric,
     egress: Arc<dyn Egress>,
-    /// Its disk.
+    /// The machine's disk.
     pub(crate) disk: MemoryDisk,
     state: Mutex<State>,
 }
@@ -46,7 +47,7 @@ struct State {
     organisation: Option<OrganisationId>,
     run: Option<Remote>,
     events: Vec<RelayEvent>,
-    /// The hash of the charter that was looked at last.
+    /// The hash of the charter that was read last.
     charter: Option<[u8; 32]>,
 }
 
@@ -69,41 +70,41 @@ impl Station {
         Arc::new(Self { name, quotas, secret, host, fabric, egress, disk, state })
     }
 
-    /// Its identity in the organisation.
+    /// The relay's identity in the organisation.
     pub(crate) fn device(&self) -> DeviceId {
         DeviceKey::from_secret(&self.secret).id()
     }
 
-    /// Where it listens.
+    /// The address where the relay listens.
     pub(crate) fn address(&self) -> SocketAddr {
         (self.fabric.address(self.host), PORT).into()
     }
 
-    /// Whom it relays for from its next start on.
+    /// Sets the organisation that the relay serves from its next start on.
     pub(crate) fn assign(&self, organisation: OrganisationId) {
         self.lock().organisation = Some(organisation);
     }
 
-    /// Has it do something; nothing where it does not run.
+    /// Sends a command to the relay; does nothing if it does not run.
     pub(crate) fn command(&self, command: CarrierCommand) {
         if let Some(run) = &self.lock().run {
             run.command(command);
         }
     }
 
-    /// Has it say goodbye and end.
+    /// Makes the relay say goodbye and end.
     pub(crate) fn stop(&self) {
         if let Some(run) = &self.lock().run {
             run.stop("signal");
         }
     }
 
-    /// The process is gone.
+    /// Forgets the process, which has ended.
     pub(crate) fn clear(&self) {
         self.lock().run = None;
     }
 
-    /// The charter on its disk, if that is another than at the last call.
+    /// The charter on the machine's disk, if it differs from that at the last call.
     pub(crate) fn new_charter(&self) -> Option<Charter> {
         let file = self.disk.file("charter")?;
         let digest = *blake3::hash(&file).as_bytes();
@@ -111,12 +112,12 @@ impl Station {
         if before == Some(digest) { None } else { Charter::restore(&file).ok() }
     }
 
-    /// What has happened since the last call.
+    /// The events since the last call.
     pub(crate) fn take_events(&self) -> Vec<RelayEvent> {
         std::mem::take(&mut self.lock().events)
     }
 
-    /// A process, from its start to its end.
+    /// Runs one process from its start to its end.
     pub(crate) async fn live(self: Arc<Self>) {
         context::enter_host(&self.name);
         let Some(organisation) = self.lock().organisation else { return };
@@ -151,8 +152,8 @@ impl Station {
     }
 }
 
-/// Where every relay listens.
+/// The port where every relay listens.
 const PORT: u16 = 4_870;
 
-/// The folder of the organisation on its disk.
+/// The folder of the organisation on the machine's disk.
 const FOLDER: &str = "/var/lib/hark-relay";

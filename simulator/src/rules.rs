@@ -1,7 +1,7 @@
 //! What must be true of keys and datagrams in every scenario, whatever else it expects.
 //!
-//! Each rule asks the witness, not the nodes: who could open a frame with all that it was ever
-//! given, and who was sent it. [section "Rules" of docs/scenarios.md]
+//! Each rule asks the witness rather than the nodes: which devices could open a frame with all that
+//! they were ever given, and which devices were sent it. [section "Rules" of docs/scenarios.md]
 
 use std::{
     cell::RefCell,
@@ -21,31 +21,31 @@ use crate::{
     witness::{Frame, Log, MOMENT, opening::Openings},
 };
 
-/// What the witness of a run has noted, and what follows from it.
+/// What the witness of a run has recorded, and what follows from it.
 pub(crate) struct Evidence {
     log: Log,
     openings: Openings,
-    /// The machine of each device, where it is one of the scenario's.
+    /// The machine of each device; `None` if the device belongs to no machine of the scenario.
     machines: Vec<Option<usize>>,
     reaches: RefCell<Reaches>,
 }
 
-/// By talker, listener and charter.
+/// Reaches that were computed before, by charter, stream and listener.
 type Reaches = BTreeMap<(usize, usize, usize), Option<Rc<Reach>>>;
 
-/// How a talker may reach a listener by a charter.
+/// By which ways a talker may reach a listener according to a charter.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Reach {
     whisper: bool,
-    /// If it listens to one of these.
+    /// The channels through which the talker reaches the listener if it listens to them.
     channels: Vec<ChannelId>,
 }
 
 impl Evidence {
     /// Tries all keys on all frames.
     pub(crate) fn new(mut log: Log, machines: &BTreeMap<DeviceId, usize>) -> Self {
-        // Rights follow from what a machine had at a time; whose a device is is the same at all
-        // times.
+        // Rights follow from the charter that a machine had at the time. The owner of a device is
+        // the same at all times, so all certificates are known to all charters here.
         let certificates: Vec<_> = log
             .charters
             .iter()
@@ -56,7 +56,7 @@ impl Evidence {
             .into_values()
             .collect();
         for charter in &mut log.charters {
-            // Those that it has are no news.
+            // Pieces that the charter already has change nothing.
             charter.take_all(certificates.iter().cloned());
         }
         let openings = Openings::of(&log);
@@ -64,8 +64,9 @@ impl Evidence {
         Self { log, openings, machines, reaches: RefCell::default() }
     }
 
-    /// Of the frames that the machine `talker` sealed within a time, for the net `on` where one is
-    /// named: how many the machine `listener` could open, and how many there are.
+    /// Counts frames that the machine `talker` sealed within a time; if `on` names a net, only
+    /// those for that net. Returns how many of them the machine `listener` could open, and how many
+    /// there are.
     pub(crate) fn could_open(
         &self,
         (listener, talker): (usize, usize),
@@ -85,8 +86,8 @@ impl Evidence {
         (frames.iter().filter(|(_, who)| opens(who)).count(), frames.len())
     }
 
-    /// For how long within a time anybody sent the machine `listener` frames of the machine
-    /// `talker`, of those for the net `on` where one is named.
+    /// For how long, within a time, anybody sent the machine `listener` frames of the machine
+    /// `talker`; if `on` names a net, only frames for that net count.
     pub(crate) fn was_sent(
         &self,
         (listener, talker): (usize, usize),
@@ -112,7 +113,8 @@ impl Evidence {
         if net == WHISPER { whispers } else { name.split(" + ").any(|part| part == net) }
     }
 
-    /// How a stream may reach a device by a charter; none where that does not know one of the two.
+    /// By which ways a stream may reach a device according to a charter; `None` if the charter does
+    /// not know the talker or the listener.
     fn reach(&self, charter: usize, stream: usize, listener: usize) -> Option<Rc<Reach>> {
         let mut known = self.reaches.borrow_mut();
         let found = known.entry((charter, stream, listener)).or_insert_with(|| {
@@ -125,8 +127,8 @@ impl Evidence {
         found.clone()
     }
 
-    /// The charters that a machine has had at some time from `from` to `to`; none for one that is
-    /// not known.
+    /// The charters that a machine had at some moment between `from` and `to`; `None` stands for a
+    /// charter that is not known.
     fn charters(
         &self,
         machine: usize,
@@ -140,7 +142,7 @@ impl Evidence {
         unknown.into_iter().chain(rest.map(|(_, charter)| *charter))
     }
 
-    /// Whether no charter that a machine has had at that time lets a stream reach a device.
+    /// Whether no charter that a machine had at that time lets a stream reach a device.
     fn is_kept_from(
         &self,
         machine: usize,
@@ -153,7 +155,7 @@ impl Evidence {
         })
     }
 
-    /// Whether a device has listened to nothing at that time through which a stream reaches it.
+    /// Whether a device listened, at that time, to no channel through which a stream reaches it.
     fn listened_not(
         &self,
         machine: usize,
@@ -171,13 +173,14 @@ impl Evidence {
     }
 }
 
-/// How a talker may reach a listener by a charter; none where it does not know one of them.
+/// By which ways a talker may reach a listener according to a charter; `None` if the charter does
+/// not know one of them.
 fn reach(
     charter: &Charter,
     (talker, listener): (DeviceId, DeviceId),
     target: &Target,
 ) -> Option<Reach> {
-    // None for one who has not come yet.
+    // `None` for a device that has not come yet.
     let standing = |device: DeviceId| -> Option<Option<MemberId>> {
         let owner = charter.owner(device);
         let ended = || charter.ending(charter.member_of(device), device).is_some();
@@ -197,8 +200,8 @@ fn reach(
     Some(Reach { whisper: hearing.whisper, channels: hearing.channels })
 }
 
-/// Whether one of `spans`, each longer by `more`, has a moment in common with the time from `from`
-/// to `to`.
+/// Whether one of `spans`, each extended by `more` at its end, has a moment in common with the time
+/// from `from` to `to`.
 fn overlaps(
     spans: &[(Duration, Option<Duration>)],
     from: Duration,
@@ -208,7 +211,7 @@ fn overlaps(
     spans.iter().any(|(start, end)| *start <= to && end.is_none_or(|end| end + more >= from))
 }
 
-/// Judges all rules, those that the scenario waives as well: what is found there is told.
+/// Judges all rules. Rules that the scenario waives are judged too, and what they find is reported.
 pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> {
     let rules = Rules { cast, measured, evidence: measured.evidence() };
     if rules.evidence.log.frames.is_empty() {
@@ -240,7 +243,7 @@ struct Rules<'a> {
     evidence: &'a Evidence,
 }
 
-/// What breaks a rule: by stream and listener, from when on and how often.
+/// Violations of a rule by stream and listener: when the first one was, and how many there are.
 type Found = BTreeMap<(usize, usize), (Duration, usize)>;
 
 impl Rules<'_> {
@@ -301,8 +304,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Everybody who can open a frame although `broken` says that it must not, given the stream,
-    /// its rosters, the frame's time and the device.
+    /// All devices that can open a frame although `broken` says that they must not. `broken` is
+    /// given the stream, its rosters, the frame's time and the device.
     fn opened(
         &self,
         broken: impl Fn(usize, &[(Duration, BTreeSet<DeviceId>)], Duration, usize) -> bool,
@@ -328,8 +331,8 @@ impl Rules<'_> {
         told.collect()
     }
 
-    /// Everybody who was sent something although `broken` says that it must not, given the machine
-    /// that sent, stream and device, and the time.
+    /// All devices that were sent something although `broken` says that they must not be. `broken`
+    /// is given the machine that sent, the stream and the device, and the time.
     fn sent(&self, broken: impl Fn(usize, (usize, usize), Duration) -> bool) -> Vec<String> {
         let mut told = Vec::new();
         for ((machine, listener, stream), moments) in &self.evidence.log.sent {
@@ -352,8 +355,8 @@ impl Rules<'_> {
         told
     }
 
-    /// Whether a device has not been there at that time, as far as the machine that seals or sends
-    /// can know, or has listened to nothing through which it is reached.
+    /// Whether a device was away at that time, as far as the machine that seals or sends can know,
+    /// or listened to nothing through which it is reached.
     fn has_left(
         &self,
         machine: usize,
@@ -367,13 +370,15 @@ impl Rules<'_> {
         let present = evidence.log.present.get(&listener).map_or(&[][..], Vec::as_slice);
         let links = evidence.machines[listener]
             .map_or(&[][..], |listener| self.measured.links(machine, listener));
-        // Whoever has no link to it itself learns of its end when others' links have ended.
+        // A machine that has no link to the device learns that it has left when the links of others
+        // have ended.
         let late = if links.is_empty() { LINK_ENDS } else { Duration::ZERO };
         !overlaps(present, from, to, late) && !overlaps(links, from, to, Duration::ZERO)
     }
 
-    /// Who has taken frames of a talker of whom the witness opens none for it, and what there was
-    /// no room for: what else is judged here would be worth nothing.
+    /// Pairs of which the listener accepted frames of the talker while the witness has no key that
+    /// opens any of them, and the number of frames that the witness had no room for. If there are
+    /// any, the other judgements are worth nothing.
     fn unknown(&self) -> Vec<String> {
         let members = 0..self.cast.actors.len();
         let pairs =
@@ -382,7 +387,7 @@ impl Rules<'_> {
         let deaf = pairs.filter(|(listener, talker)| {
             listener != talker
                 && self.measured.received(*listener, *talker) > 0
-                // What others say in its name is none of its own.
+                // Frames that others forge in its name are not its own.
                 && self.measured.sealed(*talker) > 0
                 && self.evidence.could_open((*listener, *talker), None, all).0 == 0
         });
@@ -395,7 +400,7 @@ impl Rules<'_> {
         deaf.chain(missed).collect()
     }
 
-    /// After what time everybody has heard of it that somebody left.
+    /// The time after which every device has learned that another has left.
     fn patience(&self) -> Duration {
         let cuts = |fault: &FaultKind| {
             matches!(
@@ -429,23 +434,23 @@ impl Rules<'_> {
     }
 }
 
-/// How long after a change of its charter a talker may still seal by what held before: its disk
-/// comes between. [PROTO-6.9] And how long before it has said so somebody may count as listening: a
-/// newcomer does from its door's word on. [PROTO-3.3]
+/// How long after a change of its charter a talker may still seal by the rights before, since the
+/// change is written to disk first. [PROTO-6.9] Also how long a device may count as listening
+/// before it has said so: a newcomer does from its door's message on. [PROTO-3.3]
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// The same for who sends, with what waits at a relay. [PROTO-9.13]
+/// The same for a machine that sends, including what waits at a relay. [PROTO-9.13]
 const RELAYED: Duration = Duration::from_millis(200);
 
-/// How long after somebody has left something may still open or reach it: the message, 200 ms in
-/// which others may leave as well, a second until all have the next key [PROTO-6.5], and of an
-/// epoch the relay's word, 400 ms and 300 ms. [PROTO-11.4] [PROTO-11.7]
+/// How long after a device has left something may still open or reach it. This covers the message,
+/// 200 ms in which others may leave as well, and a second until all have the next key [PROTO-6.5].
+/// For an epoch it covers the relay's message, 400 ms and 300 ms. [PROTO-11.4] [PROTO-11.7]
 const LEFT: Duration = Duration::from_secs(3);
 
-/// When a link ends of which nothing comes. [PROTO-2.7]
+/// The time after which a link over which nothing arrives ends. [PROTO-2.7]
 pub(crate) const LINK_ENDS: Duration = Duration::from_secs(33);
 
-/// What stands for all whispers.
+/// The word that stands for all whispers.
 const WHISPER: &str = "whisper";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Scenario files: who is where, what they say, what goes wrong, and what is expected.
+//! Scenario files: where machines are, what members say, what goes wrong, and what is expected.
 
 mod expectation;
 mod fault;
@@ -40,50 +40,50 @@ use crate::{
     units::Span,
 };
 
-/// A scenario as it is written.
+/// A scenario as it is written in a file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// The file's name without its ending.
+    /// The file's name without its extension.
     #[serde(skip)]
     pub name: String,
-    /// What it shows, in a sentence.
+    /// What the scenario shows, in one sentence.
     pub purpose: String,
-    /// How long it lasts.
+    /// How long the run lasts.
     pub duration: Span,
-    /// What its founder calls the organisation; what the node calls one if it says nothing.
+    /// The name that the founder gives the organisation; if it is absent, the node's default name.
     organisation: Option<String>,
-    /// Links that others name.
+    /// Named links, which machines and networks refer to.
     #[serde(default)]
     links: BTreeMap<String, Ways>,
-    /// The links of everyone who says nothing else.
+    /// The link of every machine that has none of its own.
     link: Option<Spanned<Road>>,
-    /// Networks besides the internet.
+    /// Networks other than the internet, by name.
     #[serde(default)]
     networks: BTreeMap<String, Network>,
-    /// Everyone, the founder first.
+    /// All members, the founder first.
     pub members: Vec<Member>,
     /// Rented relays.
     #[serde(default)]
     pub relays: Vec<ScenarioRelay>,
-    /// Those who belong nowhere.
+    /// Strangers, who belong to no organisation.
     #[serde(default)]
     pub strangers: Vec<Stranger>,
-    /// What goes wrong.
+    /// The faults: what goes wrong, and when.
     #[serde(default)]
     pub faults: Vec<ScenarioFault>,
-    /// What members do with the charter and their radios.
+    /// What members do with the charter and their radios, and when.
     #[serde(default)]
     orders: Vec<Order>,
-    /// What must be true.
+    /// What must be true of the run.
     #[serde(default)]
     pub expect: Vec<Expectation>,
-    /// Rules that do not count here.
+    /// Rules that do not apply to this scenario.
     #[serde(default)]
     pub waive: Vec<Waiver>,
 }
 
-/// The two directions of a link: the same both ways, or one by one.
+/// The two directions of a link: both alike, or each on its own.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ways {
@@ -92,12 +92,12 @@ pub struct Ways {
     down: Option<LinkModel>,
 }
 
-/// A link by its name, or as it is.
+/// A link by its name, or written out.
 #[derive(Clone, Debug)]
 pub enum Road {
-    /// One of `links`.
+    /// The name of one of `links`.
     Named(String),
-    /// This one.
+    /// The link itself.
     Inline(Box<Ways>),
 }
 
@@ -110,59 +110,59 @@ struct Network {
     link: Option<Spanned<Road>>,
 }
 
-/// One member, or several of a kind.
+/// One member, or several alike.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Its name; several are called name-1, name-2 and so on.
+    /// The member's name. If there are several, they are called name-1, name-2 and so on.
     pub name: Spanned<String>,
-    /// How many.
+    /// How many members there are of this kind.
     #[serde(default = "one")]
     count: u16,
-    /// Where it is.
+    /// The network that the member is in; the internet if it is absent.
     network: Option<Spanned<String>>,
-    /// How it is connected there.
+    /// The link between the member's machine and its network.
     link: Option<Spanned<Road>>,
-    /// When it starts.
+    /// When its process starts.
     #[serde(default)]
     pub start: Span,
-    /// Whose ticket it has; the first member's if it says nothing.
+    /// The member whose ticket it uses; the first member if it is absent.
     joins: Option<Spanned<String>>,
-    /// Devices that its ticket admits; none is any number.
+    /// How many devices its ticket admits; 0 is any number.
     #[serde(default)]
     pub ticket_uses: u8,
     /// How long its ticket lasts.
     pub ticket_lasts: Option<Span>,
     /// How its microphone opens.
     pub transmit: Option<TransmitMode>,
-    /// Channels that it hears; what the charter says where none is given.
+    /// The channels that it hears; if there are none, those that the charter sets.
     #[serde(default)]
     pub channels: Vec<String>,
-    /// Channels that it talks to; what the charter says where none is given.
+    /// The channels that it talks to; if there are none, those that the charter sets.
     #[serde(default)]
     pub talk_to: Vec<String>,
-    /// 5 ms frames.
+    /// Whether it uses low delay: frames of 5 ms.
     #[serde(default)]
     pub low_delay: bool,
-    /// It relays for the others from when it is in the organisation.
+    /// Whether it relays for the others from the moment when it is in the organisation.
     #[serde(default)]
     pub volunteer: bool,
-    /// It has links to relays of the charter alone.
+    /// Whether it has links only to relays that the charter names.
     #[serde(default)]
     pub relay_only: bool,
-    /// What it does to those for whom it relays.
+    /// The harm that it does to those for whom it relays.
     pub malice: Option<Malice>,
-    /// When it sends far more than it says.
+    /// When it sends every datagram many times over.
     pub floods: Option<Flood>,
-    /// When it goes on and off a net, again and again.
+    /// When it joins and leaves a net, again and again.
     pub churns: Option<Churn>,
-    /// What it says.
+    /// What the member says, and when.
     #[serde(default)]
     says: Vec<Says>,
-    /// When its keys to talk are down.
+    /// When its keys to talk are pressed.
     #[serde(default)]
     pub presses: Vec<Press>,
-    /// How its monotonic clock runs, in parts per million too fast.
+    /// How fast its monotonic clock runs, in parts per million above true time.
     #[serde(default)]
     pub clock_skew_ppm: f64,
 }
@@ -176,75 +176,75 @@ struct Says {
     sound: Spanned<String>,
 }
 
-/// Every voice datagram goes out many times, each time under another number.
+/// Sends every voice datagram many times, each time with another sequence number.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flood {
-    /// From when.
+    /// When the flood begins.
     pub at: Span,
-    /// How long.
+    /// How long the flood lasts.
     #[serde(rename = "for")]
     pub lasting: Span,
-    /// How many times.
+    /// How many datagrams are sent for each one.
     pub times: u16,
 }
 
-/// A net is listened to and left, in turn.
+/// Listens to a net and leaves it, in turn.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Churn {
-    /// Which net.
+    /// The name of the net.
     pub net: String,
-    /// From when.
+    /// When the member first listens to it.
     pub at: Span,
-    /// How long.
+    /// How long the member keeps doing this.
     #[serde(rename = "for")]
     pub lasting: Span,
-    /// How long from coming to leaving, and to coming again.
+    /// The time from listening to leaving, and from leaving to listening again.
     pub every: Span,
 }
 
-/// A key held.
+/// A key that is held down.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Press {
-    /// From when.
+    /// When the key is pressed.
     pub at: Span,
-    /// How long.
+    /// How long the key is held.
     #[serde(rename = "for")]
     pub lasting: Span,
-    /// Which: one that is bound, or a net's name; the plain one where none is named.
+    /// The key: the name of a bound key or of a net; if it is absent, the plain key to talk.
     pub key: Option<String>,
 }
 
-/// A scenario that can be played.
+/// A scenario that has been checked and can be played.
 #[derive(Debug)]
 pub struct Cast {
-    /// As it is written.
+    /// The scenario as it is written.
     pub scenario: Scenario,
-    /// The network.
+    /// The plan of the network.
     pub plan: SitePlan,
-    /// Everyone, in order; host n of the plan is actor n, and the relays come after them, and the
-    /// strangers after those.
+    /// All members in order. Host n of the plan is actor n; the relays come after the actors, and
+    /// the strangers after the relays.
     pub actors: Vec<Actor>,
-    /// What goes wrong, in order of time, with members as actors.
+    /// The faults in order of time, with members by their places among the actors.
     pub faults: Vec<(Duration, FaultKind)>,
-    /// What members do, in the order in which it is written.
+    /// The orders, as they are ordered in the file.
     pub orders: Vec<Instruction>,
 }
 
-/// One machine and who sits at it.
+/// One machine and its member.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// Its name.
+    /// The member's name.
     pub name: String,
-    /// As it is written.
+    /// The member as it is written in the scenario.
     pub member: Member,
-    /// What it says.
+    /// What the member says, and when.
     pub script: Script,
-    /// Whose ticket it joins with; none founds.
+    /// The member whose ticket it joins with; `None` for the founder.
     pub joins: Option<usize>,
-    /// What it calls the organisation that it founds, where it says.
+    /// The name of the organisation that it founds, if the scenario gives one.
     pub founds: Option<String>,
 }
 
@@ -252,7 +252,7 @@ impl<'de> Deserialize<'de> for Road {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NameOrTable;
 
-        // Not `untagged`, which would forget what was wrong with the table.
+        // Not `untagged`, which would lose the reason why the table is wrong.
         impl<'de> Visitor<'de> for NameOrTable {
             type Value = Road;
 
@@ -279,7 +279,7 @@ fn one() -> u16 {
 }
 
 impl Scenario {
-    /// Reads a scenario file.
+    /// Reads and checks a scenario file.
     pub fn read(path: &Path) -> Result<Cast, Problem> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(path)
@@ -288,7 +288,7 @@ impl Scenario {
         Self::parse(path, name, &text, folder)
     }
 
-    /// Understands the text of a scenario whose recordings lie in `folder`.
+    /// Checks the text of a scenario whose recordings lie in `folder`.
     pub fn parse(path: &Path, name: String, text: &str, folder: &Path) -> Result<Cast, Problem> {
         let mut scenario: Self =
             toml::from_str(text).map_err(|error| Problem::from_toml(path, text, &error))?;
@@ -298,7 +298,7 @@ impl Scenario {
     }
 }
 
-/// Makes a cast of a scenario, or says where that cannot be.
+/// Turns a scenario into a cast, or reports the place of a mistake.
 struct Director<'a> {
     path: &'a Path,
     text: &'a str,
@@ -425,7 +425,7 @@ impl Director<'_> {
         Ok(actors)
     }
 
-    /// A machine that is no member's.
+    /// Places a machine that is not a member's.
     fn place_machine(
         &self,
         plan: &mut SitePlan,
@@ -443,7 +443,7 @@ impl Director<'_> {
         Ok(())
     }
 
-    /// A network by its name; the internet where none is named.
+    /// The place of a network by its name; the internet if no name is given.
     fn network(&self, plan: &SitePlan, name: Option<&Spanned<String>>) -> Result<usize, Problem> {
         let Some(name) = name else { return Ok(0) };
         let known: Vec<_> = plan.networks.iter().map(|network| network.name.clone()).collect();
@@ -474,7 +474,8 @@ impl Director<'_> {
         Ok((up.unwrap_or_default(), down.unwrap_or_default()))
     }
 
-    /// Both directions of a road, where it says something of them, with recordings loaded.
+    /// Both directions of a road, with recordings loaded; `None` for a direction that the road does
+    /// not describe.
     fn ways(&self, road: &Spanned<Road>) -> Result<TwoWays, names::Error> {
         let ways = match road.get_ref() {
             Road::Inline(ways) => ways,
@@ -499,13 +500,14 @@ impl Director<'_> {
     }
 }
 
-/// What a link becomes, up and down.
+/// New models for a link, up and down; `None` keeps a direction as it is.
 pub type TwoWays = (Option<LinkModel>, Option<LinkModel>);
 
-/// The network that is above all others.
+/// The name of the network that is above all others.
 const INTERNET: &str = "internet";
 
-/// More members than this link all to all is no squad any more.
+/// The largest number of members. More than this, each linked to every other, are no longer a
+/// squad.
 const MEMBERS_MAX: usize = 64;
 
 #[cfg(test)]

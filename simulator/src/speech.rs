@@ -1,4 +1,4 @@
-//! What members say: recorded speech, tones, files, by the clock of the scenario.
+//! What members say: recordings of speech, tones and files, by the time of the scenario.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ pub struct Script {
     utterances: Vec<Utterance>,
 }
 
-/// A sound from a moment on, again and again until its end.
+/// A sound that is repeated from one sample to another.
 #[derive(Clone, Debug)]
 struct Utterance {
     from: u64,
@@ -25,32 +25,32 @@ struct Utterance {
     sound: Arc<Vec<f32>>,
 }
 
-/// Sounds by name, each read once.
+/// Sounds by name. Each is read only once.
 #[derive(Debug)]
 pub struct Sounds {
     folder: PathBuf,
     known: BTreeMap<String, Arc<Vec<f32>>>,
 }
 
-/// A sound that cannot be had.
+/// Why a sound is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SoundError {
-    /// Neither a recording nor a tone nor a file.
+    /// The name is not that of a recording, a tone or a file.
     #[error("no sound is called {0:?}: there is {names}, \"tone 440\" and \"file:PATH\"", names = names())]
     Unknown(String),
     /// The file cannot be played.
     #[error("{} {error}", path.display())]
     File {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the file.
         error: WavError,
     },
 }
 
 impl Sounds {
-    /// Files are looked for from `folder` on.
+    /// No sounds yet. Files are looked for relative to `folder`.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), known: BTreeMap::new() }
     }
@@ -85,18 +85,18 @@ impl Sounds {
 }
 
 impl Script {
-    /// Has `sound` said from `from` until `until`, from its beginning and over and over.
+    /// Adds `sound`, from its beginning and repeated, from `from` until `until`.
     pub fn say(&mut self, from: Duration, until: Duration, sound: Arc<Vec<f32>>) {
         let utterance = Utterance { from: position(from), until: position(until), sound };
         self.utterances.push(utterance);
     }
 
-    /// Whether anything is ever said.
+    /// Whether the member never says anything.
     pub fn is_empty(&self) -> bool {
         self.utterances.is_empty()
     }
 
-    /// Fills `out` with what is said from virtual time `at` on.
+    /// Fills `out` with what the member says from virtual time `at` on.
     pub fn fill(&self, at: Duration, out: &mut [f32]) {
         out.fill(0.0);
         let first = position(at);
@@ -122,7 +122,7 @@ fn names() -> String {
     RECORDINGS.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Short recordings of people; node/assets/speech/ATTRIBUTION.md says of whom.
+/// Short recordings of people. node/assets/speech/ATTRIBUTION.md names the sources.
 const RECORDINGS: [(&str, &[u8]); 5] = [
     ("english", include_bytes!("../../node/assets/speech/english.wav")),
     ("english-2", include_bytes!("../../node/assets/speech/english-2.wav")),

@@ -1,4 +1,4 @@
-//! Strangers: they begin handshakes and go on with none.
+//! Strangers, who begin handshakes and complete none of them.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -19,8 +19,8 @@ use quinn::{
 
 use crate::{context, network::SimBinder};
 
-/// Begins a handshake with each of `addresses` every so often, on the machine of this name; where
-/// it `answers`, it shows that it is there if it is asked to.
+/// Begins a handshake with each of `addresses` every so often, on the machine of this name. If it
+/// `answers`, it proves that it is at its address when it is asked to.
 pub(crate) async fn knock(
     name: String,
     mut binder: SimBinder,
@@ -51,20 +51,21 @@ pub(crate) async fn knock(
     Ok(())
 }
 
-/// A socket that lets out the first packet to each connection id, and hears nothing, but for who
-/// asks whether it is there: the other side is not told that a handshake is given up.
+/// A socket that sends only the first packet to each connection id, so that the other side is not
+/// informed when a handshake is abandoned. It receives nothing, except Retry packets if it answers
+/// them.
 #[derive(Debug)]
 struct FirstPackets {
     socket: Arc<dyn AsyncUdpSocket>,
-    /// Whether it hears Retry packets, which bring another connection id (RFC 9000, 17.2.5).
+    /// Whether it receives Retry packets, which bring another connection id (RFC 9000, 17.2.5).
     answers: bool,
-    /// The connection ids to which something was sent.
+    /// The connection ids to which a packet was sent.
     sent: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 impl FirstPackets {
     fn is_first(&self, packet: &[u8]) -> bool {
-        // RFC 9000, 17.2: a byte, the version, then the id with its length.
+        // RFC 9000, 17.2: one byte, the version, then the id with its length.
         let id = packet.get(5).and_then(|length| packet.get(6..6 + usize::from(*length)));
         let Some(id) = id.filter(|_| packet[0] & LONG_HEADER != 0) else { return false };
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,10 +107,12 @@ impl AsyncUdpSocket for FirstPackets {
     }
 }
 
-/// Handshakes whose state is kept; the oldest is forgotten, as nothing more comes of it.
+/// The largest number of handshakes whose state is kept. The oldest is dropped, since nothing more
+/// comes of it.
 const BEGUN_MAX: usize = 1_024;
 
-/// Connection ids that are remembered; then all are forgotten, and packets may go out again.
+/// The largest number of connection ids that are remembered. Then all are forgotten, and packets to
+/// them may be sent again.
 const SENT_MAX: usize = 65_536;
 
 /// The bit of a packet with a long header, and those of its type: a Retry has both (RFC 9000,

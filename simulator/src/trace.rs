@@ -1,4 +1,4 @@
-//! Everything that happens in a run, a line each: what two runs are compared by.
+//! The trace: everything that happens in a run, one line each. Runs are compared by it.
 
 use std::{
     fmt::Write as _,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::network::PacketEvent;
 
-/// Writes and digests the lines of a run.
+/// Writes and hashes the lines of a run.
 pub(crate) struct Trace {
     out: Option<Box<dyn Write + Send>>,
     digest: blake3::Hasher,
@@ -18,13 +18,14 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// A trace that is written to `out`, or only digested. `names` are those of the machines.
+    /// A trace that is written to `out`, or only hashed if that is `None`. `names` are the names of
+    /// the machines.
     pub(crate) fn new(out: Option<Box<dyn Write + Send>>, names: Vec<String>) -> Self {
         let digest = blake3::Hasher::new();
         Self { out, digest, names, line: String::new(), error: None }
     }
 
-    /// Something happened at a machine, or to the whole network.
+    /// Adds an event at a machine, or in the whole network.
     pub(crate) fn event(&mut self, at: Duration, machine: Option<usize>, text: &str) {
         self.begin(at);
         let name = machine.map_or("-", |machine| &self.names[machine]);
@@ -32,7 +33,7 @@ impl Trace {
         self.end();
     }
 
-    /// Something happened to a packet.
+    /// Adds an event of a packet.
     pub(crate) fn packet(&mut self, event: &PacketEvent<'_>) {
         self.begin(event.at);
         let origin = &self.names[event.origin];
@@ -49,7 +50,7 @@ impl Trace {
         self.end();
     }
 
-    /// Writes what is left, and gives the digest of all lines.
+    /// Writes what is left, and returns the hash of all lines.
     pub(crate) fn finish(&mut self) -> io::Result<String> {
         if let Some(out) = &mut self.out {
             out.flush()?;

@@ -1,7 +1,7 @@
 //! Durations, rates, sizes and shares as people write them in scenario files.
 //!
-//! `"150ms"`, `"2 Mbit/s"`, `"64 kB"` and `0.1` or `"10 %"`. Each type reads what it prints, and an
-//! error says what to write instead. Decimals are exact: nothing is rounded on the way in.
+//! `"150ms"`, `"2 Mbit/s"`, `"64 kB"` and `0.1` or `"10 %"`. Each type parses what it prints, and
+//! an error says what to write instead. Decimals are exact: nothing is rounded when they are read.
 
 use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
 
@@ -18,17 +18,17 @@ mod tests;
 pub struct Span(u64);
 
 impl Span {
-    /// `milliseconds` thousandths of a second.
+    /// A span of `milliseconds` milliseconds.
     pub const fn from_millis(milliseconds: u32) -> Self {
         Self(milliseconds as u64 * 1_000_000)
     }
 
-    /// `nanoseconds` billionths of a second.
+    /// A span of `nanoseconds` nanoseconds.
     pub const fn from_nanos(nanoseconds: u64) -> Self {
         Self(nanoseconds)
     }
 
-    /// The span as the standard library has it.
+    /// The span as a [`Duration`].
     pub const fn as_duration(self) -> Duration {
         Duration::from_nanos(self.0)
     }
@@ -74,7 +74,7 @@ impl BitRate {
         self.0.get()
     }
 
-    /// How long `bytes` take to send, rounded up to a nanosecond.
+    /// How long it takes to send `bytes` bytes, rounded up to a nanosecond.
     pub fn time_for(self, bytes: u64) -> Duration {
         let nanoseconds = (u128::from(bytes) * 8_000_000_000).div_ceil(self.0.get().into());
         Duration::from_nanos(nanoseconds.try_into().unwrap_or(u64::MAX))
@@ -131,12 +131,12 @@ impl FromStr for Size {
 pub struct Share(f64);
 
 impl Share {
-    /// Nothing of it.
+    /// No part: 0.
     pub const NONE: Self = Self(0.0);
-    /// All of it.
+    /// The whole: 1.
     pub const ALL: Self = Self(1.0);
 
-    /// The share `value`, where it lies between 0 and 1.
+    /// The share `value`; `None` unless it lies between 0 and 1.
     pub fn new(value: f64) -> Option<Self> {
         (0.0..=1.0).contains(&value).then_some(Self(value))
     }
@@ -170,75 +170,75 @@ impl FromStr for Share {
     }
 }
 
-/// Why a text is not the quantity it should be, and what to write instead.
+/// Why a text is not the expected quantity, and what to write instead.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnitError {
-    /// A number alone.
+    /// The text is a number without a unit.
     #[error("`{text}` has no unit: write {text}{0}{1} or {text}{0}{2}", .measure.gap,
         .measure.usual[0], .measure.usual[1])]
     NoUnit {
-        /// What was written.
+        /// The text that was written.
         text: String,
-        /// What it should be.
+        /// The quantity that was expected.
         measure: &'static Measure,
     },
-    /// A unit that is almost one of ours.
+    /// The unit is almost the right one.
     #[error("`{unit}` is not a unit of {0}: write {suggestion}", .measure.name)]
     AlmostUnit {
         /// The unit that was written.
         unit: String,
         /// The whole quantity with the right unit.
         suggestion: String,
-        /// What it should be.
+        /// The quantity that was expected.
         measure: &'static Measure,
     },
-    /// A unit of something else.
+    /// The unit belongs to another quantity.
     #[error("`{unit}` is not a unit of {0}: the units are {1}", .measure.name,
         .measure.unit_names())]
     UnknownUnit {
         /// The unit that was written.
         unit: String,
-        /// What it should be.
+        /// The quantity that was expected.
         measure: &'static Measure,
     },
-    /// No number, or none before the unit.
+    /// There is no number, or none before the unit.
     #[error("`{text}` is not a {0}: write a number and a unit, such as 10{1}{2}", .measure.name,
         .measure.gap, .measure.usual[0])]
     NoNumber {
-        /// What was written.
+        /// The text that was written.
         text: String,
-        /// What it should be.
+        /// The quantity that was expected.
         measure: &'static Measure,
     },
-    /// More digits than the smallest unit has.
+    /// The number has more digits than the smallest unit resolves.
     #[error("`{text}` is finer than 1{0}{1}", .measure.gap, .measure.units[0].name)]
     TooFine {
-        /// What was written.
+        /// The text that was written.
         text: String,
-        /// What it should be.
+        /// The quantity that was expected.
         measure: &'static Measure,
     },
-    /// More than we can count.
+    /// The quantity is larger than its type can hold.
     #[error("`{text}` is too large for a {0}", .measure.name)]
     TooLarge {
-        /// What was written.
+        /// The text that was written.
         text: String,
-        /// What it should be.
+        /// The quantity that was expected.
         measure: &'static Measure,
     },
-    /// A link that never sends.
+    /// The rate is zero, so the link would never send.
     #[error("`{0}` would never send anything: for a dead link write loss = 1")]
     ZeroRate(String),
-    /// Neither from 0 to 1 nor from 0 to 100 %.
+    /// The number is neither from 0 to 1 nor from 0 to 100 %.
     #[error("`{0}` is not a share: write 0.1 or \"10 %\"")]
     NotAShare(String),
-    /// A percentage without its sign.
+    /// The number was probably meant as a percentage, but the percent sign is missing.
     #[error("`{text}` is more than 1: write {share} or \"{text} %\"")]
     PercentMeant {
-        /// What was written.
+        /// The text that was written.
         text: String,
-        /// The share that it is a percentage of.
+        /// The share that it would be as a percentage.
         share: f64,
     },
 }
@@ -247,11 +247,11 @@ pub enum UnitError {
 #[derive(Debug, PartialEq)]
 pub struct Measure {
     name: &'static str,
-    /// What stands between number and unit.
+    /// The text between the number and the unit.
     gap: &'static str,
-    /// From small to large; the first one counts 1.
+    /// The units from small to large. The first one counts 1.
     units: &'static [Unit],
-    /// Two to suggest to someone who wrote none.
+    /// Two units to suggest to a person who wrote none.
     usual: [&'static str; 2],
 }
 

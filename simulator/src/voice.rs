@@ -1,5 +1,5 @@
-//! A member's mouth and ears: the node's own voice pipeline, with a script for a microphone and a
-//! recording for a loudspeaker.
+//! A member's voice: the node's own voice pipeline, with a script in place of the microphone and a
+//! recording in place of the loudspeaker.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -25,7 +25,7 @@ use crate::{
     witness::Witness,
 };
 
-/// Samples spoken and heard at once: 10 ms, half of it for low delay.
+/// Samples spoken and heard at once: 10 ms, and half as many with low delay.
 const BLOCK: usize = 480;
 
 /// The voice of one incarnation of a member. Clones are the same voice.
@@ -37,9 +37,9 @@ struct State {
     links: Weak<Links>,
     inputs: UnboundedSender<Input>,
     script: Script,
-    /// Virtual time of sample 0 of both ends.
+    /// The virtual time of sample 0, both spoken and heard.
     start: Duration,
-    /// The same on the machine's own clock.
+    /// The same time by the machine's own clock.
     clock_start: Timestamp,
     blocks: u64,
     block: Duration,
@@ -50,40 +50,40 @@ struct State {
     floods: Option<Flood>,
 }
 
-/// Who is told of a voice.
+/// Everything that observes a voice.
 pub(crate) struct Told {
-    /// Keeps what is heard, if that is kept.
+    /// Keeps the sound that is heard, if it should be kept.
     pub(crate) heard: Option<Arc<Mutex<HeardSound>>>,
-    /// Keeps the keys that it is given.
+    /// Keeps the keys that the member is given.
     pub(crate) loot: Loot,
-    /// Hears everything.
+    /// The witness, which observes everything.
     pub(crate) witness: Witness,
-    /// Whose voice it is.
+    /// The machine of the member.
     pub(crate) machine: usize,
     pub(crate) device: DeviceId,
 }
 
-/// Voice datagrams on a member's own link.
+/// Counts of voice datagrams on a member's own link.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Datagrams {
-    /// Of its own voice, to members and relays.
+    /// Datagrams of its own voice, sent to members and relays.
     pub(crate) sent: u64,
-    /// Of others' voice, from members and relays.
+    /// Datagrams of others' voice, received from members and relays.
     pub(crate) came: u64,
 }
 
-/// What a member has heard since it was first there, silence where it was not.
+/// The sound that a member has heard since its first start, with silence while it did not run.
 #[derive(Debug, Default)]
 pub struct HeardSound {
-    /// Samples at 48 kHz, the mean of both sides.
+    /// Samples at 48 kHz, the mean of left and right.
     pub samples: Vec<f32>,
 }
 
 impl HeardSound {
-    /// Appends what is heard at virtual time `at`, after silence up to then.
+    /// Appends what is heard at virtual time `at`, after silence up to that time.
     fn push(&mut self, at: Duration, stereo: &[f32]) {
         let position = (at.as_nanos() * 3 / 62_500) as usize;
-        // Clocks that run apart by less than this leave no gap.
+        // A difference between clocks that is smaller than this leaves no gap.
         if position > self.samples.len() + BLOCK {
             self.samples.resize(position, 0.0);
         }
@@ -92,7 +92,7 @@ impl HeardSound {
 }
 
 impl Voice {
-    /// The voice of `actor`, which begins now.
+    /// The voice of `actor`, which begins at `now`.
     pub(crate) fn new(
         pipeline: Pipeline,
         links: &Arc<Links>,
@@ -119,8 +119,9 @@ impl Voice {
         })))
     }
 
-    /// Speaks and hears for as long as the member runs, by the machine's clock. While the machine
-    /// stands still nothing is done; of a long pause the older part is left out, as sound cards do.
+    /// Speaks and hears for as long as the member runs, by the machine's clock. Nothing happens
+    /// while the machine is paused. After a long pause the older part is skipped, as sound cards
+    /// do.
     pub(crate) async fn run(self, fabric: Fabric, host: usize) {
         loop {
             let due = self.lock().due();
@@ -133,7 +134,7 @@ impl Voice {
         }
     }
 
-    /// Takes a datagram that has come over the link from a device.
+    /// Handles a datagram that has arrived on the link from a device.
     pub(crate) fn datagram(&self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
         let mut state = self.lock();
         state.datagrams.came += voices_in(bytes);
@@ -141,12 +142,12 @@ impl Voice {
         state.pump();
     }
 
-    /// All counters as they stand.
+    /// The current values of all counters.
     pub(crate) fn statistics(&self) -> VoiceStatistics {
         self.lock().pipeline.statistics()
     }
 
-    /// Voice datagrams that were sent and that came.
+    /// Counts of the voice datagrams that were sent and received.
     pub(crate) fn datagrams(&self) -> Datagrams {
         self.lock().datagrams
     }
@@ -207,7 +208,7 @@ impl State {
         Duration::from_nanos(u64::try_from(self.block.as_nanos()).unwrap_or(0) * blocks)
     }
 
-    /// Hands on what the pipeline has made.
+    /// Sends the datagrams and events that the pipeline has produced.
     fn pump(&mut self) {
         let Some(links) = self.links.upgrade() else { return };
         let mut pushed = false;
@@ -230,8 +231,8 @@ impl State {
     }
 }
 
-/// What goes out for a datagram: itself, or while its sender floods many that differ by their
-/// numbers.
+/// The datagrams that are sent for one of the pipeline: itself, or, while the member floods, many
+/// that differ in their sequence numbers.
 fn flood(floods: Option<Flood>, datagram: &[u8]) -> Vec<Vec<u8>> {
     let now = context::now();
     let rages = |it: &Flood| {
@@ -254,7 +255,7 @@ fn flood(floods: Option<Flood>, datagram: &[u8]) -> Vec<Vec<u8>> {
     renumbered.collect()
 }
 
-/// How many voice datagrams there are in one: bundles hold several.
+/// The number of voice datagrams in one datagram: a bundle contains several.
 fn voices_in(datagram: &[u8]) -> u64 {
     match datagram.first() {
         Some(&(KIND_VOICE | KIND_FORWARD | KIND_FORWARDED)) => 1,
@@ -263,8 +264,8 @@ fn voices_in(datagram: &[u8]) -> u64 {
     }
 }
 
-/// How long a machine may stand still and all sound of that time is still made up for.
+/// The longest pause that is caught up in full. After a longer one, the older part is skipped.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// How often a machine that stands still is looked at.
+/// How often a paused machine is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

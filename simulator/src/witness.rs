@@ -36,17 +36,18 @@ use hark_voice::{Net, VoiceCommand};
 
 use crate::{context, observation::CharterHeads};
 
-/// The way to what is noted while a run lasts. Clones are the same listener.
+/// Records what happens while a run lasts. Clones are the same witness.
 #[derive(Clone, Default)]
 pub(crate) struct Witness(Arc<Mutex<Log>>);
 
-/// From when, and until when; `None` is to the end of the run.
+/// A start and an end; `None` is the end of the run.
 type Span = (Duration, Option<Duration>);
 
-/// From when on these devices were said to hold a key.
+/// A time, and the devices that were said to hold a key from that time on.
 type Roster = (Duration, BTreeSet<DeviceId>);
 
-/// All that was noted. Devices, streams and charters are called by their places here.
+/// Everything that was recorded. Devices, streams and charters are referred to by their places
+/// here.
 #[derive(Default)]
 pub(crate) struct Log {
     pub(crate) devices: Vec<DeviceId>,
@@ -58,41 +59,43 @@ pub(crate) struct Log {
     bytes: Vec<u8>,
     /// Frames by the last bytes of their authentication tag.
     frame_places: BTreeMap<[u8; 8], usize>,
-    /// Frames for which there was no room.
+    /// The number of frames for which there was no room.
     pub(crate) missed: u64,
     /// The talkers' own keys, by talker and target.
     pub(crate) own_keys: BTreeMap<(usize, TargetId), Vec<Given<KeySecret>>>,
-    /// The keys in epochs that talkers gave to who does not hold the epoch, by talker.
+    /// The keys in epochs that talkers gave to devices that do not hold the epoch, by talker.
     pub(crate) talkers_keys: BTreeMap<usize, Vec<Given<EpochKey>>>,
-    /// Epochs by their ids. One whose secret nobody has used yet has none here.
+    /// Epochs by their ids. The secret is `None` until somebody has used it.
     pub(crate) epochs: BTreeMap<[u8; 32], Given<Option<EpochSecret>>>,
-    /// Lists of holders, which travel as changes of one another.
+    /// Lists of holders, which are sent as changes of one another.
     holders: BTreeMap<ObjectHash, Holders>,
-    /// Keys that a talker was told to seal with.
+    /// The keys that talkers were commanded to seal with.
     used: BTreeMap<(usize, TargetId), Vec<KeySecret>>,
     used_epochs: BTreeSet<(usize, TargetId, [u8; 32], u8)>,
-    /// Who was told twice to seal with one key, and when.
+    /// The devices that were commanded twice to seal with the same key, and when.
     pub(crate) used_twice: Vec<(usize, Duration)>,
-    /// By the machine that sent, the device that was sent to, and the stream.
+    /// When frames were sent: by the machine that sent, the device that was sent to, and the
+    /// stream.
     pub(crate) sent: BTreeMap<(usize, usize, usize), Moments>,
     pub(crate) rosters: BTreeMap<(usize, TargetId), Vec<Roster>>,
     pub(crate) targets: BTreeMap<(usize, TargetId), (String, Target)>,
-    /// When a device had its first link to anybody.
+    /// When each device had its first link to another.
     pub(crate) first_links: BTreeMap<usize, Duration>,
-    /// The nets that a device has listened to, from when and until when.
+    /// The spans of time in which a device listened to a net.
     pub(crate) listened: BTreeMap<(usize, ChannelId), Vec<Span>>,
-    /// When a device was there, from when and until when.
+    /// The spans of time in which a device was present.
     pub(crate) present: BTreeMap<usize, Vec<Span>>,
     pub(crate) charters: Vec<Charter>,
     charter_places: BTreeMap<CharterHeads, usize>,
-    /// Which charter a machine has, from when on; none where it could not be read.
+    /// The charter of each machine, and from when on it had it; `None` if the charter could not be
+    /// read.
     pub(crate) in_force: BTreeMap<usize, Vec<(Duration, Option<usize>)>>,
 }
 
-/// What one talker says to one target.
+/// The speech of one talker to one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stream {
-    /// The talker's device.
+    /// The place of the talker's device.
     pub(crate) talker: usize,
     pub(crate) target: TargetId,
 }
@@ -114,7 +117,7 @@ pub(crate) struct Given<T> {
     pub(crate) holders: BTreeSet<usize>,
 }
 
-/// Stretches of [`MOMENT`] in which something happened.
+/// The stretches of [`MOMENT`] in which something happened.
 #[derive(Default)]
 pub(crate) struct Moments(Vec<u64>);
 
@@ -127,7 +130,7 @@ impl Moments {
         self.0[word] |= bit;
     }
 
-    /// When each of them begins, in order.
+    /// The start of each stretch, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Duration> {
         let words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
         words.flat_map(|(place, word)| {
@@ -143,7 +146,7 @@ fn place(at: Duration) -> (usize, u64) {
 }
 
 impl Witness {
-    /// The voice of a device is told to do something.
+    /// Notes a command to the voice of a device.
     pub(crate) fn commanded(&self, device: DeviceId, command: &VoiceCommand) {
         let (now, mut log) = (context::now(), self.lock());
         let own = log.device(device);
@@ -192,7 +195,7 @@ impl Witness {
         }
     }
 
-    /// A device is about to send a message to another on their link.
+    /// Notes a message that one device is about to send to another on their link.
     pub(crate) fn overheard(&self, from: DeviceId, to: DeviceId, message: &[u8]) {
         match Message::decode(message) {
             Ok(Message::Key(key)) => {
@@ -210,7 +213,7 @@ impl Witness {
         }
     }
 
-    /// A device of a machine sends a datagram of its own voice.
+    /// Notes a datagram that a device sends of its own voice.
     pub(crate) fn spoke(&self, machine: usize, device: DeviceId, to: DeviceId, datagram: &[u8]) {
         let direct = datagram.first() == Some(&KIND_VOICE);
         let voice = match datagram.first() {
@@ -231,7 +234,7 @@ impl Witness {
         }
     }
 
-    /// A machine that relays sends a datagram on the link to a device.
+    /// Notes a datagram that a relaying machine sends to a device on their link.
     pub(crate) fn forwarded(&self, machine: usize, to: DeviceId, datagram: &[u8]) {
         match FromRelay::parse(datagram) {
             Ok(FromRelay::Forwarded(one)) => self.note_forwarded(machine, to, [one.voice]),
@@ -251,15 +254,15 @@ impl Witness {
         let (now, mut log) = (context::now(), self.lock());
         let to = log.device(to);
         for voice in voices {
-            // Its bytes say whose it is, whatever the relay does. What a relay has made up itself
-            // is nobody's.
+            // The bytes of a frame show to whom it belongs, whatever the relay does. A frame that a
+            // relay has made up belongs to nobody.
             let known = voice.frames.iter().find_map(|frame| log.frame_places.get(&end_of(frame)?));
             let Some(stream) = known.map(|frame| log.frames[*frame].stream) else { continue };
             log.sent.entry((machine, to, stream)).or_default().mark(now);
         }
     }
 
-    /// Two have a link to each other.
+    /// Notes that two devices have a link to each other.
     pub(crate) fn linked(&self, at: Duration, devices: [DeviceId; 2]) {
         let mut log = self.lock();
         for device in devices {
@@ -268,7 +271,7 @@ impl Witness {
         }
     }
 
-    /// A talker says who holds its key to a target.
+    /// Notes the holders of the key to a target, as the talker reports them.
     pub(crate) fn roster(
         &self,
         at: Duration,
@@ -283,7 +286,7 @@ impl Witness {
         log.rosters.entry((talker, id)).or_default().push((at, holders));
     }
 
-    /// A device is there.
+    /// Notes that a device is present.
     pub(crate) fn came(&self, at: Duration, device: DeviceId) {
         let mut log = self.lock();
         let device = log.device(device);
@@ -293,7 +296,7 @@ impl Witness {
         }
     }
 
-    /// It is there no more; others cannot know before `known`.
+    /// Notes that a device is no longer present; others cannot know before `known`.
     pub(crate) fn went(&self, known: Duration, device: DeviceId) {
         let mut log = self.lock();
         let own = log.device(device);
@@ -307,7 +310,8 @@ impl Witness {
         }
     }
 
-    /// A machine has the charter with these heads from now on; `read` reads it if it is not known.
+    /// Notes that a machine has the charter with these heads from now on. `read` reads the charter
+    /// if it is not known.
     pub(crate) fn charter(
         &self,
         at: Duration,
@@ -330,7 +334,7 @@ impl Witness {
         }
     }
 
-    /// All that was noted, and nothing any more from now on.
+    /// Takes everything that was recorded. The log is empty afterwards.
     pub(crate) fn take(&self) -> Log {
         std::mem::take(&mut *self.lock())
     }
@@ -341,12 +345,12 @@ impl Witness {
 }
 
 impl Log {
-    /// The bytes of a frame.
+    /// The sealed bytes of a frame.
     pub(crate) fn sealed(&self, frame: &Frame) -> &[u8] {
         &self.bytes[frame.from..frame.from + frame.length]
     }
 
-    /// The name of what a stream goes to, and what that is; none where its talker has not said.
+    /// The name and the target of a stream; `None` if its talker has not reported them.
     pub(crate) fn target(&self, stream: usize) -> Option<&(String, Target)> {
         let stream = self.streams[stream];
         self.targets.get(&(stream.talker, stream.target))
@@ -397,7 +401,7 @@ impl Log {
         given.holders.insert(holder);
     }
 
-    /// Whoever has a seal of an epoch can have its secret.
+    /// Notes that each device with a seal of the epoch can have its secret.
     fn deal(&mut self, message: &EpochMessage) {
         let base = message.holders.base.and_then(|hash| self.holders.get(&hash));
         let Some(holders) = message.holders.apply(base) else { return };
@@ -424,7 +428,7 @@ fn note_given<T: Clone + PartialEq>(given: &mut Vec<Given<T>>, secret: &T, holde
     given[place].holders.insert(holder);
 }
 
-/// An [`Egress`] of which the witness hears.
+/// An [`Egress`] that reports to the witness what it sends.
 pub(crate) struct Overheard {
     pub(crate) machine: usize,
     pub(crate) witness: Witness,
@@ -437,7 +441,7 @@ impl Egress for Overheard {
     }
 }
 
-/// Version and heads of a charter, as its node tells them.
+/// Version and heads of a charter, in the form in which its node reports them.
 pub(crate) fn heads_of(charter: &Charter) -> CharterHeads {
     let hex = |bytes: &[u8; 32]| blake3::Hash::from_bytes(*bytes).to_hex().to_string();
     let mut heads: BTreeSet<_> = charter.heads().map(|head| hex(head.as_bytes())).collect();
@@ -447,7 +451,7 @@ pub(crate) fn heads_of(charter: &Charter) -> CharterHeads {
     (charter.root().version, heads)
 }
 
-/// A target by what its node tells of it.
+/// The target that a node's report describes.
 pub(crate) fn target_of(text: &TargetText) -> Option<Target> {
     fn ids<T: std::str::FromStr>(texts: &[String]) -> Option<Vec<T>> {
         texts.iter().map(|text| text.parse().ok()).collect()
@@ -455,14 +459,15 @@ pub(crate) fn target_of(text: &TargetText) -> Option<Target> {
     Some(Target::new(ids(&text.channels)?, ids(&text.members)?, ids(&text.roles)?))
 }
 
-/// What tells a sealed frame from all others: the end of its authentication tag.
+/// Identifies a sealed frame: the end of its authentication tag.
 fn end_of(sealed: &[u8]) -> Option<[u8; 8]> {
     sealed.last_chunk().copied()
 }
 
-/// How exactly it is known when something was sent.
+/// The precision with which the time of sending is recorded.
 pub(crate) const MOMENT: Duration = Duration::from_millis(20);
 
-/// Bytes of sealed frames that are kept, some 700,000 frames of a usual length; a frame takes 120
-/// bytes more to find it again. A run that seals more fails, as what came later was not judged.
+/// The largest number of bytes of sealed frames that are kept: some 700,000 frames of a usual
+/// length. The index takes another 120 bytes for each frame. A run that seals more fails, since the
+/// later frames were not judged.
 const BYTES_MAX: usize = 128 << 20;

@@ -45,29 +45,30 @@ use crate::{
 /// How a scenario is played.
 #[derive(Default)]
 pub struct WorldOptions {
-    /// Where all randomness comes from.
+    /// The number that determines all random choices.
     pub seed: u64,
-    /// Where the trace goes; it is digested in any case.
+    /// Where to write the trace; it is hashed in any case.
     pub trace: Option<Box<dyn std::io::Write + Send>>,
-    /// Told of every packet, besides the trace.
+    /// Called for every packet, in addition to the trace.
     pub packets: Option<PacketWatcher>,
-    /// Told of the share that is done, now and then.
+    /// Called now and then with the share of the run that is done.
     pub progress: Option<Box<dyn FnMut(f64) + Send>>,
     /// Whether to measure what only the report shows.
     pub report: bool,
 }
 
-/// What a run has shown.
+/// The results of a run.
 pub struct PlayOutcome {
-    /// All that was measured.
+    /// Everything that was measured.
     pub record: RunRecord,
-    /// What each member heard, in order.
+    /// The sound that each member heard, in the order of members.
     pub heard: Vec<Arc<Mutex<HeardSound>>>,
-    /// Some of what was sealed, with its keys; nothing without a report.
+    /// Some of the sealed frames with their keys; empty without a report.
     pub frames: Vec<SealedFrame>,
 }
 
-/// Plays `cast`. One simulation a process: what it replaces is the process's own.
+/// Plays `cast`. A process may play only one simulation, since the clock and the randomness that it
+/// replaces belong to the whole process.
 pub fn play(cast: &Cast, options: WorldOptions) -> anyhow::Result<PlayOutcome> {
     context::begin(options.seed);
     let mut world = World::new(cast, options);
@@ -80,16 +81,16 @@ struct World<'a> {
     sim: Sim<'a>,
     fabric: Fabric,
     seats: Vec<Arc<Seat>>,
-    /// The machines after those of members.
+    /// The machines of relays, which come after those of members.
     stations: Vec<Arc<Station>>,
-    /// Answers to who named the relays.
+    /// The pending answers to the founder's requests that name relays.
     naming: Vec<Receiver<Result<hark_commands::Outcome, RequestError>>>,
-    /// What each machine runs or is to run.
+    /// The process of each machine.
     processes: Vec<Process>,
     tickets: Vec<Option<String>>,
-    /// Tickets that members were asked for when they were ready.
+    /// Pending tickets that members were asked for when they were ready.
     invites: BTreeMap<usize, Receiver<Result<Ticket, RequestError>>>,
-    /// What is still to happen, by time and then in order.
+    /// What is still to happen, by time and then by the order of planning.
     agenda: BTreeMap<(Duration, usize), Action>,
     planned: usize,
     backups: BTreeMap<(Duration, usize), Contents>,
@@ -97,7 +98,7 @@ struct World<'a> {
     devices: BTreeMap<DeviceId, usize>,
     people: People,
     witness: Witness,
-    /// Orders whose answers are awaited.
+    /// Orders whose answers are pending.
     asked: Vec<(usize, Asked)>,
     trace: Arc<Mutex<Trace>>,
     progress: Option<Box<dyn FnMut(f64) + Send>>,
@@ -105,26 +106,26 @@ struct World<'a> {
     seed: u64,
 }
 
-/// A machine's process.
+/// The state of a machine's process.
 #[derive(Debug, Default)]
 struct Process {
     /// Whether turmoil knows the machine.
     known: bool,
     running: bool,
-    /// It is to start, and waits for its ticket.
+    /// Whether it is to start and waits for its ticket.
     waits: bool,
-    /// A limited ticket is on its way.
+    /// The pending answer to the request for a limited ticket.
     asked: Option<Receiver<Result<Ticket, RequestError>>>,
 }
 
-/// Where the answer to an order comes.
+/// Where the answer to an order arrives.
 enum Asked {
     Radio(Receiver<Result<CommandOutcome, RequestError>>),
     Charter(Receiver<Result<hark_commands::Outcome, RequestError>>),
 }
 
 impl Asked {
-    /// A line of the answer, if it has any, or why the order is refused.
+    /// One line of the answer, if it has any, or why the order is refused.
     fn answer(&self) -> Result<Result<Option<String>, String>, TryRecvError> {
         match self {
             Self::Radio(receiver) => {
@@ -139,7 +140,7 @@ impl Asked {
     }
 }
 
-/// The first change that an order has made, if it has made one.
+/// The first change that an order has made, if it has made any.
 fn first_change(outcome: &hark_commands::Outcome) -> Option<String> {
     match outcome {
         hark_commands::Outcome::Changed { changes, .. } => changes.first().map(ToString::to_string),
@@ -162,10 +163,10 @@ enum Action {
         on: bool,
     },
     Order(usize),
-    /// A stranger knocks, by its place among those.
+    /// A stranger begins to knock, by its place among the strangers.
     Knock(usize),
     Fault(Box<FaultKind>),
-    /// Links as they were.
+    /// Sets links back to what they were.
     Relink {
         of: Result<usize, usize>,
         ways: Box<TwoWays>,
@@ -402,7 +403,8 @@ impl<'a> World<'a> {
         self.seats[order.member].send(input);
     }
 
-    /// Answers come within the turns of those who are asked: nothing waits for them.
+    /// Takes the answers that have arrived. Nodes answer in their own turns, so nothing waits for
+    /// them.
     fn take_answers(&mut self, now: Duration) {
         for (index, receiver) in std::mem::take(&mut self.asked) {
             let answer = match receiver.answer() {
@@ -423,7 +425,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Starts everyone who is to start and has a ticket, if one is needed.
+    /// Starts every machine that is to start and has a ticket, if it needs one.
     fn start_waiting(&mut self, now: Duration) {
         for machine in 0..self.processes.len() {
             let station = self.station(machine).cloned();
@@ -454,7 +456,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Has turmoil run what `live` does on a machine, each time that it starts.
+    /// Has turmoil run `live` on a machine each time that the machine starts.
     fn host<F: Future<Output = ()> + 'static>(
         &mut self,
         machine: usize,
@@ -469,7 +471,7 @@ impl<'a> World<'a> {
         });
     }
 
-    /// The relay of a machine that is no member's.
+    /// The relay on a machine; `None` if the machine is a member's.
     fn station(&self, machine: usize) -> Option<&Arc<Station>> {
         self.stations.get(machine.checked_sub(self.seats.len())?)
     }
@@ -478,7 +480,7 @@ impl<'a> World<'a> {
         self.station(machine).map_or_else(|| &self.seats[machine].disk, |station| &station.disk)
     }
 
-    /// Whether there is an organisation that a relay can relay for.
+    /// Whether there is an organisation that a relay can serve. Assigns it to the relay.
     fn has_organisation(&self, station: &Station) -> bool {
         let ticket = self.tickets[0].as_ref().and_then(|ticket| ticket.parse::<Ticket>().ok());
         let organisation = ticket.map(|ticket| ticket.invite().organisation);
@@ -488,7 +490,7 @@ impl<'a> World<'a> {
         })
     }
 
-    /// The founder names a relay in the charter.
+    /// Has the founder name a relay in the charter.
     fn name_relay(&mut self, machine: usize) {
         let place = machine - self.seats.len();
         let station = &self.stations[place];
@@ -499,7 +501,7 @@ impl<'a> World<'a> {
         self.naming.push(receiver);
     }
 
-    /// Fails where the founder could not name a relay.
+    /// Fails if the founder could not name a relay.
     fn take_naming(&mut self) -> anyhow::Result<()> {
         for answer in std::mem::take(&mut self.naming) {
             match answer.try_recv() {
@@ -518,13 +520,13 @@ impl<'a> World<'a> {
         let actor = &self.cast.actors[member];
         let Some(door) = actor.joins else { return true };
         let (uses, lasts) = (actor.member.ticket_uses, actor.member.ticket_lasts);
-        // The first ticket names no relay, as the charter did not when it was made.
+        // The first ticket names no relay, since the charter named none when the ticket was made.
         if uses == 0 && lasts.is_none() && !actor.member.relay_only {
             let Some(ticket) = self.tickets[door].clone() else { return false };
             self.seats[member].set_ticket(ticket);
             return true;
         }
-        // Those who share a line of the scenario share its ticket.
+        // Members of one entry of the scenario share its ticket.
         let first = self
             .cast
             .actors
@@ -580,7 +582,7 @@ impl<'a> World<'a> {
                 }
                 self.observation.handle(now, member, &event, &self.devices);
             }
-            // Known from its first breath, not only when it is ready.
+            // A device is known from the start of its process, not only when its node is ready.
             if let Some(device) = self.seats[member].device() {
                 self.devices.insert(device, member);
                 self.witness.came(now, device);
@@ -620,7 +622,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Notes what charters relays have.
+    /// Records which charters relays have.
     fn note_relays(&self, now: Duration) {
         for (station, machine) in self.stations.iter().zip(self.seats.len()..) {
             if let Some(charter) = station.new_charter() {
@@ -685,22 +687,22 @@ impl<'a> World<'a> {
     }
 }
 
-/// What turmoil calls a machine: names of people are no host names.
+/// The name by which turmoil knows a machine. Names of people are not valid host names.
 fn host_name(member: usize) -> String {
     format!("machine-{member}")
 }
 
-/// Machines take turns of this length; no packet travels faster.
+/// The length of the turns that machines take; no packet travels faster than one turn.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Voice is looked at every 20 ms.
+/// Voice is sampled every 20 ms.
 const SAMPLE_TICKS: u32 = 20;
 
-/// Queues are looked at ten times a simulated second.
+/// Queues are sampled ten times a simulated second.
 const QUEUE_TICKS: u32 = 100;
 
-/// Progress is told ten times a simulated second.
+/// Progress is reported ten times a simulated second.
 const PROGRESS_TICKS: u32 = 100;
 
-/// Scenarios end by their own rules.
+/// Longer than any scenario; the scenario itself decides when it ends.
 const FOREVER: Duration = Duration::from_secs(1_000_000_000);

@@ -1,6 +1,7 @@
-//! Two behind NATs with a volunteer between them, for every pair of RFC 4787 behaviours.
+//! Two peers behind NATs with a volunteer between them, for every pair of RFC 4787 behaviours.
 //!
-//! Each test has one kind of NAT on one side and all nine on the other. One simulation a process.
+//! Each test has one kind of NAT on one side and all nine on the other. Each simulation runs in a
+//! process of its own.
 
 #[path = "../benches/nat/pairs.rs"]
 mod pairs;
@@ -52,8 +53,8 @@ fn address_and_port_dependent_with_address_and_port_dependent_filtering() {
     row(8);
 }
 
-/// [PROTO-5.6] [PROTO-5.7] Every pair talks by the relay within 1.5 s of coming to it, and every
-/// pair that can go direct does within 3 s.
+/// [PROTO-5.6] [PROTO-5.7] Every pair talks through the relay within 1.5 s of coming to it, and
+/// every pair that can have a direct path has one within 3 s.
 fn row(first: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     for (second, can_go_direct) in reachable(first).into_iter().enumerate() {
@@ -66,13 +67,13 @@ fn row(first: usize) {
             assert_eq!(end.path == "relay", !can_go_direct, "{about}");
             assert!(!can_go_direct || end.path_after <= 3.0, "{about}");
         }
-        // Whoever is dialled before it dials has opened nothing, and calls the path direct.
+        // A peer that is dialled before it dials has opened nothing, and calls its path direct.
         assert_eq!(ends.iter().any(|end| end.path == "punched"), can_go_direct, "{ends:?}");
     }
 }
 
-/// [PROTO-3.10] A founder behind each kind of NAT, and newcomers behind all nine: each comes in by
-/// a relay that the charter names, where it cannot otherwise.
+/// [PROTO-3.10] A founder is behind each kind of NAT, and newcomers are behind all nine. A newcomer
+/// that cannot come in otherwise comes in by a relay that the charter names.
 #[test]
 fn newcomers_behind_all_kinds_come_in_to_a_door_behind_each() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -90,7 +91,7 @@ fn newcomers_behind_all_kinds_come_in_to_a_door_behind_each() {
     }
 }
 
-/// A gateway that sends nothing back inside.
+/// A gateway that does not hairpin.
 const PLAIN: &str = "hairpinning = false";
 
 const JOINING: &str = r#"

@@ -1,4 +1,5 @@
-//! The program `hark-sim` as people run it. One simulation a process, so every test starts some.
+//! The program `hark-sim` as people run it. A process can run only one simulation, so every test
+//! starts several.
 
 use std::{
     fs,
@@ -58,7 +59,7 @@ fn the_same_seed_gives_the_same_bytes_in_another_process_and_another_seed_does_n
     let folder = tempfile::tempdir().expect("a folder");
     story(&folder, STORY);
     let first = trace(&folder, "7", "");
-    // Another environment moves the stack, and every address with it.
+    // Another environment moves the stack, and with it every address.
     let second = trace(&folder, "7", &"x".repeat(5_000));
     assert!(first == second, "the traces of two processes differ");
     assert!(text(&first).contains("Wren is killed"));
@@ -93,7 +94,7 @@ fn json_has_what_was_measured() {
     let ear = &record["ears"][0];
     assert_eq!((&ear["listener"], &ear["talker"]), (&"Wren".into(), &"Kestrel".into()));
     assert!(ear["frames_received"].as_u64().is_some_and(|frames| frames > 100));
-    // A lossy line, and frames that came again in later datagrams.
+    // The link loses packets, and some frames arrived only as copies in later datagrams.
     assert!(ear["frames_recovered"].as_u64().is_some_and(|frames| frames > 0));
 }
 
@@ -175,8 +176,8 @@ fn no_seeds_met_all_expectations() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
 }
 
-/// What is sealed in a run opens in another implementation, which knows the documents alone.
-/// Skipped where that cannot run.
+/// A second implementation, which knows only the documents, opens what is sealed in a run. Skipped
+/// if it cannot run here.
 #[test]
 fn second_implementation_opens_what_is_sealed() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -7,19 +7,20 @@ use std::{
     time::SystemTime,
 };
 
-/// What a command that has ended left behind.
+/// The outcome of a command that has ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The exit status; none where a signal ended it.
+    /// The exit status; `None` if a signal ended the command.
     pub status: Option<i32>,
-    /// Standard output.
+    /// The text on standard output.
     pub stdout: String,
-    /// Standard error.
+    /// The text on standard error.
     pub stderr: String,
 }
 
 impl Outcome {
-    /// What was complained about: exit status 1 and one line that tells, without a panic.
+    /// The complaint of a command that failed properly: exit status 1 and one informative line,
+    /// without a panic.
     #[track_caller]
     pub fn complaint(&self) -> &str {
         assert_eq!(self.status, Some(1), "{self:?}");
@@ -30,7 +31,7 @@ impl Outcome {
         line
     }
 
-    /// Standard output of a command that worked and had nothing to complain about.
+    /// Standard output of a command that succeeded without a complaint.
     #[track_caller]
     pub fn success(&self) -> &str {
         assert_eq!((self.status, self.stderr.as_str()), (Some(0), ""), "{self:?}");
@@ -51,19 +52,19 @@ impl From<Output> for Outcome {
 /// One of the programs of this repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// A member.
+    /// `hark`, which a member runs.
     Hark,
-    /// A relay.
+    /// `hark-relay`, the relay.
     HarkRelay,
-    /// The simulator.
+    /// `hark-sim`, the simulator.
     HarkSim,
 }
 
 impl Program {
-    /// All of them.
+    /// All programs.
     pub const ALL: [Self; 3] = [Self::Hark, Self::HarkRelay, Self::HarkSim];
 
-    /// What it is called.
+    /// The program's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hark => "hark",
@@ -72,7 +73,7 @@ impl Program {
         }
     }
 
-    /// Where it lies.
+    /// The path of the program's file.
     pub fn path(self) -> &'static Path {
         static PATHS: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
         let (package, sources): (_, &[&str]) = match self {
@@ -83,7 +84,7 @@ impl Program {
         PATHS[self as usize].get_or_init(|| path(package, self.name(), sources))
     }
 
-    /// The command, free of what the caller's environment says to it.
+    /// The command, without the variables of the caller's environment that affect it.
     pub fn command(self) -> Command {
         let mut command = Command::new(self.path());
         for variable in ["HARK_HOME", "HARK_RELAY_HOME", "HARK_LOG", "HARK_PASSPHRASE"] {
@@ -101,7 +102,7 @@ pub(crate) fn hark_relay() -> Command {
     Program::HarkRelay.command()
 }
 
-/// The same command, started by another one that becomes it.
+/// The same command, started through another command that becomes it.
 pub(crate) fn through(before: &[impl AsRef<OsStr>], command: &Command) -> Command {
     let Some((first, rest)) = before.split_first() else {
         panic!("nothing to start {command:?} by")
@@ -117,8 +118,9 @@ pub(crate) fn through(before: &[impl AsRef<OsStr>], command: &Command) -> Comman
     whole
 }
 
-/// The program, which lies beside this crate's tests. `cargo nextest run --workspace` has built it;
-/// where the tests of this crate run alone, it is built here if it is not there or out of date.
+/// The path of the program, which lies beside this crate's tests. `cargo nextest run --workspace`
+/// builds it. If the tests of this crate run alone, it is built here when it is missing or out of
+/// date.
 fn path(package: &str, program: &str, sources: &[&str]) -> PathBuf {
     let tests = std::env::current_exe().expect("a test has a path");
     let profile = tests.ancestors().nth(2).expect("tests lie in PROFILE/deps");
@@ -137,8 +139,8 @@ fn path(package: &str, program: &str, sources: &[&str]) -> PathBuf {
     path
 }
 
-/// When a source of a program was last changed: of its own crate, the last of them, and of the
-/// libraries of the others.
+/// When a source of a program was last changed. The sources are those of its own crate, the last in
+/// the list, and of the libraries of the other crates.
 fn newest_source(crates: &[&str]) -> SystemTime {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it lies in a workspace");
     let mut newest = SystemTime::UNIX_EPOCH;
@@ -156,13 +158,13 @@ fn newest_source(crates: &[&str]) -> SystemTime {
     newest
 }
 
-/// Whether a file or folder belongs to the program of another crate than the last.
+/// Whether a file or folder belongs to the program of a crate other than the last one.
 fn of_another_program(path: &Path, crates: &[&str]) -> bool {
     let own = crates.last().is_some_and(|own| path.iter().any(|part| part == *own));
     !own && (path.ends_with("src/bin") || path.ends_with("src/main.rs"))
 }
 
-/// Whether this process may do what only root may.
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
 }

@@ -1,5 +1,5 @@
-//! The command lines that the pages of this repository show, held against what a program takes.
-//! Each program includes this file in its tests: it alone knows its arguments.
+//! Checks the command lines on the pages of this repository against the arguments of a program.
+//! Each program includes this file in its tests, since only the program knows its arguments.
 
 #[path = "words.rs"]
 mod words;
@@ -9,8 +9,9 @@ use std::{fs, path::Path};
 use clap::error::ErrorKind;
 use words::words;
 
-/// Command lines of `program` in any Markdown below `root` that it would not take, with their
-/// places. Also fails if it finds fewer than `least` lines: then it has lost the pages.
+/// The command lines of `program`, in any Markdown file below `root`, that it would not accept,
+/// with their places. Panics if there are fewer than `least` lines, since the pages were then not
+/// found.
 pub(crate) fn untrue(program: &clap::Command, root: &Path, least: usize) -> Vec<String> {
     let mut pages = Vec::new();
     find_pages(root, &mut pages);
@@ -46,14 +47,13 @@ fn find_pages(folder: &Path, pages: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// The command lines of a program, in blocks and between backquotes, with the numbers of their
-/// lines.
+/// The command lines of a program, in blocks and between backquotes, with their line numbers.
 fn command_lines(page: &str, program: &str) -> Vec<(usize, String)> {
     let mut commands = Vec::new();
     let mut in_block = false;
     let mut lines = page.lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
-        // One that is shown to be refused.
+        // The page shows that this command is refused.
         if lines.peek().is_some_and(|(_, answer)| answer.starts_with("{\"code\":\"usage\"")) {
             continue;
         }
@@ -79,8 +79,8 @@ fn command_lines(page: &str, program: &str) -> Vec<(usize, String)> {
     commands
 }
 
-/// The specification shows labels of keys and hashes, which begin with the program's name as well:
-/// what follows is no command.
+/// Whether the line is a label of keys or hashes in a specification. Labels begin with the
+/// program's name too, but are not commands.
 fn is_label(page: &Path, program: &clap::Command, line: &str) -> bool {
     let specification = ["protocol.md", "noise.md", "charter.md"].map(|it| page.ends_with(it));
     let command = line.split_whitespace().nth(1).unwrap_or_default();
@@ -88,12 +88,12 @@ fn is_label(page: &Path, program: &clap::Command, line: &str) -> bool {
         && (program.find_subcommand(command).is_none() || line == "hark charter 1")
 }
 
-/// Why the program would not take this line. That a part is left out, as in the middle of a
-/// sentence, is no reason.
+/// Why the program would not accept this line. A part that is left out, as in the middle of a
+/// sentence, is not a reason.
 fn refusal(program: &clap::Command, line: &str) -> Option<String> {
     let line = line.split(" #").next().unwrap_or(line);
     let line = line.split(" > ").next().unwrap_or(line);
-    // Remarks stand behind several spaces.
+    // Remarks follow after several spaces.
     let line = line.split("    ").next().unwrap_or(line);
     let words: Vec<String> = words(line).into_iter().filter_map(|it| plausible(&it)).collect();
     let error = program.clone().try_get_matches_from(&words).err()?;
@@ -109,8 +109,8 @@ fn refusal(program: &clap::Command, line: &str) -> Option<String> {
     }
 }
 
-/// What could stand in the place of this word. Brackets mean that something may be left out, `|`
-/// that there is a choice, capitals that something is to be filled in.
+/// A possible value for this word. Brackets mark an optional part, `|` a choice, and capitals a
+/// value to be filled in.
 fn plausible(word: &str) -> Option<String> {
     let word = word.trim_start_matches('[').trim_end_matches([']', ',']);
     let word = word.split('|').next().unwrap_or(word);

@@ -13,12 +13,12 @@ use serde_json::Value;
 pub struct Event(Value);
 
 impl Event {
-    /// Whether this is the event of that name.
+    /// Whether this is an event of that name.
     pub fn is(&self, name: &str) -> bool {
         self.0["event"] == name
     }
 
-    /// Whether it is about that device.
+    /// Whether the event is about that device.
     pub fn is_about(&self, device: &str) -> bool {
         self.0["device"] == device
     }
@@ -34,12 +34,12 @@ impl Event {
         list.filter_map(Value::as_str).collect()
     }
 
-    /// When it happened, since 1970.
+    /// When it happened, as time since 1970.
     pub fn at(&self) -> Duration {
         Duration::from_micros(self.0["at_us"].as_u64().expect("every event has its time"))
     }
 
-    /// Of an event `stats`: what it says of that device.
+    /// For a `stats` event: its entry about that device.
     pub fn peer(&self, device: &str) -> Option<&Value> {
         self.0["peers"].as_array()?.iter().find(|peer| peer["device"] == device)
     }
@@ -53,7 +53,7 @@ impl Index<&str> for Event {
     }
 }
 
-/// The events of a running member, as they come.
+/// The events of a running member, as they arrive.
 #[derive(Clone, Default)]
 pub(crate) struct Events(Arc<(Mutex<Seen>, Condvar)>);
 
@@ -64,7 +64,7 @@ struct Seen {
 }
 
 impl Events {
-    /// Follows them until the stream ends.
+    /// Reads events until the stream ends.
     pub(crate) fn follow(stream: impl Read + Send + 'static) -> Self {
         let this = Self::default();
         let followed = this.clone();
@@ -81,12 +81,12 @@ impl Events {
         this
     }
 
-    /// All so far.
+    /// All events so far.
     pub(crate) fn all(&self) -> Vec<Event> {
         self.lock().events.clone()
     }
 
-    /// What `find` finds among all events, as soon as it does; the events if it never does.
+    /// Waits until `find` finds something among all events. Returns the events if it never does.
     pub(crate) fn wait<T>(&self, find: impl Fn(&[Event]) -> Option<T>) -> Result<T, Vec<Event>> {
         let until = Instant::now() + PATIENCE;
         let mut seen = self.lock();
@@ -108,5 +108,5 @@ impl Events {
     }
 }
 
-/// How long anything may take. Only what never happens takes so long.
+/// How long anything may take. Only something that never happens takes so long.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -15,7 +15,7 @@ use crate::{
     events::{Event, Events},
 };
 
-/// A running `hark-relay`. Killed when dropped.
+/// A running `hark-relay`. It is killed when this is dropped.
 pub struct Hub {
     child: Child,
     events: Events,
@@ -24,19 +24,19 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts one on loopback, which serves nobody yet.
+    /// Starts a relay on loopback that serves no organisation yet.
     pub fn start(scene: &Scene) -> Self {
         Self::start_at(scene, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// Starts one whose first organisation is served at this address.
+    /// Starts a relay that serves its first organisation at this address.
     pub fn start_at(scene: &Scene, address: SocketAddr) -> Self {
         let mut command = hark_relay();
         command.args(["--listen", &address.to_string()]);
         Self::run(scene, command)
     }
 
-    /// Starts one on the street, which serves the organisation that this member has founded.
+    /// Starts a relay on the street that serves the organisation that this member has founded.
     #[cfg(target_os = "linux")]
     #[track_caller]
     pub fn outside(internet: &Internet, scene: &Scene, founder: &str) -> Self {
@@ -64,7 +64,8 @@ impl Hub {
         Self { child, events, admin, token: token.trim().to_owned() }
     }
 
-    /// Serves the organisation that this member has founded, whose charter names it from now on.
+    /// Makes the relay serve the organisation that this member has founded, and names the relay in
+    /// its charter.
     #[track_caller]
     pub fn serve(&self, scene: &Scene, founder: &str) {
         let id = organisation_of(scene, founder);
@@ -73,7 +74,8 @@ impl Hub {
         name(scene, founder, device, served["listen"][0].as_str().expect("text"));
     }
 
-    /// What the admin API answers under `/api/v1/`, which must work.
+    /// Makes a request under `/api/v1/` of the admin API, which must succeed, and returns the
+    /// answer.
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -93,29 +95,29 @@ impl Hub {
         serde_json::from_str(text).expect("JSON")
     }
 
-    /// Waits for an event after the first `from` ones.
+    /// Waits for an event after the first `from` events.
     #[track_caller]
     pub fn wait_after(&self, from: usize, what: &str, is: impl Fn(&Event) -> bool) -> Event {
         let found = self.events.wait(|events| events[from..].iter().find(|it| is(it)).cloned());
         found.unwrap_or_else(|events| panic!("no {what} after the first {from} of {events:#?}"))
     }
 
-    /// How many such events it has told.
+    /// How many such events the relay has reported.
     pub fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
         self.events.all().iter().filter(|event| is(event)).count()
     }
 
-    /// Where its admin API is.
+    /// The address of the relay's admin API.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// How much it has told.
+    /// How many events the relay has reported.
     pub fn told(&self) -> usize {
         self.events.all().len()
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the relay to end, and waits until it has.
     pub fn end(&mut self) {
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status();
@@ -126,7 +128,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The relay may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -139,7 +141,7 @@ fn organisation_of(scene: &Scene, member: &str) -> Value {
     shown["id"].take()
 }
 
-/// Has the charter of an officer name a relay.
+/// Has an officer name a relay in the charter.
 #[track_caller]
 fn name(scene: &Scene, officer: &str, device: &str, address: &str) {
     let add = ["charter", "relay", "add", "Hub", device, "--address", address];

@@ -10,8 +10,8 @@ use crate::{
     scene::Talk,
 };
 
-/// Homes behind routers of their own, and the street between these: namespaces of this machine,
-/// gone when dropped. Nothing of it reaches any other network.
+/// Homes behind routers of their own, and the street between them, as network namespaces of this
+/// machine. They are removed when this is dropped. Nothing in them reaches any other network.
 ///
 /// ```text
 ///  home 0 ─── router 0 ───┐             ┌─── router 1 ─── home 1
@@ -24,26 +24,26 @@ pub struct Internet {
     routers: Vec<String>,
 }
 
-/// How a router gives its home's packets its own address. Packets come in only from where a socket
-/// has sent to.
+/// How a router translates its home's packets to its own address. Packets come in only from
+/// endpoints to which a socket has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nat {
-    /// A socket has one port, whoever it sends to: its own, where nobody else has it. What the
-    /// kernel does by itself.
+    /// A socket has one external port for all remote endpoints: its own port, unless another socket
+    /// has it. This is what the kernel does by default.
     KeepsPorts,
-    /// Each other end sees another port, which nobody can foretell.
+    /// Each remote endpoint sees another port, which nobody can predict.
     RandomPorts,
 }
 
 impl Internet {
-    /// A home behind each of these. None, and a line that says so, where this process may not, or
-    /// the system has not what it takes.
+    /// Sets up one home behind each of these NATs. `None`, after printing why, if this process may
+    /// not do so or the system lacks what is needed.
     pub fn lay(nats: &[Nat]) -> Option<Self> {
         if !is_root() {
             println!("skipped: only root can make network namespaces");
             return None;
         }
-        // Tests of one process may run side by side.
+        // Several tests of one process may run at the same time.
         static LAID: AtomicU64 = AtomicU64::new(0);
         let laid = LAID.fetch_add(1, Ordering::Relaxed);
         let name = |what: &str| format!("hark-test-{}-{laid}-{what}", std::process::id());
@@ -95,7 +95,7 @@ impl Internet {
         Some(this)
     }
 
-    /// Runs `talk` in a home, listening where the program does by itself.
+    /// Runs `talk` in a home, listening at the program's default address.
     pub fn talk(&self, home: usize, talk: Talk) -> Talk {
         talk.listen(&["--no-mdns"]).through(&["ip", "netns", "exec", &self.homes[home]])
     }
@@ -106,7 +106,7 @@ impl Internet {
         talk.listen(&listen).through(&self.outside())
     }
 
-    /// Runs `hark COMMAND …` in a home to its end, for the member who keeps its state in `folder`.
+    /// Runs `hark COMMAND …` to its end in a home, for the member whose state is in `folder`.
     pub fn run(&self, home: usize, folder: &Path, command: &[&str]) -> Outcome {
         let (name, rest) = command.split_first().expect("a command has a name");
         let mut hark = hark();
@@ -115,7 +115,7 @@ impl Internet {
         command.output().expect("it starts").into()
     }
 
-    /// Has a home's router pass on what comes for this UDP port, as a person can set it.
+    /// Makes a home's router forward packets to this UDP port, as a person can configure it.
     pub fn forward(&self, home: usize, port: u16) {
         let [[a, b, c, d], _] = Self::addresses_of(home);
         let chain = "type nat hook prerouting priority -100; iifname outside";
@@ -124,24 +124,24 @@ impl Internet {
         rules(router, &format!("table ip forward {{ chain arrive {{ {chain} {rule}; }}; }}"));
     }
 
-    /// What runs a command on the street.
+    /// The command prefix that runs a command on the street.
     pub fn outside(&self) -> [&str; 4] {
         ["ip", "netns", "exec", &self.street]
     }
 
-    /// A home's own address, and the one that others see.
+    /// A home's inside address, and the address that others see.
     pub fn addresses_of(home: usize) -> [[u8; 4]; 2] {
         let number = u8::try_from(home + 1).expect("few homes");
         [[10, number, 0, 2], [192, 0, 2, 10 + number]]
     }
 
-    /// Lets nothing more pass between the routers, as where a provider keeps its customers apart.
+    /// Blocks all packets between the routers, as a provider does that separates its customers.
     pub fn part_neighbours(&self) {
         let ports: Vec<_> = (0..self.homes.len()).map(port).collect();
         self.between("part", &ports.join(", "), &ports.join(", "), "drop");
     }
 
-    /// Has what passes between each home's router and the others counted from now on.
+    /// Starts to count the packets between each home's router and the others.
     pub fn count_neighbours(&self) {
         let ports: Vec<_> = (0..self.homes.len()).map(port).collect();
         for port in &ports {
@@ -159,8 +159,8 @@ impl Internet {
         count("out") + count("in")
     }
 
-    /// Has what passes between each home and anybody but the street's own machine counted from now
-    /// on, its router and addresses that lead nowhere included.
+    /// Starts to count the packets between each home and anything but the street's own machine.
+    /// Packets to its router and to unused addresses count too.
     pub fn count_elsewhere(&self) {
         for router in &self.routers {
             rules(
@@ -174,13 +174,14 @@ impl Internet {
         }
     }
 
-    /// How many packets have passed between a home and anybody but the street's own machine since
+    /// How many packets have passed between a home and anything but the street's own machine since
     /// [`Self::count_elsewhere`].
     pub fn counted_elsewhere(&self, home: usize) -> u64 {
         counted(&self.routers[home], ["ip", "elsewhere"])
     }
 
-    /// What becomes of IPv4 packets that come by one of these ports and leave by one of those.
+    /// Sets what happens to IPv4 packets that enter by one of these ports and leave by one of
+    /// those.
     fn between(&self, table: &str, from: &str, to: &str, verdict: &str) {
         let which = format!("ether type ip iifname {{ {from} }} oifname {{ {to} }}");
         let chain = format!("type filter hook forward priority 0; {which} {verdict};");
@@ -201,7 +202,8 @@ impl Drop for Internet {
 }
 
 impl Nat {
-    /// As routers have it: what nobody inside has asked for is dropped, and not answered.
+    /// The rules of a usual router: packets that nobody inside has asked for are dropped without an
+    /// answer.
     fn rules(self) -> String {
         let masquerade = match self {
             Self::KeepsPorts => "masquerade",
@@ -217,7 +219,7 @@ impl Nat {
     }
 }
 
-/// What the counters of a table have counted.
+/// The sum of a table's counters.
 fn counted(namespace: &str, [family, table]: [&str; 2]) -> u64 {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, "nft", "list", "table", family, table]);
@@ -229,7 +231,7 @@ fn counted(namespace: &str, [family, table]: [&str; 2]) -> u64 {
     counts.unwrap_or_else(|| panic!("{output:?}")).iter().sum()
 }
 
-/// The street's end of a router's cable.
+/// The name of the street's end of a router's cable.
 fn port(home: usize) -> String {
     format!("port{home}")
 }

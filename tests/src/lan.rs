@@ -2,14 +2,14 @@ use std::process::Command;
 
 use crate::{binary::is_root, scene::Talk};
 
-/// Two machines on one cable: network namespaces, gone when dropped.
+/// Two machines on one cable, as network namespaces. They are removed when this is dropped.
 pub struct Lan {
     names: [String; 2],
 }
 
 impl Lan {
-    /// Lays the cable, with addresses from `prefixes`, each of which needs the machine's number
-    /// behind it. None, and a line that says so, where this process may not.
+    /// Sets up the cable, with addresses from `prefixes`; the machine's number is appended to each.
+    /// `None`, after printing why, if this process may not do so.
     pub fn lay(prefixes: &[&str]) -> Option<Self> {
         if !is_root() {
             println!("skipped: only root can make network namespaces");
@@ -31,7 +31,7 @@ impl Lan {
                 let address =
                     format!("{prefix}{number}/{}", if prefix.contains(':') { 64 } else { 24 });
                 let add = ["-n", name, "address", "add", &address, "dev", "cable"];
-                // Without its check for duplicates an address is usable at once.
+                // Without the check for duplicate addresses, an address is usable at once.
                 let nodad: &[&str] = if prefix.contains(':') { &["nodad"] } else { &[] };
                 assert!(ip(&[&add[..], nodad].concat()), "no address {address}");
             }
@@ -41,18 +41,18 @@ impl Lan {
         Some(lan)
     }
 
-    /// Plugs the cable of machine 0 or 1 out or in again.
+    /// Unplugs the cable of machine 0 or 1, or plugs it in again.
     pub fn plug(&self, machine: usize, up: bool) {
         let state = if up { "up" } else { "down" };
         assert!(ip(&["-n", &self.names[machine], "link", "set", "cable", state]), "cable {state}");
     }
 
-    /// Runs `talk` on machine 0 or 1, listening where the program does by itself.
+    /// Runs `talk` on machine 0 or 1, listening at the program's default address.
     pub fn talk(&self, machine: usize, talk: Talk) -> Talk {
         talk.listen(&[]).through(&["ip", "netns", "exec", &self.names[machine]])
     }
 
-    /// Loses so many percent of all packets on their way to either machine.
+    /// Loses this percentage of all packets on their way to either machine.
     pub fn lose(&self, percent: u32) {
         for name in &self.names {
             let rules = format!(

@@ -1,11 +1,12 @@
-//! Drives the program `hark` as people and scripts do: real processes, real sockets, real files.
+//! Drives the program `hark` as people and scripts do: with real processes, real sockets and real
+//! files.
 //!
-//! A [`Scene`] is a folder for the homes of some members. [`Scene::talk`] starts one, whose events
-//! are followed as they happen: a story waits for what must happen and never sleeps. What a member
-//! has heard is found in its output file by comparison with what the other has spoken.
+//! A [`Scene`] is a folder for the homes of some members. [`Scene::talk`] starts a member, whose
+//! events are read as they happen: a story waits for what must happen and never sleeps. What a
+//! member has heard is found in its output file by comparison with what the other has spoken.
 //!
-//! Every story has its own folder and free ports, so that all may run at once; how many do is said
-//! in `.config/nextest.toml`, as all of them work in real time.
+//! Every story has its own folder and free ports, so that all stories can run at the same time.
+//! `.config/nextest.toml` limits how many do, since all of them work in real time.
 
 #![forbid(unsafe_code)]
 #![cfg(unix)]

@@ -17,11 +17,11 @@ use crate::{
     scene::run,
 };
 
-/// A running `hark talk`, or one that has ended. Killed when dropped.
+/// A `hark talk` that runs or has ended. It is killed when this is dropped.
 pub struct Member {
     name: String,
     home: PathBuf,
-    /// The command through which it runs, such as one that enters a namespace.
+    /// The command through which the member runs, such as one that enters a namespace.
     before: Vec<String>,
     child: Child,
     events: Events,
@@ -44,36 +44,37 @@ impl Member {
         Self { name, home, before, child, events, speech, output, errors }
     }
 
-    /// Runs `hark ctl COMMAND …` against it, which must work, and returns what it prints.
+    /// Runs `hark ctl COMMAND …` for the member, which must succeed, and returns what it prints.
     #[track_caller]
     pub fn ctl(&self, command: &[&str]) -> String {
         self.try_ctl(command).success().to_owned()
     }
 
-    /// Runs `hark ctl COMMAND …` against it.
+    /// Runs `hark ctl COMMAND …` for the member.
     pub fn try_ctl(&self, command: &[&str]) -> Outcome {
         run(&self.home, &[&["ctl"], command].concat())
     }
 
-    /// A new invite, from the running member.
+    /// Has the running member make a new invite.
     pub fn invite(&self, arguments: &[&str]) -> String {
         run(&self.home, &[&["invite"], arguments].concat()).success().to_owned()
     }
 
-    /// Sends it a signal, such as `TERM`.
+    /// Sends the member a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status();
         assert!(status.is_ok_and(|status| status.success()), "{} gets no SIG{name}", self.name);
     }
 
-    /// Kills it as a crash would: it can say and write nothing more.
+    /// Kills the member as a crash would: it can print and write nothing more.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }
 
-    /// Waits until it has ended, without a complaint, and returns the reason that it tells.
+    /// Waits until the member has ended without a complaint, and returns the reason that it
+    /// reports.
     #[track_caller]
     pub fn ended(&mut self) -> String {
         let stopped = self.wait("stopped", |events| {
@@ -84,14 +85,14 @@ impl Member {
         stopped
     }
 
-    /// Makes it leave, and waits until it has.
+    /// Makes the member leave, and waits until it has.
     #[track_caller]
     pub fn leave(&mut self) {
         self.signal("TERM");
         assert_eq!(self.ended(), "signal", "{}", self.name);
     }
 
-    /// What `find` finds among all its events, as soon as it does.
+    /// Waits until `find` finds something among all of the member's events.
     #[track_caller]
     pub fn wait<T>(&self, what: &str, find: impl Fn(&[Event]) -> Option<T>) -> T {
         self.events.wait(find).unwrap_or_else(|events| {
@@ -102,13 +103,13 @@ impl Member {
         })
     }
 
-    /// Waits for an event after the first `from` ones.
+    /// Waits for an event after the first `from` events.
     #[track_caller]
     pub fn wait_after(&self, from: usize, what: &str, is: impl Fn(&Event) -> bool) -> Event {
         self.wait(what, |events| events[from..].iter().find(|event| is(event)).cloned())
     }
 
-    /// Waits until exactly these can be heard and spoken to, and exactly they hold the key.
+    /// Waits until exactly these members can be heard and spoken to, and exactly they hold the key.
     #[track_caller]
     pub fn is_among(&self, others: &[&Self]) {
         let mut devices: Vec<_> = others.iter().map(|other| other.device()).collect();
@@ -124,12 +125,12 @@ impl Member {
         });
     }
 
-    /// How many frames of `talker` it has received.
+    /// How many frames of `talker` the member has received.
     pub fn received(&self, talker: &Self) -> u64 {
         frames(&self.events(), &talker.device()).unwrap_or(0)
     }
 
-    /// Waits until it has received so many frames of `talker`.
+    /// Waits until the member has received `total` frames of `talker`.
     #[track_caller]
     pub fn receives(&self, talker: &Self, total: u64) {
         let device = talker.device();
@@ -138,14 +139,14 @@ impl Member {
         });
     }
 
-    /// Waits until it has received `count` more frames of `talker`.
+    /// Waits until the member has received `count` more frames of `talker`.
     #[track_caller]
     pub fn hears(&self, talker: &Self, count: u64) {
         self.receives(talker, self.received(talker) + count);
     }
 
-    /// The delays in milliseconds of what it has heard of `talker`, a window of a second each, into
-    /// its output file. Windows that do not resemble what was spoken are left out.
+    /// The delays, in milliseconds, of what the member has heard of `talker` in its output file,
+    /// one for each window of a second. Windows that do not resemble what was spoken are left out.
     pub fn heard(&self, talker: &Self) -> Vec<f64> {
         let heard = Recording::read(&self.output, self.audio_start("output"));
         let heard = heard.unwrap_or_else(|error| panic!("{}: {error}", self.output.display()));
@@ -159,7 +160,7 @@ impl Member {
         spans.collect::<Vec<_>>().concat()
     }
 
-    /// From when to when it was told that `talker` talks, by the clock of the recordings.
+    /// The times, on the recordings' clock, during which events reported that `talker` talks.
     fn turns_of(&self, talker: &Self) -> Vec<(Duration, Duration)> {
         let device = talker.device();
         let events = self.events();
@@ -179,7 +180,8 @@ impl Member {
         turns
     }
 
-    /// Checks that at least `windows` seconds of `talker` are in its output file, in time.
+    /// Checks that at least `windows` seconds of `talker` are in the member's output file, with
+    /// plausible delays.
     #[track_caller]
     pub fn has_heard(&self, talker: &Self, windows: usize) {
         let delays = self.heard(talker);
@@ -189,9 +191,9 @@ impl Member {
         assert!(wrong.is_empty(), "{names:?}: delays of {wrong:?} ms");
     }
 
-    /// Checks that hardly anything of `talker` was missing. Nothing is lost on loopback; what a
-    /// busy machine brings late was concealed as well, and does not count: how late frames may be
-    /// is for the simulator, whose time does not depend on the machine.
+    /// Checks that almost nothing of `talker` was missing. Nothing is lost on loopback. Frames that
+    /// a busy machine delivers late are concealed too, but do not count here: lateness is tested in
+    /// the simulator, whose time does not depend on the machine.
     #[track_caller]
     pub fn has_concealed_little(&self, talker: &Self) {
         let count = |name| self.counter(name, talker);
@@ -200,34 +202,34 @@ impl Member {
         assert!(missing * 20 <= received, "{missing} missing, {received} received, {late} late");
     }
 
-    /// All that it has told.
+    /// All events that the member has reported.
     pub fn events(&self) -> Vec<Event> {
         self.events.all()
     }
 
-    /// How many events of this name it has told of `other`.
+    /// How many events of this name the member has reported about `other`.
     pub fn count(&self, name: &str, other: &Self) -> usize {
         let device = other.device();
         self.events().iter().filter(|event| event.is(name) && event.is_about(&device)).count()
     }
 
-    /// The newest of a counter of `stats` for `other`.
+    /// The newest value of a counter of `stats` for `other`.
     pub fn counter(&self, name: &str, other: &Self) -> u64 {
         let peer = last_stats(&self.events(), &other.device());
         number(&peer.expect("it has stats of everyone it has met"), name)
     }
 
-    /// What it is called.
+    /// The member's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its device.
+    /// The member's device.
     pub fn device(&self) -> String {
         self.ready().text("device").to_owned()
     }
 
-    /// A new ticket of its, by which any number may join.
+    /// A new ticket of the member, with which any number of devices may join.
     #[track_caller]
     pub fn ticket(&self) -> String {
         let mut invite = self.here();
@@ -235,7 +237,7 @@ impl Member {
         Outcome::from(invite.output().expect("it starts")).success().to_owned()
     }
 
-    /// Where it listens.
+    /// The address where the member listens.
     pub fn address(&self) -> SocketAddr {
         let ready = self.ready();
         let parts: Vec<_> = ready.texts("listen")[0].split('/').collect();
@@ -243,17 +245,17 @@ impl Member {
         SocketAddr::new(ip.parse().expect("an address"), port.parse().expect("a port"))
     }
 
-    /// Its standard error so far.
+    /// The member's standard error so far.
     pub fn stderr(&self) -> String {
         fs::read_to_string(&self.errors).expect("its standard error is a file")
     }
 
-    /// Where it writes what it hears.
+    /// The file to which the member writes what it hears.
     pub fn output(&self) -> &Path {
         &self.output
     }
 
-    /// What it told when it could be joined.
+    /// The event that the member reported when it could be joined.
     pub fn ready(&self) -> Event {
         self.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned())
     }
@@ -277,13 +279,13 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What of `recording` lies between two moments. Speech has no end, as it is looped.
+/// The part of `recording` between two times. With `looped`, the recording repeats without end.
 fn part(recording: &Recording, from: Duration, to: Duration, looped: bool) -> Recording {
     let start = Duration::from_nanos(recording.start_ns);
     let place = |moment: Duration| {
@@ -313,7 +315,7 @@ fn frames(events: &[Event], device: &str) -> Option<u64> {
 }
 
 fn last_stats(events: &[Event], device: &str) -> Option<Value> {
-    // A member of several organisations tells of each.
+    // A member of several organisations reports statistics for each.
     let mut stats = events.iter().rev().filter(|event| event.is("stats"));
     stats.find_map(|event| event.peer(device)).cloned()
 }
@@ -322,12 +324,12 @@ fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
-/// From mouth to ear. Nothing is heard before it was spoken; far more than a busy machine takes
-/// means that buffers fill.
+/// The plausible mouth-to-ear delays in milliseconds. Nothing is heard before it is spoken; far
+/// more than a busy machine needs means that buffers fill up.
 const PLAUSIBLE_MS: std::ops::Range<f64> = 5.0..400.0;
 
-/// How much earlier or later than the events say speech may be found.
+/// How much before or after the reported times speech may be found.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// A turn that has not ended is looked at for this long.
+/// How much of a turn that has not ended is examined.
 const LONGEST_TURN: Duration = Duration::from_secs(10);

@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-/// What has passed, in order.
+/// The datagrams that have passed, in order.
 type Datagrams = Vec<(Direction, Vec<u8>)>;
 
-/// Where a datagram was going.
+/// The direction of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the member behind the relay.
@@ -17,7 +17,7 @@ pub enum Direction {
     Out,
 }
 
-/// Stands between a member and one that dials it, and sees all that goes over the wire.
+/// Stands between a member and one that dials it, and records all datagrams between them.
 pub struct Relay {
     front: SocketAddr,
     back: UdpSocket,
@@ -26,7 +26,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Passes on to `target` what one dialler sends, and back. Runs until the test ends.
+    /// Passes the datagrams of one dialler on to `target`, and the answers back. Runs until the
+    /// test ends.
     pub fn before(target: SocketAddr) -> Self {
         let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let (front, back) = (socket(), socket());
@@ -39,7 +40,7 @@ impl Relay {
             let dialler = Arc::clone(&dialler);
             forward(front, seen, Direction::In, move |datagram, from| {
                 *dialler.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
-                // A datagram may get lost.
+                // A datagram may be lost.
                 let _ = back.send_to(datagram, target);
             });
         }
@@ -52,7 +53,7 @@ impl Relay {
         relay
     }
 
-    /// Where to dial.
+    /// The address to dial.
     pub fn address(&self) -> SocketAddr {
         self.front
     }
@@ -62,7 +63,7 @@ impl Relay {
         self.seen.lock().clone()
     }
 
-    /// All datagrams, as soon as they are more than `count`.
+    /// All datagrams, as soon as there are more than `count`.
     pub fn wait_beyond(&self, count: usize) -> Datagrams {
         let seen = self.seen.lock();
         let wait = self.seen.0.1.wait_timeout_while(seen, PATIENCE, |seen| seen.len() <= count);
@@ -71,9 +72,10 @@ impl Relay {
         seen.clone()
     }
 
-    /// Sends this to the member behind it, from where its datagrams come, too.
+    /// Sends this datagram to the member behind it, from the same address as the dialler's
+    /// datagrams.
     pub fn inject(&self, datagram: &[u8]) {
-        // A datagram may get lost.
+        // A datagram may be lost.
         let _ = self.back.send_to(datagram, self.target);
     }
 }
@@ -100,7 +102,7 @@ fn forward(
     thread::spawn(move || {
         let mut buffer = vec![0; usize::from(u16::MAX)];
         loop {
-            // A port that is closed now may be open soon.
+            // The error may come from a port that is closed now but may soon be open.
             let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
             let datagram = &buffer[..length];
             pass(datagram, from);
@@ -110,5 +112,5 @@ fn forward(
     });
 }
 
-/// How long the next datagram may take. Heartbeats alone are more frequent.
+/// How long the next datagram may take. Heartbeats alone come more often than that.
 const PATIENCE: Duration = Duration::from_secs(20);

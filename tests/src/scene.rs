@@ -15,7 +15,7 @@ use crate::{
 /// The folder in which a story takes place.
 pub struct Scene {
     folder: TempDir,
-    /// Counts what was started, so that no run overwrites the files of another.
+    /// Counts the processes that were started, so that none overwrites the files of another.
     runs: Cell<usize>,
 }
 
@@ -26,22 +26,22 @@ impl Default for Scene {
 }
 
 impl Scene {
-    /// A place of this name.
+    /// A path of this name in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Where the member of this name has its state.
+    /// The home of the member of this name.
     pub fn home(&self, name: &str) -> PathBuf {
         self.path(name)
     }
 
-    /// Runs `hark COMMAND --home HOME …` for the member of this name to its end.
+    /// Runs `hark COMMAND --home HOME …` to its end, for the member of this name.
     pub fn run(&self, name: &str, command: &[&str]) -> Outcome {
         run(&self.home(name), command)
     }
 
-    /// The same with `input` as its standard input.
+    /// Like [`Self::run`], with `input` as standard input.
     pub fn run_with(&self, name: &str, command: &[&str], input: &str) -> Outcome {
         let path = self.path("input");
         fs::write(&path, input).expect("a file for its input");
@@ -49,19 +49,19 @@ impl Scene {
         run_reading(&self.home(name), command, input.into())
     }
 
-    /// Where all of it takes place.
+    /// The path of the folder.
     pub fn folder(&self) -> String {
         self.folder.path().display().to_string()
     }
 
-    /// Runs a script of bash in this folder to its first failure or its end, with `hark` in its
-    /// path. What it leaves running is its own to end.
+    /// Runs a bash script in this folder until it fails or ends, with `hark` in its path. The
+    /// script itself must end the processes that it leaves running.
     pub fn shell(&self, script: &str, folder: &str) -> Outcome {
         let hark = hark();
         let programs = Path::new(hark.get_program()).parent().expect("it lies in a folder");
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", programs.display());
-        // Files, as whoever it leaves running would keep pipes open.
+        // The output goes to files, since processes that are left running would keep pipes open.
         let [stdout, stderr] = ["script.out", "script.err"].map(|name| self.path(name));
         let file = |path| File::create(path).expect("a file for what it says");
         let mut bash = Command::new("bash");
@@ -72,8 +72,8 @@ impl Scene {
         Outcome { status, stdout: read(&stdout), stderr: read(&stderr) }
     }
 
-    /// Founds an organisation in the member's home, without starting it; its first ticket, which
-    /// knows no address.
+    /// Founds an organisation in the member's home, without starting the member. Returns its first
+    /// ticket, which contains no address.
     pub fn found(&self, name: &str, organisation: &str) -> String {
         let founded = self.run(name, &["new", organisation, "--json"]);
         let founded: serde_json::Value =
@@ -81,7 +81,7 @@ impl Scene {
         founded["ticket"].as_str().expect("it has a ticket").to_owned()
     }
 
-    /// `hark talk` for the member of this name: on loopback, silent, always transmitting.
+    /// Prepares `hark talk` for the member of this name: on loopback, silent, always transmitting.
     pub fn talk(&self, name: &str) -> Talk {
         self.runs.set(self.runs.get() + 1);
         let run = format!("{name}-{}", self.runs.get());
@@ -124,7 +124,7 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Joins by this ticket.
+    /// Joins with this ticket.
     pub fn ticket(mut self, ticket: &str) -> Self {
         self.ticket = Some(ticket.to_owned());
         self
@@ -144,31 +144,32 @@ impl Talk {
         self
     }
 
-    /// Gives its sound to this output.
+    /// Sends its sound to this output.
     pub fn output(mut self, spec: &str) -> Self {
         self.output_spec = spec.to_owned();
         self
     }
 
-    /// Opens the microphone by this mode.
+    /// Opens the microphone in this mode.
     pub fn transmit(mut self, mode: &str) -> Self {
         self.transmit = Some(mode.to_owned());
         self
     }
 
-    /// Opens the microphone as was chosen when it ran last.
+    /// Opens the microphone as it was chosen when the member ran last.
     pub fn transmit_as_kept(mut self) -> Self {
         self.transmit = None;
         self
     }
 
-    /// Listens where the program does by itself, or where these arguments say.
+    /// Listens at the program's default address, or where these arguments say.
     pub fn listen(mut self, arguments: &[&str]) -> Self {
         self.listen = arguments.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// Writes events here, and what people read to standard output. For [`Self::outcome`].
+    /// Writes events to this file, and the text for people to standard output. For
+    /// [`Self::outcome`].
     pub fn events(mut self, path: &Path) -> Self {
         self.events = path.to_owned();
         self
@@ -186,13 +187,13 @@ impl Talk {
         self
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Starts it, and waits until others can join it.
+    /// Starts the member, and waits until others can join it.
     pub fn start(self) -> Member {
         let errors = File::create(&self.errors).expect("a file for its standard error");
         let mut command = self.command();
@@ -211,10 +212,10 @@ impl Talk {
         member
     }
 
-    /// Runs it to its end, which must come by itself.
+    /// Runs the member until it ends by itself.
     pub fn outcome(mut self) -> Outcome {
         if !self.further.iter().any(|argument| argument == "--for") {
-            // One that should have failed must not run for ever.
+            // A member that should have failed must not run for ever.
             self = self.with(&["--for", "30s"]);
         }
         self.command().stdin(Stdio::null()).output().expect("it starts").into()
@@ -236,7 +237,7 @@ impl Talk {
     }
 }
 
-/// One of the recordings that Hark ships.
+/// The path of one of the recordings that come with Hark.
 pub fn speech(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/assets/speech");
     let path = folder.join(format!("{name}.wav"));

@@ -1,6 +1,6 @@
-//! What a command line consists of.
+//! The words of a command line.
 
-/// The words of a line; quotation marks hold some together.
+/// The words of a line. Quotation marks hold several words together.
 pub(crate) fn words(line: &str) -> Vec<String> {
     let parts = line.split('"').enumerate();
     parts

@@ -1,4 +1,4 @@
-//! A running member is steered by `hark ctl`, and ends in good order.
+//! A running member is controlled by `hark ctl`, and ends properly.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use hark_tests::{Member, Scene};
 use hark_voice::level_dbfs;
 use serde_json::Value;
 
-/// What is asked for by `hark ctl` is done, and shown.
+/// What `hark ctl` asks for is done and displayed.
 #[test]
 fn commands_are_done() {
     let scene = Scene::default();
@@ -50,7 +50,8 @@ fn commands_are_done() {
     assert!(wren.try_ctl(&["status"]).complaint().contains("no node runs here"));
 }
 
-/// An officer moves a member to another net; who may not is told so.
+/// An officer moves a member to another net. A member without that right is informed that it may
+/// not.
 #[test]
 fn a_member_is_moved_to_another_net() {
     let scene = Scene::default();
@@ -80,7 +81,7 @@ fn a_member_is_moved_to_another_net() {
     kestrel.hears(&wren, 50);
 }
 
-/// A member that was turned down to nothing is not heard, and again once turned up.
+/// A member whose volume is zero is not heard, and is heard again once the volume is raised.
 #[test]
 fn volume_of_one_member() {
     let scene = Scene::default();
@@ -104,7 +105,7 @@ fn volume_of_one_member() {
     assert!(unknown.complaint().contains("nobody here is called \"wren\""));
 }
 
-/// Only who can read the member's home can steer it.
+/// Only a process that can read the member's home can control the member.
 #[test]
 fn wrong_token() {
     let scene = Scene::default();
@@ -126,7 +127,7 @@ fn wrong_token() {
     assert!(!path.exists());
 }
 
-/// However it is asked to end, it says why, and leaves whole files.
+/// However the member is asked to end, it reports the reason and leaves complete files.
 #[test]
 fn ends_in_good_order() {
     let scene = Scene::default();
@@ -158,7 +159,7 @@ fn ends_in_good_order() {
     }
 }
 
-/// What was heard until a crash is in a whole file.
+/// What was heard before a crash is in a complete file.
 #[test]
 fn crash_leaves_a_whole_recording() {
     let scene = Scene::default();
@@ -170,7 +171,7 @@ fn crash_leaves_a_whole_recording() {
     wren.has_heard(&kestrel, 2);
 }
 
-/// Waits until the status, which is made ten times a second, is like that.
+/// Waits until the status, which is updated ten times a second, satisfies `like`.
 #[track_caller]
 fn shows(member: &Member, like: impl Fn(&Value) -> bool) {
     let mut asked = (0..100).map(|_| status(member));

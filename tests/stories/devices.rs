@@ -2,8 +2,8 @@
 
 use hark_tests::Scene;
 
-/// Two commands make a second machine another device of the same person, with the same roles; those
-/// who were away meanwhile meet it first, and a newcomer comes in by it.
+/// Two commands make a second machine another device of the same person, with the same roles.
+/// Members that were away meanwhile meet the new machine first, and a newcomer joins through it.
 #[test]
 fn a_second_machine() {
     let scene = Scene::default();
@@ -26,7 +26,7 @@ fn a_second_machine() {
     let used = scene.run("Cuckoo", &["join", ticket]);
     assert!(used.complaint().contains("used as often as it may be"), "{}", used.complaint());
 
-    // Nobody but the second machine is there when Wren comes back, who knows nothing of it.
+    // When Wren comes back, only the second machine is there, and Wren knows nothing of it.
     let phone = scene.talk("Heron's phone").start();
     kestrel.is_among(&[&heron, &phone]);
     heron.leave();
@@ -45,7 +45,7 @@ fn a_second_machine() {
     magpie.is_among(&[&phone, &wren]);
 }
 
-/// Whoever was removed while it was away is told so once, and by whom, and ends.
+/// A member that was removed while it was away is informed once, and of who removed it, and ends.
 #[test]
 fn a_member_that_was_removed_while_away() {
     let scene = Scene::default();
@@ -62,7 +62,7 @@ fn a_member_that_was_removed_while_away() {
         assert!(line.contains(ends), "{line}");
     }
 
-    // A new ticket leads back, with a new member's rights and the same device.
+    // A new ticket readmits the device, with the rights of a new member.
     let device = heron.device();
     let joined = scene.run("Heron", &["join", &kestrel.ticket(), "--json"]);
     let joined: serde_json::Value = serde_json::from_str(joined.success()).expect("JSON");
@@ -72,8 +72,9 @@ fn a_member_that_was_removed_while_away() {
     heron.is_among(&[&kestrel]);
 }
 
-/// Whoever has lost every machine is the same member again with one command, any member's ticket
-/// and the printed words: with its roles, while the lost machine is told that it was retired.
+/// A person who has lost every machine becomes the same member again with one command, any member's
+/// ticket and the printed words. The member keeps its roles, and the lost machine is informed that
+/// it was retired.
 #[test]
 fn all_machines_lost() {
     let scene = Scene::default();
@@ -87,7 +88,7 @@ fn all_machines_lost() {
     kestrel_does(&["role", "add", "pilot", "--rank", "50", "--can", "mute"]);
     kestrel_does(&["grant", "pilot", "Heron"]);
 
-    // Others come before, and one has no words.
+    // Other members come first, and one of them has no recovery words.
     let magpie = scene.talk("Magpie").ticket(&kestrel.ticket()).start();
     let ticket = magpie.ticket();
     let wrong = words.replacen(words.split(' ').next().expect("a word"), "zoo", 1);

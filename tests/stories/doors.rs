@@ -1,4 +1,4 @@
-//! Who may not come in is told why, and nobody inside notices.
+//! A device that may not come in learns why, and nobody inside notices.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use hark_keys::{DeviceKey, Door, Terms, Ticket, UnixTime};
 use hark_node::random::SystemRandom;
 use hark_tests::{Member, Scene};
 
-/// Texts that are no tickets are refused before anything is stored or sent.
+/// Texts that are not tickets are refused before anything is stored or sent.
 #[test]
 fn broken_tickets() {
     let scene = Scene::default();
@@ -32,8 +32,8 @@ fn broken_tickets() {
     }
 }
 
-/// Whoever hides where it is comes in by a relay alone, and is told so before anything is sent.
-/// [PROTO-3.10]
+/// A newcomer that hides its address comes in only by a relay, and is informed of this before
+/// anything is sent. [PROTO-3.10]
 #[test]
 fn a_ticket_without_a_relay_for_one_who_hides() {
     let scene = Scene::default();
@@ -50,7 +50,7 @@ fn a_ticket_without_a_relay_for_one_who_hides() {
     kestrel.is_among(&[]);
 }
 
-/// Whoever knocks with a ticket that does not admit is refused in one line.
+/// A newcomer whose ticket does not admit is refused in one line.
 #[test]
 fn tickets_that_do_not_admit() {
     let scene = Scene::default();
@@ -82,7 +82,7 @@ fn tickets_that_do_not_admit() {
     squad.is_undisturbed(marks);
 }
 
-/// A ticket of another squad does not admit here, whoever its holder knocks at.
+/// A ticket of another squad does not admit here, whichever door its holder knocks at.
 #[test]
 fn ticket_of_another_squad() {
     let scene = Scene::default();
@@ -112,7 +112,7 @@ impl Squad {
         Self { kestrel, wren }
     }
 
-    /// Everything is as the true ticket has it, but for the key that has signed it.
+    /// A ticket with the same contents as the true one, except for the key that has signed it.
     fn forged_ticket(&self) -> String {
         let ticket: Ticket = self.kestrel.ticket().parse().expect("a ticket");
         let stranger = DeviceKey::generate(&SystemRandom);
@@ -136,14 +136,14 @@ impl Squad {
         [&self.kestrel, &self.wren].map(|member| member.events().len())
     }
 
-    /// Nothing but statistics since the marks, and speech goes on.
+    /// Since the marks there were only statistics events, and speech continues.
     #[track_caller]
     fn is_undisturbed(&self, marks: [usize; 2]) {
         self.kestrel.hears(&self.wren, 100);
         for (member, mark) in [&self.kestrel, &self.wren].into_iter().zip(marks) {
             let others: Vec<_> = member.events()[mark..]
                 .iter()
-                // The founder lists whom it has admitted, and issues what is forged.
+                // The founder also lists whom it has admitted, and issues what is forged.
                 .filter(|it| !["stats", "charter_changed", "ticket"].iter().any(|name| it.is(name)))
                 .cloned()
                 .collect();

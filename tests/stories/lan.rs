@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use hark_tests::{Lan, Member, Scene};
 
-/// Members who know each other, but not where the other is now, find each other on the LAN.
+/// Members who know each other, but not each other's present address, find each other on the LAN.
 #[test]
 fn mdns_alone() {
     let Some(lan) = Lan::lay(&["192.0.2."]) else { return };
     let scene = Scene::default();
-    // They meet on loopback: what they remember of each other is useless on the cable.
+    // They meet on loopback, so the addresses that they remember are useless on the cable.
     let mut kestrel = scene.talk("Kestrel").start();
     let mut wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
     kestrel.is_among(&[&wren]);
@@ -27,8 +27,8 @@ fn mdns_alone() {
     kestrel.has_heard(&wren, 2);
 }
 
-/// Every stranger on the LAN who did not let a member in was told of; now only one whom the person
-/// has asked for.
+/// A regression: a member reported every stranger on the LAN that did not let it in. Now it reports
+/// only a peer that the person has asked for.
 #[test]
 fn strangers_on_the_lan_were_said_to_let_nobody_in() {
     let Some(lan) = Lan::lay(&["192.0.2."]) else { return };
@@ -40,7 +40,7 @@ fn strangers_on_the_lan_were_said_to_let_nobody_in() {
         let events = member.events();
         events.iter().filter(|event| event.is("refused")).count()
     };
-    // The one who was asked for comes after those whom the LAN has shown.
+    // The peer that was asked for comes after those that were found on the LAN.
     let wren = lan.talk(0, scene.talk("Wren").with(&["--peer", &address])).start();
     wren.wait_after(0, "word of it", |event| event.is("refused"));
     assert_eq!([refused(&kestrel), refused(&magpie), refused(&wren)], [0, 0, 1]);
@@ -60,12 +60,12 @@ fn newcomer_by_mdns() {
     wren.is_among(&[&kestrel]);
 }
 
-/// A tenth of all packets is lost each way, and what was in them comes as copies.
+/// A tenth of all packets is lost each way, and their frames arrive as copies.
 #[test]
 fn random_loss() {
     let Some((lan, _scene, kestrel, wren)) = two_on_a_lan(&["192.0.2."]) else { return };
     lan.lose(10);
-    // Until reports have asked for copies, frames are missing.
+    // Until reports have requested copies, frames are missing.
     kestrel.hears(&wren, 300);
     let count = |name| kestrel.counter(name, &wren);
     let (received, concealed) = (count("frames_received"), count("frames_concealed"));
@@ -77,13 +77,13 @@ fn random_loss() {
     let late = count("frames_late") - late;
     println!("{received} received, {recovered} recovered, {concealed} concealed, {late} late");
     assert!(recovered * 20 >= received, "{recovered} of {received} recovered");
-    // What a busy machine brings late has not been lost.
+    // Frames that a busy machine delivers late were not lost.
     let missing = concealed.saturating_sub(late);
     assert!(missing * 50 <= received, "{missing} missing, {received} received, {late} late");
     assert_eq!(kestrel.count("peer_down", &wren), 0);
 }
 
-/// A LAN without IPv4 does as well.
+/// A LAN without IPv4 is enough.
 #[test]
 fn ipv6_alone() {
     let Some((_lan, _scene, kestrel, wren)) = two_on_a_lan(&["2001:db8::"]) else { return };
@@ -93,7 +93,7 @@ fn ipv6_alone() {
     kestrel.has_heard(&wren, 2);
 }
 
-/// A cable that is pulled out and plugged in again.
+/// A cable is unplugged and plugged in again.
 #[test]
 fn cable_is_pulled() {
     let Some((lan, _scene, kestrel, wren)) = two_on_a_lan(&["192.0.2."]) else { return };
@@ -107,7 +107,7 @@ fn cable_is_pulled() {
     kestrel.hears(&wren, 100);
 }
 
-/// A silent member, and one who talks, connected by ticket over a cable.
+/// A silent member and one that talks, connected by ticket over a cable.
 fn two_on_a_lan(prefixes: &[&str]) -> Option<(Lan, Scene, Member, Member)> {
     let lan = Lan::lay(prefixes)?;
     let scene = Scene::default();

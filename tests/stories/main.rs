@@ -1,7 +1,7 @@
 //! What people do with Hark, from start to end.
 //!
-//! A story starts real members, waits for what they tell, and holds what they have heard against
-//! what was spoken.
+//! A story starts real members, waits for the events that they report, and compares what they have
+//! heard with what was spoken.
 
 #![cfg(unix)]
 

@@ -1,13 +1,13 @@
 //! Some three hundred wrong inputs, made from the commands and from wrong words for each of their
-//! places: unknown, ambiguous, forbidden, out of range. Each is refused, names the word, and
-//! changes nothing.
+//! places: unknown, ambiguous, forbidden, out of range. Each input is refused with a message that
+//! names the word, and changes nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hark_tests::{Member, Outcome, Scene};
 use serde_json::Value;
 
-/// A command with `@` where the wrong word goes.
+/// A command with `@` in place of the wrong word.
 type Template = &'static str;
 
 const NETS: &[Template] = &[
@@ -192,7 +192,7 @@ fn wrong_inputs_are_refused_and_change_nothing() {
     assert_eq!(charter(), charter_before);
 }
 
-/// `--json` makes one object of the line for people, and changes nothing else.
+/// Checks that `--json` turns the line for people into one object and changes nothing else.
 fn is_the_same_in_json(plain: &Outcome, as_json: &Outcome, word: &str) -> Result<(), String> {
     let error: Value =
         serde_json::from_str(&as_json.stderr).map_err(|error| format!("{error}: {as_json:?}"))?;
@@ -210,7 +210,8 @@ fn is_the_same_in_json(plain: &Outcome, as_json: &Outcome, word: &str) -> Result
     if holds { Ok(()) } else { Err(format!("{as_json:?} instead of {plain:?}")) }
 }
 
-/// All commands that `hark GROUP --help` lists can be got wrong, but for those without arguments.
+/// Checks that all commands that `hark GROUP --help` lists have a wrong input here, except those
+/// without arguments.
 fn every_command_is_among(scene: &Scene, group: &str, inputs: &[(&str, Vec<String>, String)]) {
     const PLAIN: [&str; 13] = [
         "status", "mute", "unmute", "deafen", "undeafen", "away", "back", "front", "follow",
@@ -219,7 +220,7 @@ fn every_command_is_among(scene: &Scene, group: &str, inputs: &[(&str, Vec<Strin
     let help = scene.run("Kestrel", &[group, "--help"]);
     let commands = help.success().split("Commands:").nth(1).expect("it lists them");
     let commands = commands.lines().skip(1).take_while(|line| !line.trim().is_empty());
-    // Further lines of a description are indented by more.
+    // Further lines of a description are indented more.
     let commands = commands.filter(|line| line.len() - line.trim_start().len() == 2);
     for name in commands.filter_map(|line| line.split_whitespace().next()) {
         let named = |(_, line, _): &&(&str, Vec<String>, String)| line[..2] == [group, name];
@@ -228,7 +229,7 @@ fn every_command_is_among(scene: &Scene, group: &str, inputs: &[(&str, Vec<Strin
     }
 }
 
-/// What of the status people have settled, without clocks and counters.
+/// The part of the status that people have set, without clocks and counters.
 fn settled(member: &Member) -> Value {
     let status = member.ctl(&["status", "--json"]);
     let mut answer: Value = serde_json::from_str(&status).expect("JSON");
@@ -242,14 +243,14 @@ fn settled(member: &Member) -> Value {
     kept.iter().map(|name| status[name].clone()).chain([Value::Array(volumes)]).collect()
 }
 
-/// Kestrel's, and Wren, who may not join Closed nor speak in Staff.
+/// Kestrel's organisation, with Wren, who may not join Closed nor speak in Staff.
 fn organisation(scene: &Scene) -> (Member, Member) {
     scene.found("Kestrel", "Meridian Watch");
     let path = scene.path("charter.toml");
     std::fs::write(&path, CHARTER).expect("written");
     scene.run("Kestrel", &["charter", "apply", &path.display().to_string()]).success();
     scene.run("Kestrel", &["charter", "grant", "chief", "me"]).success();
-    // Who is open talks or not as they like.
+    // With an open microphone, members would start and stop talking by themselves.
     let kestrel = scene.talk("Kestrel").transmit("ptt").start();
     let wren = scene.talk("Wren").ticket(&kestrel.ticket()).transmit("ptt").start();
     kestrel.is_among(&[&wren]);
@@ -311,5 +312,5 @@ keys = [["Flight"]]
 channel = "Flight"
 "#;
 
-/// Programs at a time.
+/// How many programs run at the same time.
 const THREADS: usize = 4;

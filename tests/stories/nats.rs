@@ -5,7 +5,8 @@ use std::{fs, path::Path};
 
 use hark_tests::{Event, Hub, Internet, Member, Nat, Scene};
 
-/// Two whose NATs keep ports meet by the relay of their charter and come to talk without it.
+/// Two members whose NATs keep ports meet through the relay of their charter, and then talk without
+/// it.
 #[test]
 fn neighbours_open_their_nats() {
     let Some((_internet, _scene, _hub, kestrel, wren)) = by_a_relay([Nat::KeepsPorts; 2]) else {
@@ -21,7 +22,7 @@ fn neighbours_open_their_nats() {
     kestrel.has_heard(&wren, 2);
 }
 
-/// Ports that nobody can foretell leave the relay.
+/// With ports that nobody can predict, the members stay on the relay.
 #[test]
 fn a_nat_with_random_ports() {
     by_relay_alone([Nat::RandomPorts, Nat::KeepsPorts], |_| ());
@@ -32,13 +33,13 @@ fn both_nats_with_random_ports() {
     by_relay_alone([Nat::RandomPorts; 2], |_| ());
 }
 
-/// NATs that could be opened do not help where nothing passes between them.
+/// NATs that could be punched do not help if nothing passes between them.
 #[test]
 fn a_provider_that_keeps_its_customers_apart() {
     by_relay_alone([Nat::KeepsPorts; 2], Internet::part_neighbours);
 }
 
-/// A member whom all reach relays for those whose NATs do not open.
+/// A member that all can reach relays for those whose NATs cannot be punched.
 #[test]
 fn a_volunteer_between_nats_with_random_ports() {
     let Some(internet) = Internet::lay(&[Nat::RandomPorts; 2]) else { return };
@@ -59,8 +60,8 @@ fn a_volunteer_between_nats_with_random_ports() {
     }
 }
 
-/// A newcomer and the only door of its ticket are behind NATs that nothing opens: the relay that
-/// the ticket names leads to the door. [PROTO-3.10] [PROTO-3.21]
+/// A newcomer and the only door of its ticket are behind NATs that cannot be punched. The relay
+/// that the ticket names leads the newcomer to the door. [PROTO-3.10] [PROTO-3.21]
 #[test]
 fn a_newcomer_is_led_to_a_door_behind_a_nat() {
     let Some(internet) = Internet::lay(&[Nat::RandomPorts; 2]) else { return };
@@ -78,8 +79,8 @@ fn a_newcomer_is_led_to_a_door_behind_a_nat() {
     }
 }
 
-/// A port that a person has forwarded is found out by whoever is met elsewhere, and then stands in
-/// tickets. [PROTO-5.9]
+/// A port that a person has forwarded is found through peers that were met elsewhere, and then
+/// appears in tickets. [PROTO-5.9]
 #[test]
 fn a_newcomer_comes_by_a_port_forwarded_by_hand() {
     let Some(internet) = Internet::lay(&[Nat::KeepsPorts; 2]) else { return };
@@ -113,8 +114,8 @@ fn a_newcomer_comes_by_a_port_forwarded_by_hand() {
     assert_eq!(newest_path(&wren.events(), &kestrel.device()), "direct");
 }
 
-/// A member who hides where it is exchanges packets with the relay alone, and nobody else comes to
-/// know its address. [PROTO-2.11]
+/// A member that hides its address exchanges packets only with the relay, and no other member
+/// learns its address. [PROTO-2.11]
 #[test]
 fn relay_only_hides_the_address() {
     let Some(internet) = Internet::lay(&[Nat::KeepsPorts; 3]) else { return };
@@ -132,7 +133,7 @@ fn relay_only_hides_the_address() {
         other.hears(&kestrel, 200);
     }
     kestrel.hears(&wren, 200);
-    // They open their NATs for each other, and would for Kestrel.
+    // These two have a punched path to each other, and would make one to Kestrel.
     waits_for_path(&heron, &wren, |path| path != "relay");
     heron.hears(&wren, 200);
     assert!(internet.counted(1) > 200);
@@ -144,8 +145,8 @@ fn relay_only_hides_the_address() {
     }
 }
 
-/// A newcomer who hides where it is comes in by the relay that its ticket names: no packet goes
-/// anywhere else, and nobody else comes to know its address. [PROTO-3.10]
+/// A newcomer that hides its address comes in by the relay that its ticket names. No packet goes
+/// anywhere else, and no other member learns its address. [PROTO-3.10]
 #[test]
 fn a_newcomer_who_hides_comes_in_by_the_relay() {
     let Some(internet) = Internet::lay(&[Nat::KeepsPorts; 3]) else { return };
@@ -163,7 +164,7 @@ fn a_newcomer_who_hides_comes_in_by_the_relay() {
         other.hears(&wren, 200);
     }
     wren.hears(&kestrel, 200);
-    // They open their NATs for each other, and would for Wren.
+    // These two have a punched path to each other, and would make one to Wren.
     waits_for_path(&heron, &kestrel, |path| path != "relay");
     heron.hears(&kestrel, 200);
     assert_eq!(internet.counted_elsewhere(1), 0);
@@ -175,7 +176,7 @@ fn a_newcomer_who_hides_comes_in_by_the_relay() {
     }
 }
 
-/// Two in homes of their own, whose charter names a relay on the street, talk.
+/// Two members talk, each in a home of its own. Their charter names a relay on the street.
 fn by_a_relay(nats: [Nat; 2]) -> Option<(Internet, Scene, Hub, Member, Member)> {
     by_a_relay_where(nats, |_| ())
 }
@@ -195,14 +196,14 @@ fn by_a_relay_where(
     Some((internet, scene, hub, kestrel, wren))
 }
 
-/// The two hear each other, and never without the relay.
+/// The two members hear each other, and only through the relay.
 fn by_relay_alone(nats: [Nat; 2], prepare: impl FnOnce(&Internet)) {
     let Some((_internet, _scene, _hub, kestrel, wren)) = by_a_relay_where(nats, prepare) else {
         return;
     };
     for (here, there) in [(&kestrel, &wren), (&wren, &kestrel)] {
         waits_for_path(here, there, |path| path == "relay");
-        // By then they have tried to open their NATs more than once.
+        // By then they have tried to punch their NATs more than once.
         here.hears(there, 400);
         let device = there.device();
         let paths = here.events();
@@ -213,8 +214,8 @@ fn by_relay_alone(nats: [Nat; 2], prepare: impl FnOnce(&Internet)) {
     wren.has_heard(&kestrel, 2);
 }
 
-/// Has the others join the squad of the first, on one machine: where they were then is of no use
-/// later.
+/// Has the others join the first member's squad on one machine. The addresses that they have there
+/// are of no use later.
 fn acquaint(internet: &Internet, scene: &Scene, names: &[&str]) {
     let (first, others) = names.split_first().expect("somebody has founded it");
     let talk = |name| scene.talk(name).through(&internet.outside());
@@ -235,13 +236,13 @@ fn waits_for_path(here: &Member, there: &Member, is: impl Fn(&str) -> bool) {
     });
 }
 
-/// The path to a device that it told of last.
+/// The path to a device, as it was reported last.
 fn newest_path(events: &[Event], device: &str) -> String {
     let newest = events.iter().rev().find_map(|event| path_of(event, device));
     newest.unwrap_or_default().to_owned()
 }
 
-/// The path to a device that this event tells of.
+/// The path to a device that this event reports.
 fn path_of<'a>(event: &'a Event, device: &str) -> Option<&'a str> {
     if !event.is_about(device) {
         return None;
@@ -253,7 +254,7 @@ fn path_of<'a>(event: &'a Event, device: &str) -> Option<&'a str> {
     }
 }
 
-/// Whether a member has told or kept an address of this home.
+/// Whether a member has reported or stored an address of this home.
 fn knows(scene: &Scene, member: &Member, home: usize) -> bool {
     let told = format!("{:?}{}", member.events(), member.stderr());
     let kept = kept(&scene.home(member.name()));
@@ -265,13 +266,13 @@ fn knows(scene: &Scene, member: &Member, home: usize) -> bool {
     known.contains(&true)
 }
 
-/// All that a member keeps, one file after the other.
+/// Everything that a member stores, one file after the other.
 fn kept(folder: &Path) -> Vec<u8> {
     let entries =
         fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is read"));
     let parts = entries.map(|entry| match entry.path() {
         path if path.is_dir() => kept(&path),
-        // The socket of a local API is no file.
+        // The socket of a local API is not a file that can be read.
         path => fs::read(path).unwrap_or_default(),
     });
     parts.collect::<Vec<_>>().concat()

@@ -2,8 +2,9 @@
 
 use hark_tests::{Member, Scene};
 
-/// Heron is in both at once, under an identity for each; each hears Heron only while it is in
-/// front, or while a key of it is held, and Heron hears both. Removal from one leaves the other.
+/// Heron is in two organisations at once, with an identity in each. Each organisation hears Heron
+/// only while it is in front, or while a key of it is held; Heron hears both. Removal from one does
+/// not affect the other.
 #[test]
 fn two_organisations_at_once() {
     let scene = Scene::default();
@@ -38,7 +39,7 @@ fn two_organisations_at_once() {
             |event: &&hark_tests::Event| event.is("talk_ended") && event.is_about(&in_meridian);
         events.iter().any(|event| ended(&event)).then_some(())
     });
-    // The numbers of the second in which it fell silent may be those of before.
+    // The statistics of the second in which it fell silent may still be from before.
     let told = kestrel.events().len();
     kestrel.wait_after(told, "numbers of the next second", |event| event.is("stats"));
     let before = received(&kestrel, &in_meridian);
@@ -47,7 +48,7 @@ fn two_organisations_at_once() {
     assert_eq!(received(&kestrel, &in_meridian), before, "what is said goes to Escort alone");
     assert!(heron.ctl(&["status"]).contains("Heron in Escort"), "the one in front answers");
 
-    // A key of the organisation behind.
+    // A key of the organisation that is not in front.
     let nets = heron.ctl(&["--org", "Meridian", "status"]);
     assert!(nets.contains("another organisation is in front"), "{nets}");
     heron.ctl(&["--org", "Meridian", "key", "left", "squad"]);
@@ -86,7 +87,7 @@ fn device_in(member: &Member, organisation: &str) -> String {
     })
 }
 
-/// How many turns of a device it was told of.
+/// How many turns of a device the member was informed of.
 fn talks(member: &Member, device: &str) -> usize {
     let events = member.events();
     events.iter().filter(|event| event.is("talk_started") && event.is_about(device)).count()
@@ -99,7 +100,7 @@ fn received(member: &Member, device: &str) -> u64 {
     peer.and_then(|peer| peer["frames_received"].as_u64()).unwrap_or(0)
 }
 
-/// Waits for so many more frames of a device.
+/// Waits until the member has received this many more frames of a device.
 fn hears(member: &Member, device: &str, count: u64) {
     let before = received(member, device);
     member.wait("more frames", |events| {
@@ -109,11 +110,12 @@ fn hears(member: &Member, device: &str, count: u64) {
     });
 }
 
-/// `no node runs here`, said `hark ctl`, while one ran for another organisation, or another home.
+/// A regression: `hark ctl` said `no node runs here` although one ran for another organisation, or
+/// in another home.
 #[test]
 fn a_node_that_runs_elsewhere_was_said_to_be_none() {
     let scene = Scene::default();
-    // Of the home that is used where none is named.
+    // The home that is used if none is named.
     scene.found("hark", "Escort");
     scene.found("hark", "Nightjar");
     let node = scene.talk("hark").with(&["--org", "Escort"]).start();

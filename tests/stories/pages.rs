@@ -1,5 +1,5 @@
-//! Pages for people, played: what they show is typed, and what they show as an answer is held
-//! against what is said. A block that cannot be played here says why behind its fence.
+//! Plays the pages for people: the commands that they show are run, and the answers that they show
+//! are compared with the real ones. A block that cannot be played here says why after its fence.
 
 mod api;
 mod block;
@@ -13,10 +13,10 @@ use std::{collections::BTreeSet, fs};
 
 use self::block::{Block, blocks};
 
-/// The repository.
+/// The root of the repository.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Makes a test of each part of a page, and a list of all.
+/// Makes one test of each part of a page, and a list of all.
 macro_rules! plays {
     ($($name:ident: $page:literal, $heading:literal, $play:path;)*) => {
         $(#[test]
@@ -56,8 +56,8 @@ plays! {
     errors_are_as_the_page_of_the_api_shows: "docs/api.md", "Errors of commands", api::errors;
 }
 
-/// A page showed commands that nobody ever typed. On those that are played, that holds of all
-/// blocks; drawings and tables on the others are not for typing.
+/// A regression: a page showed commands that nobody had ever run. On pages that are played, this is
+/// checked for all blocks; drawings and tables on the other pages are not commands.
 #[test]
 fn every_block_is_played_or_says_why_not() {
     let mut missing = Vec::new();
@@ -82,7 +82,7 @@ fn every_block_is_played_or_says_why_not() {
     assert_eq!(parts.len(), PLAYED.len(), "each part of a page is played once");
 }
 
-/// The pages of this repository, for people.
+/// The pages of this repository for people.
 fn pages() -> Vec<String> {
     let in_folder = |folder: &str| {
         let entries = fs::read_dir(format!("{ROOT}/{folder}")).expect("a folder").flatten();
@@ -93,7 +93,7 @@ fn pages() -> Vec<String> {
     [in_folder(""), in_folder("docs/")].concat()
 }
 
-/// Files and packages of this repository that a block names, and that are not there.
+/// The files and packages of this repository that a block names but that do not exist.
 fn absent(text: &str) -> Vec<String> {
     let is_there = |path: &str| fs::exists(format!("{ROOT}/{path}")).unwrap_or(false);
     let ours = |word: &&str| ["relay/", "ci/", "examples/"].iter().any(|it| word.starts_with(it));
@@ -107,7 +107,7 @@ fn absent(text: &str) -> Vec<String> {
     absent
 }
 
-/// Whether a package, a program or a benchmark is called so.
+/// Whether a package, a program or a benchmark has this name.
 fn is_built(name: &str) -> bool {
     let folders = ["keys", "mesh", "node", "node/hark", "relay", "simulator", "tests", "examples"];
     folders.iter().any(|folder| {

@@ -1,9 +1,9 @@
-//! Who is who: members of one name, words that are compared, those who have gone.
+//! Who is who: members of the same name, words that are compared, and members who have left.
 
 use hark_tests::{Member, Scene};
 use serde_json::Value;
 
-/// Anybody could join as Sable, and was an equal row on everyone's screen.
+/// A regression: anybody could join as Sable and had an equal row on everyone's screen.
 #[test]
 fn two_members_of_one_name_are_told_apart_and_verified() {
     let scene = Scene::default();
@@ -35,7 +35,7 @@ fn two_members_of_one_name_are_told_apart_and_verified() {
     assert!(confirmed.success().contains("verified: you have compared"), "{confirmed:?}");
     assert!(kestrel.ctl(&["status"]).contains("(verified)"));
 
-    // It is kept.
+    // The verification is stored.
     drop(kestrel);
     let peer = ["--peer", &sable.address().to_string()];
     let kestrel = scene.talk("Kestrel").with(&peer).start();
@@ -46,7 +46,7 @@ fn two_members_of_one_name_are_told_apart_and_verified() {
     assert!(nobody.complaint().contains("nobody here is called"), "{nobody:?}");
 }
 
-/// Who was removed stayed there as `away`.
+/// A regression: a removed member stayed on screens as `away`.
 #[test]
 fn a_removed_member_stayed_on_screens() {
     let scene = Scene::default();
@@ -61,16 +61,16 @@ fn a_removed_member_stayed_on_screens() {
     assert_eq!(names_of(&kestrel), Vec::<String>::new());
 }
 
-/// Those whom the screen and the status show just now.
+/// The names that the screen and the status show now.
 fn names_of(member: &Member) -> Vec<String> {
-    // What follows a command has seen all that came before it.
+    // The answer to a command reflects everything that came before it.
     member.ctl(&["mute"]);
     let answer: Value = serde_json::from_str(&member.ctl(&["status", "--json"])).expect("JSON");
     let peers = answer["status"]["peers"].as_array().expect("a list");
     peers.iter().map(|peer| peer["name"].as_str().expect("a name").to_owned()).collect()
 }
 
-/// Whoever founded was called as the system does, without a word about it.
+/// A regression: a founder was named after the system's account, without a word about it.
 #[test]
 fn nobody_was_asked_for_a_name() {
     let scene = Scene::default();

@@ -1,11 +1,11 @@
-//! What a person chooses to hear and to talk to is there again the next time.
+//! What a person chooses to hear and to talk to is kept for the next time.
 
 use std::{fs, path::PathBuf};
 
 use hark_tests::{Member, Scene};
 use serde_json::{Value, json};
 
-/// Nets, volumes, keys, ducking and the way to open the microphone outlive a crash of the node.
+/// Nets, volumes, keys, ducking and the microphone mode survive a crash of the node.
 #[test]
 fn choices_outlive_a_crash() {
     let scene = Scene::default();
@@ -21,7 +21,7 @@ fn choices_outlive_a_crash() {
         &["ducking", "-6"],
         &["transmit", "ptt"],
         &["volume", "Wren", "0.25"],
-        // What is pressed by its name alone is not bound to anything for good.
+        // A key that is pressed only by its name is not bound to anything permanently.
         &["ptt", "down", "squad"],
     ] {
         kestrel.ctl(command);
@@ -29,7 +29,7 @@ fn choices_outlive_a_crash() {
     let chosen = choices(&kestrel);
     let key = |name: &str, to: &[&str]| json!({"key": name, "nets": to, "planned": false, "down": name == "squad"});
     let mut mouse4 = key("mouse4", &["Command"]);
-    // Whoever comes later and is called so as well is not meant.
+    // A member who joins later under the same name is not meant.
     let members = &chosen["keys"][0]["members"];
     assert!(members[0].as_str().is_some_and(|it| it.starts_with("Wren#")), "{members}");
     mouse4["members"] = members.clone();
@@ -54,7 +54,7 @@ fn choices_outlive_a_crash() {
     assert_eq!(status(&kestrel)["peers"][0]["volume"], 0.25);
 }
 
-/// What is given for one run is for this run, until the person chooses something.
+/// What is given for one run applies to that run, until the person chooses something.
 #[test]
 fn a_run_of_its_own_changes_nothing_that_is_kept() {
     let scene = Scene::default();
@@ -84,13 +84,13 @@ fn a_run_of_its_own_changes_nothing_that_is_kept() {
     let kestrel = scene.talk("Kestrel").transmit_as_kept().start();
     assert_eq!(nets(&kestrel), (both, json!(["Flight"]), json!("vad")));
     drop(kestrel);
-    // Only what is chosen goes on: the nets, and not what is talked to.
+    // Only what is chosen is kept: the nets, and not what is talked to.
     once(&for_this_run, &["listen", "Flight"]);
     let kept = once(&[], &[]);
     assert_eq!(kept, (vec![command, flight], json!(["Flight"]), json!("open")));
 }
 
-/// Each profile has its own choices, and the one used last is used again.
+/// Each profile has its own choices, and the profile that was used last is used again.
 #[test]
 fn profiles_are_changed_as_a_whole() {
     let scene = Scene::default();
@@ -108,7 +108,7 @@ fn profiles_are_changed_as_a_whole() {
     assert_eq!(heard(&kestrel), json!([flight, squad(2.0)]));
     kestrel.ctl(&["profile", "use", "default"]);
     assert_eq!(heard(&kestrel), json!([squad(0.5)]));
-    // Nothing that was held goes on to somewhere else.
+    // A key that was held is not held in the other profile.
     assert_eq!(choices(&kestrel)["keys"], json!([]));
     for (wrong, words) in [
         (["use", "medic"], "no profile is called \"medic\": there are default, pilot"),
@@ -135,7 +135,7 @@ fn profiles_are_changed_as_a_whole() {
     assert_eq!(listed, json!({"profile": "medic", "profiles": ["default", "medic"]}));
 }
 
-/// A file that cannot be read is told of and left as it is; the node works without it.
+/// If the file cannot be parsed, Hark says so and does not touch it. The node works without it.
 #[test]
 fn a_file_that_cannot_be_read_is_left_alone() {
     let scene = Scene::default();
@@ -166,7 +166,7 @@ fn a_file_that_cannot_be_read_is_left_alone() {
     }
 }
 
-/// Names of hidden nets are in it.
+/// The file contains names of hidden nets.
 #[cfg(unix)]
 #[test]
 fn nobody_else_can_read_the_file() {
@@ -184,13 +184,13 @@ fn nobody_else_can_read_the_file() {
     }
 }
 
-/// Kestrel's, with the nets Flight and Command besides the first one.
+/// Kestrel's organisation, with the nets Flight and Command besides the first one.
 fn organisation(scene: &Scene) -> Member {
     scene.found("Kestrel", "Meridian Watch");
     for net in ["Flight", "Command"] {
         scene.run("Kestrel", &["charter", "channel", "add", net]).success();
     }
-    // The lowest comes first, and is heard where nobody has chosen.
+    // The lowest order comes first; that channel is heard if nobody has chosen.
     scene.run("Kestrel", &["charter", "channel", "edit", "Flight", "--order", "1"]).success();
     scene.run("Kestrel", &["charter", "channel", "edit", "Command", "--order", "2"]).success();
     scene.talk("Kestrel").start()
@@ -202,18 +202,18 @@ fn file(scene: &Scene) -> PathBuf {
     folder.path().join("profiles.toml")
 }
 
-/// Waits until this is in the file, which the node writes a moment after it was told.
+/// Waits until this text is in the file, which the node writes a moment after it was changed.
 #[track_caller]
 fn is_kept(scene: &Scene, text: &str) {
     let mut looked = (0..1000).map(|_| {
-        // Each look takes as long as a program that starts and ends.
+        // Each attempt takes as long as starting and ending a program.
         scene.run("Kestrel", &["ctl", "status"]).success();
         fs::read_to_string(file(scene)).unwrap_or_default()
     });
     assert!(looked.any(|kept| kept.contains(text)), "{text:?} is not kept");
 }
 
-/// What of the status a profile decides.
+/// The part of the status that a profile decides.
 fn choices(member: &Member) -> Value {
     let status = status(member);
     let nets = status["nets"].as_array().expect("a list").iter();

@@ -1,4 +1,4 @@
-//! What the three programs do alike on their command lines.
+//! What the three programs have in common on their command lines.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,8 @@ fn run(program: Program, arguments: &[&str], folder: &Path) -> Outcome {
     command.output().expect("it starts").into()
 }
 
-/// A command of each that its completions and pages know, and that page.
+/// For each program, a command that its completions and manual pages contain, and the name of that
+/// page.
 const KNOWN: [(Program, &str, &str); 3] = [
     (Program::Hark, "recovery", "hark-charter-grant.1"),
     (Program::HarkRelay, "--admin", "hark-relay-man.1"),
@@ -50,7 +51,7 @@ fn every_program_completes_its_commands_and_has_manual_pages() {
     }
 }
 
-/// With `--json` a script had to read lines for people where something went wrong.
+/// A regression: with `--json`, a script had to read lines for people when something failed.
 #[test]
 fn errors_were_for_people_alone() {
     let scene = Scene::default();

@@ -1,5 +1,5 @@
-//! What people name is checked when they name it, every key of a preset can be pressed, and no
-//! microphone stays open by accident.
+//! Names are checked when people use them, every key of a preset can be pressed, and no microphone
+//! stays open by accident.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -7,7 +7,8 @@ use hark_node::control::Client;
 use hark_tests::{Event, Member, Scene};
 use serde_json::{Value, json};
 
-/// A mistyped net in a flag or a command made its user talk to nobody, with exit status 0.
+/// A regression: a user who mistyped a net in a flag or a command talked to nobody, with exit
+/// status 0.
 #[test]
 fn a_net_that_does_not_exist_was_talked_to() {
     let scene = Scene::default();
@@ -44,18 +45,19 @@ fn a_net_that_does_not_exist_was_talked_to() {
     let mut kestrel = scene.talk("Kestrel").with(&peer).start();
     let notice = kestrel.wait_after(0, "notice", |event| event.is("notice"));
     assert!(notice.text("text").starts_with("--peer nosuch.invalid:4000 leads to nobody"));
-    // A newcomer's flags can be held against nothing before it has joined.
+    // A newcomer's flags cannot be checked before it has joined.
     let ticket = kestrel.ticket();
     let wren = scene.talk("Wren").ticket(&ticket).with(&["--talk-to", "Flihgt"]).start();
     let notice = wren.wait_after(0, "notice", |event| event.is("notice"));
     assert!(notice.text("text").contains("did you mean Flight?"), "{}", notice.text("text"));
-    // It is not deaf for it, and nothing is said to others than those who were meant.
+    // The member still hears, and what it says is sent to nobody but those who were meant.
     shows(&wren, |status| heard(status) == ["squad"] && status["talk_to"] == json!([]));
     assert!(wren.ctl(&["status"]).contains("talks to nobody"));
     kestrel.leave();
 }
 
-/// Only the first key of a preset could be talked with, and a choice kept presets away for good.
+/// A regression: only the first key of a preset could be pressed, and a choice of one's own kept
+/// presets away permanently.
 #[test]
 fn the_second_key_of_a_preset_could_not_be_pressed() {
     let scene = Scene::default();
@@ -84,7 +86,8 @@ fn the_second_key_of_a_preset_could_not_be_pressed() {
     shows(&kestrel, |status| on(status, &second));
     kestrel.ctl(&["ptt", "up", "2"]);
     shows(&kestrel, |status| status["talk_to"] == json!(["Flight"]));
-    // By hand, until the next preset; and back by one command.
+    // The person chooses by hand, which lasts until the next preset, and goes back with one
+    // command.
     kestrel.ctl(&["talk-to", "Ground"]);
     kestrel.ctl(&["listen", "Ground"]);
     shows(&kestrel, |status| status["talk_to"] == json!(["Ground"]));
@@ -93,8 +96,8 @@ fn the_second_key_of_a_preset_could_not_be_pressed() {
     shows(&kestrel, |status| status["talk_to"] == json!(["Flight"]));
 }
 
-/// A program that had died with a key down left the microphone open, and so did a script that
-/// forgot to let it go.
+/// A regression: the microphone stayed open after a program had died with a key down, or after a
+/// script had forgotten to release it.
 #[test]
 fn a_key_that_nobody_held_any_more_stayed_down() {
     let scene = Scene::default();
@@ -113,7 +116,7 @@ fn a_key_that_nobody_held_any_more_stayed_down() {
         event.is("self_changed") && event.at() > pressed.at() && event.texts("keys").is_empty()
     });
     assert!(released.at() > pressed.at());
-    // That of a script stays down when the script has ended, for its time.
+    // A script's key stays down for its time after the script has ended.
     kestrel.ctl(&["ptt", "down", "Flight"]);
     assert!(is_held(&status(&kestrel)));
     kestrel.ctl(&["ptt", "up", "Flight"]);
@@ -122,7 +125,8 @@ fn a_key_that_nobody_held_any_more_stayed_down() {
     shows(&kestrel, |status| !is_held(status));
 }
 
-/// Whose channel went was heard by everybody on the open one, in the middle of a sentence.
+/// A regression: when a channel was removed in the middle of a sentence, the rest was heard by
+/// everybody on the open channel.
 #[test]
 fn speech_for_a_channel_that_went_was_heard_by_all() {
     let scene = Scene::default();
@@ -140,7 +144,8 @@ fn speech_for_a_channel_that_went_was_heard_by_all() {
     shows(&wren, |status| !talks_to(status).contains("squad") && status["talk_to"] == json!([]));
 }
 
-/// A choice whose channel went while its owner was away became the open channel, without a word.
+/// A regression: if the chosen channel was removed while its member was away, the choice silently
+/// became the open channel.
 #[test]
 fn a_choice_that_was_gone_at_the_start_was_exchanged_for_the_open_channel() {
     let scene = Scene::default();
@@ -158,7 +163,8 @@ fn a_choice_that_was_gone_at_the_start_was_exchanged_for_the_open_channel() {
     shows(&kestrel, |status| status["talk_to"] == json!([]));
 }
 
-/// Who talked to a channel without hearing it waited for answers, and was told nothing.
+/// A regression: a member who talked to a channel without hearing it waited for answers, and was
+/// not informed.
 #[test]
 fn a_talker_who_hears_no_answers_was_not_told() {
     let scene = Scene::default();
@@ -184,7 +190,8 @@ fn a_talker_who_hears_no_answers_was_not_told() {
     assert!(!answer.contains("answers"), "{answer}");
 }
 
-/// An officer whose role was taken, in a channel that others may not know of, was heard by all.
+/// A regression: an officer whose role was taken while talking in a hidden channel was heard by
+/// all.
 #[test]
 fn speech_for_a_hidden_channel_was_heard_by_all() {
     let scene = Scene::default();
@@ -214,7 +221,7 @@ fn speech_for_a_hidden_channel_was_heard_by_all() {
     shows(&wren, |status| status["talk_to"].to_string().contains("squad"));
 }
 
-/// Nobody saw who had closed the microphone, heard nothing or was away.
+/// A regression: nobody saw which members had closed the microphone, heard nothing or were away.
 #[test]
 fn a_deaf_member_looked_like_one_who_hears() {
     let scene = Scene::default();
@@ -239,10 +246,10 @@ fn a_deaf_member_looked_like_one_who_hears() {
         event.is("presence") && event["deafened"] == true && event["away"] == true
     });
     assert_eq!((told.text("name"), &told["muted"]), ("Wren", &json!(false)));
-    // The status follows the event by a tick.
+    // The status is updated a tick after the event.
     let mut texts = (0..1_000).map(|_| kestrel.ctl(&["status"]));
     assert!(texts.any(|it| it.contains("Wren: ") && it.contains(", deafened, away")));
-    // Who comes later sees it as well.
+    // A member who comes later sees it as well.
     let heron = scene.talk("Heron").ticket(&ticket).start();
     heron.is_among(&[&kestrel, &wren]);
     shows(&heron, |status| {
@@ -252,7 +259,8 @@ fn a_deaf_member_looked_like_one_who_hears() {
     });
 }
 
-/// Nobody could say afterwards who had been there and talked, and who had muted whom.
+/// A regression: nobody could find out afterwards who had been there and talked, and who had muted
+/// whom.
 #[test]
 fn what_had_happened_was_kept_nowhere() {
     let scene = Scene::default();
@@ -290,7 +298,7 @@ fn what_had_happened_was_kept_nowhere() {
     let revoked = text.lines().find(|line| line.contains("Kestrel revoked ticket "));
     assert!(revoked.is_some_and(|line| line.ends_with(" of Kestrel")), "{text}");
     assert!(text.contains("  Wren was given the role pilot by Kestrel"), "{text}");
-    // Of the first ticket, which `new` has printed before anything ran, as well.
+    // The log also contains the first ticket, which `new` has printed before anything ran.
     let issued = text.lines().filter(|line| line.contains(" issued ticket ")).count();
     assert_eq!(issued, 2, "{text}");
     assert!(text.contains("this device started") && !of.contains("this device"), "{of}");
@@ -309,7 +317,7 @@ fn what_had_happened_was_kept_nowhere() {
     let file = folder(&scene).join("log.jsonl");
     let mode = fs::metadata(&file).expect("there").permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
-    // It can be removed, and kept no more.
+    // The log can be removed and turned off.
     assert!(log(&["off"]).starts_with("no log of Meridian Watch is kept"));
     log(&["clear"]);
     let mut kestrel = scene.talk("Kestrel").start();
@@ -318,7 +326,7 @@ fn what_had_happened_was_kept_nowhere() {
     assert!(log(&[]).contains("`hark log on` begins one"));
 }
 
-/// Kestrel's, with two channels that are called Alpha, and a preset that is for everyone.
+/// Kestrel's organisation, with two channels that are called Alpha, and a preset for everyone.
 fn organisation(scene: &Scene) -> Member {
     scene.found("Kestrel", "Meridian Watch");
     for (net, above) in
@@ -329,7 +337,7 @@ fn organisation(scene: &Scene) -> Member {
         scene.run("Kestrel", &command).success();
     }
     scene.run("Kestrel", &["charter", "channel", "add", "Command"]).success();
-    // The lowest comes first, and is heard where nobody has chosen.
+    // The lowest order comes first; that channel is heard if nobody has chosen.
     for net in ["Flight", "Ground", "Command"] {
         scene.run("Kestrel", &["charter", "channel", "edit", net, "--order", "7"]).success();
     }
@@ -375,7 +383,7 @@ fn heard(status: &Value) -> Vec<&str> {
     heard
 }
 
-/// Waits until the status, which is made ten times a second, is like that.
+/// Waits until the status, which is updated ten times a second, satisfies `like`.
 #[track_caller]
 fn shows(member: &Member, like: impl Fn(&Value) -> bool) {
     let mut asked = (0..1_000).map(|_| status(member));

@@ -10,8 +10,9 @@ fn is_up(member: &Member) -> impl Fn(&Event) -> bool {
     move |event| event.is("session_up") && event.is_about(&device)
 }
 
-/// A relay that knows no more than an organisation's id learns of it from the first who comes. Who
-/// is banned there goes, and comes back when the ban has ended; members hear each other meanwhile.
+/// A relay that knows only an organisation's id learns the rest from the first member that
+/// attaches. A member that is banned there is disconnected, and comes back when the ban has ended;
+/// members hear each other meanwhile.
 #[test]
 fn members_attach_and_one_is_kept_out_for_a_while() {
     let scene = Scene::default();
@@ -48,7 +49,7 @@ fn members_attach_and_one_is_kept_out_for_a_while() {
     assert_eq!(kestrel.count("peer_down", &wren), 0);
 }
 
-/// One more than the quota allows is turned away, until there is room.
+/// One member more than the quota allows is turned away until there is room.
 #[test]
 fn one_too_many_waits_for_room() {
     let scene = Scene::default();
@@ -71,8 +72,9 @@ fn one_too_many_waits_for_room() {
     hub.wait_after(told, "Wren", is_up(&wren));
 }
 
-/// More is said in one organisation than its quota lets through: it is kept to that, and another
-/// one on the same relay hears all. All of them hide, so that nothing goes past the relay.
+/// One organisation says more than its quota allows. The relay limits it, and another organisation
+/// on the same relay hears everything. All members hide their addresses, so that nothing bypasses
+/// the relay.
 #[test]
 fn one_organisation_beyond_its_quota_takes_nothing_from_another() {
     let scene = Scene::default();
@@ -96,7 +98,7 @@ fn one_organisation_beyond_its_quota_takes_nothing_from_another() {
     };
     let [kestrel, wren] = pair("Kestrel", "Wren");
     let [heron, egret] = pair("Heron", "Egret");
-    // A hundred a second are said by each of the two, and links want a few.
+    // Each of the two members sends a hundred frames a second, and links need a few datagrams more.
     for (quota, most) in [("packets", 100), ("kbps", 100)] {
         let told = hub.told();
         hub.ask("PUT", "organisations/Falconry/quotas", &json!({quota: most}));
@@ -117,8 +119,8 @@ fn one_organisation_beyond_its_quota_takes_nothing_from_another() {
         heron.hears(&egret, 300);
         egret.hears(&heron, 300);
         let (until, after) = carried();
-        // What is told is a second old, and more on a busy machine. Without the quota it is the
-        // double.
+        // What is reported is a second old, and older on a busy machine. Without the quota the
+        // value would be twice as large.
         let allowed = f64::from(most) * (1.25 * (until - from).as_secs_f64() + 1.2);
         assert!(after - before <= allowed, "{} of {allowed} {quota}", after - before);
         assert!(after - before > 0.0, "what is allowed goes through");

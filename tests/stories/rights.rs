@@ -1,10 +1,11 @@
-//! Rights as an officer expects them: who is muted is silent and told, who is banned stays out.
+//! Rights as an officer expects them: a muted member is silent and is informed, a banned member
+//! stays out.
 
 use hark_tests::{Member, Scene};
 use serde_json::Value;
 
-/// A member who was muted everywhere talked on in every net with a rule of its own, and nobody told
-/// him; and who muted him for a while had to remember to lift it.
+/// A regression: a member who was muted everywhere still talked in every net with a rule of its
+/// own, and was not informed. An officer who muted somebody for a while had to remember to lift it.
 #[test]
 fn a_muted_member_talked_on_and_was_not_told() {
     let scene = Scene::default();
@@ -44,7 +45,7 @@ fn a_muted_member_talked_on_and_was_not_told() {
     kestrel.hears(&wren, 20);
 }
 
-/// Whoever was kicked came back by the next ticket: there was no ban.
+/// A regression: a member who was kicked came back with the next ticket, since there was no ban.
 #[test]
 fn a_banned_member_came_back_by_the_next_ticket() {
     let scene = Scene::default();
@@ -65,17 +66,19 @@ fn a_banned_member_came_back_by_the_next_ticket() {
     let wren = scene.talk("Wren").start();
     kestrel.is_among(&[&wren]);
     wren.is_among(&[&kestrel]);
-    // Her own charter still had the ban when she started, and greeted her with it.
+    // Wren's own charter still contains the ban when Wren starts, but Wren is not greeted with it.
     let greeted = wren.events().iter().filter(|event| event.is("sanction")).count();
     assert_eq!(greeted, 0, "{:?}", wren.events());
-    // Whom she let in heard of her ban first, and took it for the end of their own membership.
+    // Members that Wren lets in learn of Wren's ban first. They must not take it for the end of
+    // their own membership.
     for name in ["Heron", "Magpie"] {
         scene.run(name, &["join", &wren.ticket()]).success();
         kestrel.is_among(&[&wren, &scene.talk(name).start()]);
     }
 }
 
-/// Who was banned and pardoned while away was stopped at the first start, with a ban that was over.
+/// A regression: a member who was banned and pardoned while away was stopped at the first start, by
+/// a ban that was over.
 #[test]
 fn a_pardoned_member_was_stopped_at_the_first_start() {
     let scene = Scene::default();
@@ -84,7 +87,7 @@ fn a_pardoned_member_was_stopped_at_the_first_start() {
     kestrel.is_among(&[&wren]);
     wren.leave();
     scene.run("Kestrel", &["charter", "ban", "Wren"]).success();
-    // While it holds she is told by whom, though she has a new ticket.
+    // While the ban lasts, the member is told who has issued it, even with a new ticket.
     let outcome = scene.talk("Wren").ticket(&kestrel.ticket()).outcome();
     let line = outcome.complaint();
     assert!(line.contains("Kestrel has banned you everywhere until it is lifted"), "{line}");
@@ -100,13 +103,14 @@ fn a_pardoned_member_was_stopped_at_the_first_start() {
     kestrel.is_among(&[&heron]);
 }
 
-/// Nobody was told of roles, and of a kick only that somebody "is gone (closed)".
+/// A regression: others were not informed of changes of roles, and of a kick only that somebody "is
+/// gone (closed)".
 #[test]
 fn others_were_not_told_who_was_kicked_nor_by_whom() {
     let scene = Scene::default();
     let kestrel = scene.talk("Kestrel").start();
-    // A ticket from before Wren came names no other door: whom a member lets in falls with it, as
-    // long as that is not listed.
+    // This ticket was made before Wren came, so it names no other door. A newcomer whom a member
+    // lets in falls with that member until the newcomer is listed.
     let ticket = kestrel.ticket();
     let wren = scene.talk("Wren").ticket(&ticket).start();
     let heron = scene.talk("Heron").ticket(&ticket).start();
@@ -144,7 +148,7 @@ fn others_were_not_told_who_was_kicked_nor_by_whom() {
     let down = kestrel
         .wait_after(0, "Wren to go", |event| event.is("peer_down") && event.is_about(&wrens));
     assert_eq!(down.text("reason"), "removed");
-    // It is told as well, and ends.
+    // The kicked member is informed as well, and ends.
     wren.wait("its end", |events| events.iter().find(|it| it.is("stopped")).map(|_| ()));
     drop(wren);
     scene.run("Wren", &["join", &kestrel.ticket()]).success();
@@ -163,7 +167,7 @@ fn others_were_not_told_who_was_kicked_nor_by_whom() {
     assert!(told["until"].is_u64() && told.text("by") == "Kestrel", "{told:?}");
 }
 
-/// Who had left stayed in the list of members, as a number without a name.
+/// A regression: a member who had left stayed in the list of members, as a number without a name.
 #[test]
 fn who_has_left_was_listed_still() {
     let scene = Scene::default();
@@ -178,7 +182,7 @@ fn who_has_left_was_listed_still() {
     kestrel.wait("the count of others", |_| (status(&kestrel)["other_members"] == 0).then_some(()));
 }
 
-/// Who followed the README's way to an organisation could neither hear nor speak at its end.
+/// A regression: a founder who followed the README could neither hear nor speak in the end.
 #[test]
 fn the_founder_of_an_organisation_was_deaf_and_mute() {
     let scene = Scene::default();

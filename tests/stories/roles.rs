@@ -1,9 +1,9 @@
-//! Whoever joins by a ticket with a role has it.
+//! A person who joins with a ticket that has a role gets that role.
 
 use hark_tests::{Member, Scene};
 use serde_json::Value;
 
-/// The door gives the role to everybody who comes by the ticket, and all members know it.
+/// The door gives the role to everybody who joins with the ticket, and all members know of it.
 #[test]
 fn a_ticket_with_a_role() {
     let scene = Scene::default();
@@ -23,14 +23,15 @@ fn a_ticket_with_a_role() {
     let more = scene.talk("Owl").ticket(&ticket).outcome();
     assert!(more.complaint().contains("used as often as it may be"), "{}", more.complaint());
 
-    // By the door's own store, too: it runs again.
+    // The door's own stored charter contains the role as well.
     kestrel.leave();
     let shown = scene.run("Kestrel", &["charter", "show"]);
     let shown = shown.success();
     assert!(shown.contains(pilots) || shown.contains("held by Heron and Wren"), "{shown}");
 }
 
-/// What an issuer may not give is refused before there is a ticket, running or not.
+/// A role that an issuer may not give is refused before there is a ticket, whether the issuer runs
+/// or not.
 #[test]
 fn a_role_that_cannot_be_given() {
     let scene = Scene::default();
@@ -52,7 +53,8 @@ fn a_role_that_cannot_be_given() {
     assert!(refused("Pilto").contains(unknown), "{}", refused("Pilto"));
 }
 
-/// A role that was removed meanwhile is not given, and the newcomer is told why he stays outside.
+/// A role that was removed meanwhile is not given, and the newcomer is informed why it stays
+/// outside.
 #[test]
 fn a_role_that_was_removed() {
     let scene = Scene::default();
@@ -64,7 +66,8 @@ fn a_role_that_was_removed() {
     assert!(line.contains("the ticket's role cannot be given any more"), "{line}");
 }
 
-/// Who was kicked and came back by a ticket with a role had none, and nobody was told.
+/// A regression: a member who was kicked and came back with a ticket for a role did not get the
+/// role, and nobody was informed.
 #[test]
 fn a_ticket_gave_no_role_to_who_came_back() {
     let scene = Scene::default();
@@ -85,7 +88,7 @@ fn a_ticket_gave_no_role_to_who_came_back() {
     has(&scene, &kestrel, &[]);
     scene.run("Kestrel", &["charter", "kick", "Wren"]).success();
     let ends = |events: &[hark_tests::Event]| {
-        // The first time it was away.
+        // The first `stopped` event was from before it was away.
         (events.iter().filter(|event| event.is("stopped")).count() == 2).then_some(())
     };
     wren.wait("its end", ends);
@@ -94,7 +97,8 @@ fn a_ticket_gave_no_role_to_who_came_back() {
     has(&scene, &kestrel, &["Wren"]);
 }
 
-/// Kestrel's, where pilots may edit presets and no more than others otherwise.
+/// Kestrel's organisation, in which pilots may edit presets but otherwise have no more rights than
+/// others.
 fn organisation(scene: &Scene) -> Member {
     scene.found("Kestrel", "Meridian Watch");
     let role = ["charter", "role", "add", "Pilot", "--rank", "30", "--can", "edit-presets"];
@@ -102,7 +106,7 @@ fn organisation(scene: &Scene) -> Member {
     scene.talk("Kestrel").start()
 }
 
-/// Waits until the member's charter says that exactly these hold the role.
+/// Waits until the member's charter says that exactly these members hold the role.
 #[track_caller]
 fn has(scene: &Scene, member: &Member, holders: &[&str]) {
     let name = member.name();
@@ -119,6 +123,6 @@ fn has(scene: &Scene, member: &Member, holders: &[&str]) {
         names.sort_unstable();
         names == holders
     };
-    // Each look takes as long as a program that starts and ends.
+    // Each attempt takes as long as starting and ending a program.
     assert!((0..500).any(|_| is_so(&list())), "{name}: {}", list());
 }

@@ -1,10 +1,10 @@
-//! Members come, go and hear each other.
+//! Members come, leave and hear each other.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hark_tests::{Event, Member, Scene};
 
-/// Two members, one invited by the ticket of the other, hear each other's words.
+/// Two members, one of them invited by the other's ticket, hear each other's words.
 #[test]
 fn two_hear_each_other() {
     let scene = Scene::default();
@@ -31,15 +31,15 @@ fn two_hear_each_other() {
     wren.has_heard(&kestrel, 4);
 }
 
-/// The founder leaves; the others stay together, and one who has only the founder's ticket comes in
-/// through those of them whom it names.
+/// The founder leaves, and the others stay together. A newcomer who has only the founder's ticket
+/// joins through the other members that the ticket names.
 #[test]
 fn founder_leaves_and_another_joins() {
     let scene = Scene::default();
     let mut kestrel = scene.talk("Kestrel").start();
     let ticket = kestrel.ticket();
     let talk = |name, speech| scene.talk(name).transmit("ptt").speaking(speech).ticket(&ticket);
-    // By ticket and by address: two links at once, of which one survives.
+    // Wren dials by ticket and by address. That makes two links at once, of which one survives.
     let peer = kestrel.address().to_string();
     let mut wren = talk("Wren", "english").with(&["--peer", &peer]).start();
     let mut heron = talk("Heron", "french").with(&["--peer", &peer]).start();
@@ -61,7 +61,7 @@ fn founder_leaves_and_another_joins() {
     end_having_heard([&mut wren, &mut heron, &mut ibis]);
 }
 
-/// Five members come one after the other, each by the ticket of the one before, and all hear all.
+/// Five members join one after the other, each with a ticket of the one before, and all hear all.
 #[test]
 fn five_hear_each_other() {
     let scene = Scene::default();
@@ -94,8 +94,8 @@ fn five_hear_each_other() {
     end_having_heard(members.each_mut());
 }
 
-/// A member that crashes is shown as unreachable; started again it is heard again, and needs no
-/// ticket.
+/// A member that crashes is displayed as unreachable. When it is started again it is heard again,
+/// and needs no ticket.
 #[test]
 fn member_is_killed_and_comes_back() {
     let scene = Scene::default();
@@ -156,7 +156,7 @@ fn take_turns(members: &[&Member]) {
     }
 }
 
-/// All leave; what each has heard of the turns of the others is in its file.
+/// All members leave. What each has heard of the turns of the others is in its file.
 #[track_caller]
 fn end_having_heard<const N: usize>(members: [&mut Member; N]) {
     let members = members.map(|member| {
@@ -168,7 +168,7 @@ fn end_having_heard<const N: usize>(members: [&mut Member; N]) {
     }
 }
 
-/// Every ordered pair of two.
+/// Every ordered pair of two members.
 fn pairs<'a>(members: &'a [&'a Member]) -> impl Iterator<Item = (&'a Member, &'a Member)> {
     members.iter().enumerate().flat_map(move |(index, one)| {
         let others = members.iter().enumerate().filter(move |(other, _)| *other != index);
@@ -180,14 +180,14 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970")
 }
 
-/// Frames of 10 ms in a turn.
+/// How many frames of 10 ms there are in a turn.
 const TURN_FRAMES: u64 = 250;
 
-/// Windows of a second, half a second apart, that every listener must have of a turn. It has about
-/// four, some of them with too little speech.
+/// How many windows of a second, half a second apart, every listener must have of a turn. A turn
+/// has about four, some of them with too little speech.
 const TURN_WINDOWS: usize = 2;
 
-/// A member's heartbeats are missed within 5 s; the rest is for a busy machine.
+/// Missing heartbeats of a member are noticed within 5 s; the rest is for a busy machine.
 const UNREACHABLE: Duration = Duration::from_secs(10);
 
 /// A member is back within 2 s; the rest is for a busy machine.

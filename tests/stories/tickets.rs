@@ -1,5 +1,5 @@
-//! Tickets lead in or are not printed, and are taken as people paste them; people keep their names,
-//! get their words back, and can go.
+//! Tickets that are printed lead in, and are accepted as people paste them. People keep their
+//! names, can print their recovery words again, and can leave.
 
 use std::fs;
 
@@ -11,7 +11,8 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
-/// What `hark new` prints leads in once `hark talk` runs, by the port that was chosen for both.
+/// What `hark new` prints leads in as soon as `hark talk` runs, by the port that was chosen for
+/// both.
 #[test]
 fn the_first_ticket_of_an_organisation_had_no_address() {
     let scene = Scene::default();
@@ -26,7 +27,7 @@ fn the_first_ticket_of_an_organisation_had_no_address() {
     kestrel.is_among(&[&wren]);
 }
 
-/// A node whose port another program has says so, since tickets name it.
+/// A node whose port is in use by another program says so, since tickets name that port.
 #[test]
 fn a_port_that_was_taken_was_left_in_silence() {
     let scene = Scene::default();
@@ -39,7 +40,7 @@ fn a_port_that_was_taken_was_left_in_silence() {
     assert_ne!(kestrel.address().port(), port);
 }
 
-/// Nobody heard that a revoked ticket was tried; now its issuer does, once.
+/// A regression: nobody learned that a revoked ticket was tried. Now its issuer is informed, once.
 #[test]
 fn a_revoked_ticket_was_tried_in_silence() {
     let scene = Scene::default();
@@ -60,7 +61,7 @@ fn a_revoked_ticket_was_tried_in_silence() {
     assert_eq!(told, [format!("somebody has tried ticket {number} here, which is revoked")]);
 }
 
-/// Running or not, by whichever command: who may not admit is told who could.
+/// Whether it runs or not, and by whichever command, a member who may not admit is told who could.
 #[test]
 fn members_without_the_right_to_admit_were_given_dead_tickets() {
     let scene = Scene::default();
@@ -76,11 +77,11 @@ fn members_without_the_right_to_admit_were_given_dead_tickets() {
     });
     assert_eq!(refused.expect("it hears of the rule").complaint(), why);
     assert_eq!(scene.run("Wren", &["invite"]).complaint(), why);
-    // Nor is it a door of others' tickets.
+    // The member is not a door of others' tickets either.
     let ticket: Ticket = kestrel.ticket().parse().expect("a ticket");
     assert_eq!(ticket.doors.len(), 1, "{:?}", ticket.doors);
     assert_eq!(ticket.issued_by, "Kestrel");
-    // A machine of one's own needs no right.
+    // Adding a machine of one's own needs no right.
     scene.run("Wren", &["device", "invite"]).success();
     wren.leave();
     assert_eq!(scene.run("Wren", &["invite"]).complaint(), why);
@@ -100,7 +101,7 @@ fn a_ticket_outlasted_the_policy_of_its_organisation() {
     scene.run("Kestrel", &["invite", "--expires", "12h"]).success();
 }
 
-/// `ticket show` and `join` take what mails, chats and shells make of a ticket.
+/// `ticket show` and `join` accept what mails, chats and shells make of a ticket.
 #[test]
 fn tickets_were_refused_in_quotes_files_and_from_standard_input() {
     let scene = Scene::default();
@@ -116,7 +117,7 @@ fn tickets_were_refused_in_quotes_files_and_from_standard_input() {
     let link = format!("HARK:{}", ticket.to_uppercase());
     let shown = json(scene.run("Wren", &["ticket", "show", &link, "--json"]).success());
     assert_eq!((&shown["name"], &shown["uses"]), (&"squad".into(), &0.into()));
-    // The shell has split it.
+    // The shell has split the ticket.
     scene.run("Wren", &["ticket", "show", first, second]).success();
     let none = scene.run("Wren", &["ticket", "show", "swordfish"]);
     assert!(none.complaint().contains("no ticket"), "{none:?}");
@@ -133,7 +134,7 @@ fn tickets_were_refused_in_quotes_files_and_from_standard_input() {
     assert!(scene.run_with("Heron", &["join", "-"], &mail).success().contains("joined squad"));
 }
 
-/// Whoever waits is told at once whom the program tries.
+/// A person who waits is informed at once whom the program tries.
 #[test]
 fn joining_says_whom_it_tries() {
     let scene = Scene::default();
@@ -145,7 +146,7 @@ fn joining_says_whom_it_tries() {
     assert!(told.contains(&line), "{told}");
 }
 
-/// A second machine that is given no name has its person's, for everybody.
+/// A second machine that is given no name has its person's name, for everybody.
 #[test]
 fn another_machine_renamed_its_person() {
     let scene = Scene::default();
@@ -164,7 +165,8 @@ fn another_machine_renamed_its_person() {
     scene.run("Kestrel", &["charter", "mute", "Heron"]).success();
 }
 
-/// Whoever joins by `talk` has words, too; they end a machine that was lost while it still talks.
+/// A person who joins with `talk` has recovery words, too. They end the membership of a lost
+/// machine while it still talks.
 #[test]
 fn who_joined_by_talk_had_no_recovery_words() {
     let scene = Scene::default();
@@ -177,19 +179,19 @@ fn who_joined_by_talk_had_no_recovery_words() {
     assert!(scene.run("Heron", &["recovery"]).success().contains("hark recovery --forget"));
     scene.run("Heron", &["recovery", "--forget"]).success();
     assert!(scene.run("Heron", &["recovery"]).complaint().contains("no recovery words"));
-    // Nor does whoever founds by `talk` depend on one machine.
+    // A person who founds with `talk` does not depend on one machine either.
     scene.run("Kestrel", &["recovery"]).success();
 
     let recover = ["recover", &kestrel.ticket(), "--name", "Heron", "--json"];
     let recovered = json(scene.run_with("Heron anew", &recover, &words).success());
     assert_eq!(recovered["retired"], serde_json::json!([lost.device()]));
     assert_eq!(recovered["told"], serde_json::json!(["Kestrel"]));
-    // Nothing runs on the new machine, and the lost one is out.
+    // Nothing runs on the new machine yet, and the lost one is evicted.
     kestrel.is_among(&[]);
     lost.wait("its end", |events| events.iter().find(|event| event.is("stopped")).map(|_| ()));
 }
 
-/// A member goes, running or not, and is asked nothing by a script that says `--yes`.
+/// A member leaves, whether it runs or not. A script that passes `--yes` is asked nothing.
 #[test]
 fn nobody_could_leave() {
     let scene = Scene::default();
@@ -216,12 +218,13 @@ fn nobody_could_leave() {
     let members = shown["members"].as_array().expect("a list");
     let devices: Vec<_> = members.iter().flat_map(|it| it["devices"].as_array().unwrap()).collect();
     assert_eq!(devices, [&Value::from(kestrel.device())], "{shown:#}");
-    // A new ticket lets in again.
+    // A new ticket admits the member again.
     let heron = scene.talk("Heron").ticket(&ticket).start();
     kestrel.is_among(&[&heron]);
 }
 
-/// What nobody needs any more goes from the device; `--org` is taken as it is printed.
+/// An organisation that is no longer needed is removed from the device. `--org` is accepted in the
+/// form in which it is printed.
 #[test]
 fn an_organisation_stayed_on_the_device_for_ever() {
     let scene = Scene::default();
@@ -243,7 +246,8 @@ fn an_organisation_stayed_on_the_device_for_ever() {
     gone.complaint();
 }
 
-/// Whoever has lost a ticket ends it by its number, at every door; other tickets stay good.
+/// A person who has lost a ticket revokes it by its number, at every door. Other tickets stay
+/// valid.
 #[test]
 fn a_ticket_that_leaked_was_good_until_it_expired() {
     let scene = Scene::default();
@@ -260,7 +264,7 @@ fn a_ticket_that_leaked_was_good_until_it_expired() {
         let row = list.iter().find(|row| row["number"] == *number(ticket)).expect("it is known");
         (row["used_by"][0]["name"] == "Wren", row["revoked"] == true)
     };
-    // Who came is written down a moment later.
+    // The list shows a moment later who has joined.
     let list = || json(scene.run("Kestrel", &["ticket", "list", "--json"]).success());
     assert!((0..100).any(|_| of_wren(&list(), &leaked) == (true, false)), "{:#}", list());
     assert_eq!(of_wren(&list(), &other), (false, false));
@@ -286,7 +290,8 @@ fn a_ticket_that_leaked_was_good_until_it_expired() {
     assert!(mixed.complaint().contains("--of goes with"), "{mixed:?}");
 }
 
-/// All of a member's by somebody above, all of one's own, and all there are by the founder.
+/// Someone above a member revokes all tickets of that member, a member revokes all of its own, and
+/// the founder revokes all there are.
 #[test]
 fn all_tickets_of_a_member_end_at_once() {
     let scene = Scene::default();

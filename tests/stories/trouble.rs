@@ -11,7 +11,7 @@ use hark_keys::keystore;
 use hark_node::random::SystemRandom;
 use hark_tests::{Scene, Talk, is_root};
 
-/// Sounds that are none, devices that are not there, files that cannot be written.
+/// Sounds that are invalid, devices that do not exist, files that cannot be written.
 #[test]
 fn sounds_and_files() {
     let scene = Scene::default();
@@ -43,14 +43,14 @@ fn sounds_and_files() {
     }
 }
 
-/// A shell's `hark talk &` drew on a terminal that was not its own, and the kernel stopped it for
-/// good.
+/// A regression: `hark talk &` in a shell drew on a terminal that was not its own, and the kernel
+/// stopped it permanently.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_start_in_the_background_was_stopped_by_the_terminal() {
     let scene = Scene::default();
     scene.found("Sable", "Nightingale");
-    // A terminal of its own, and a shell with jobs on it.
+    // A terminal of its own, with a shell that has job control.
     let at_terminal =
         "printf -v line '%q ' \"$@\"; exec script -qec \"set -m; $line & wait\" /dev/null";
     let talk = scene.talk("Sable").events(&scene.path("events")).with(&["--for", "2s"]);
@@ -61,7 +61,8 @@ fn a_start_in_the_background_was_stopped_by_the_terminal() {
     assert!(!outcome.stdout.contains("\u{1b}[?1049h"), "no screen: {outcome:?}");
 }
 
-/// In front of its shell it has a screen, unless it is told not to; the last line says with whom.
+/// In the foreground of its shell the program has a screen, unless `--headless` is given. The last
+/// line says who else was there.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_service_has_no_screen() {
@@ -79,7 +80,7 @@ fn a_service_has_no_screen() {
     }
 }
 
-/// A home that cannot be used is left as it is.
+/// A home that cannot be used is left unchanged.
 #[test]
 fn homes() {
     let scene = Scene::default();
@@ -138,7 +139,7 @@ fn homes() {
     assert!(outcome.complaint().contains("Not a directory"));
 }
 
-/// One home is for one process.
+/// Only one process may use a home.
 #[test]
 fn second_process() {
     let scene = Scene::default();
@@ -150,7 +151,7 @@ fn second_process() {
     scene.talk("Kestrel").start().leave();
 }
 
-/// A home on a full disk or one that is read-only.
+/// The home is on a full disk, or on a disk that is read-only.
 #[test]
 fn disks() {
     if !is_root() {
@@ -161,7 +162,7 @@ fn disks() {
     scene.found("Kestrel", "Nightingale");
     scene.talk("Kestrel").start().leave();
     let home = scene.home("Kestrel");
-    // Mounted for this process alone, so that nothing is left to clean up.
+    // Mounted only for this process, so that nothing is left to clean up.
     let mounted = |script: &str| {
         let script = format!("cd \"$0\" && {script} && cd / && exec \"$@\"");
         let home = home.display().to_string();
@@ -194,7 +195,7 @@ fn wrong_usage() {
     assert!(!scene.home("Kestrel").exists());
 }
 
-/// `talk` ends with one line that contains `reason`, and leaves the home as it was.
+/// Checks that `talk` ends with one line that contains `reason`, and leaves the home unchanged.
 #[track_caller]
 fn is_told(scene: &Scene, talk: Talk, reason: &str) {
     let before = contents(&scene.home("Kestrel"));
@@ -208,7 +209,7 @@ fn is_told(scene: &Scene, talk: Talk, reason: &str) {
     assert!(changed.is_empty(), "{reason} has changed {changed:?}");
 }
 
-/// All that is worth keeping of a home, by path.
+/// Everything in a home that is worth keeping, by path.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -225,7 +226,7 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Does something while the file at `path` is changed.
+/// Runs `act` while the file at `path` is changed by `change`.
 fn with(path: &Path, change: impl Fn(&[u8]) -> Vec<u8>, act: impl FnOnce()) {
     let bytes = fs::read(path).expect("it is there");
     fs::write(path, change(&bytes)).expect("written");
@@ -247,11 +248,11 @@ fn only_entry(folder: &Path) -> PathBuf {
     entry.path()
 }
 
-/// Files that say what runs now, and numbers that only ever grow.
+/// Files that describe what runs now, and numbers that only grow.
 const MOMENTARY: [&str; 3] = ["lock", "control.json", "generation"];
 
-/// Plain `hark talk` on a machine that is in no squad founded one without a word, and complained of
-/// the microphone first.
+/// A regression: plain `hark talk` on a machine that is in no squad founded one without saying so,
+/// and complained about the microphone first.
 #[test]
 fn a_squad_was_founded_without_saying_so() {
     let scene = Scene::default();
@@ -262,7 +263,8 @@ fn a_squad_was_founded_without_saying_so() {
     assert!(!again.contains("in no squad yet"), "{again}");
 }
 
-/// A second `hark new` of a name made a twin that nobody had asked for.
+/// A regression: a second `hark new` with the same name founded a second organisation that nobody
+/// had asked for.
 #[test]
 fn a_second_organisation_of_one_name_was_founded_without_a_word() {
     let scene = Scene::default();
@@ -280,7 +282,8 @@ fn a_second_organisation_of_one_name_was_founded_without_a_word() {
     assert_eq!(id["organisations"].as_array().map(Vec::len), Some(2));
 }
 
-/// Words of founders and of members looked alike, and the wrong ones were not told apart.
+/// A regression: recovery words of founders and of members looked alike, and the wrong ones were
+/// not recognised.
 #[test]
 fn words_of_founders_and_members_looked_alike() {
     let scene = Scene::default();

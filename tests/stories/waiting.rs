@@ -1,4 +1,4 @@
-//! Newcomers whom somebody lets in by hand, with real processes.
+//! Newcomers who are let in by hand, with real processes.
 
 use std::thread;
 
@@ -9,7 +9,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
-/// Waits until somebody of this name waits at the door, or does not any more.
+/// Waits until somebody of this name waits at the door, or no longer does.
 fn comes_to(door: &Member, name: &str, state: &str) {
     door.wait(state, |events| {
         let told = events.iter().filter(|event| event.is("waiting"));
@@ -18,7 +18,8 @@ fn comes_to(door: &Member, name: &str, state: &str) {
     });
 }
 
-/// Whoever has the ticket waits until somebody at the door says so; both sides see the same words.
+/// The holder of the ticket waits until somebody at the door admits them. Both sides see the same
+/// words.
 #[test]
 fn whoever_had_a_ticket_came_in_unseen() {
     let scene = Scene::default();
@@ -59,7 +60,7 @@ fn whoever_had_a_ticket_came_in_unseen() {
     comes_to(&kestrel, "Snipe", "refused");
     assert_eq!(kestrel.ctl(&["waiting"]), "nobody waits to be let in here");
 
-    // Who was turned away has used nothing; Wren has.
+    // The newcomer who was turned away has used none of the ticket's uses; Wren has used one.
     let heron = thread::spawn(move || run(&heron_home, &["join", &again, "--name", "Heron"]));
     comes_to(&kestrel, "Heron", "waiting");
     kestrel.ctl(&["admit", "Heron"]);
@@ -67,7 +68,8 @@ fn whoever_had_a_ticket_came_in_unseen() {
     assert!(late.complaint().contains("used as often as it may be"), "{late:?}");
 }
 
-/// A waiting room seemed to guard a door that every other member could open unseen.
+/// A regression: a waiting room seemed to guard a door that every other member could open
+/// unnoticed.
 #[test]
 fn nobody_was_told_that_others_let_in_unseen() {
     let scene = Scene::default();
@@ -77,7 +79,7 @@ fn nobody_was_told_that_others_let_in_unseen() {
     let command = "hark charter role edit member --can join,listen,speak,whisper";
     assert!(first.stderr.contains(&format!("`{command}`")), "{first:?}");
     assert!(first.stdout.starts_with("hark1") && first.stdout.lines().count() == 1, "{first:?}");
-    // It is said once.
+    // The notice is printed once.
     asks().success();
 
     scene.found("Wren", "Escort");
@@ -86,7 +88,7 @@ fn nobody_was_told_that_others_let_in_unseen() {
     scene.run("Wren", &["invite", "--ask"]).success();
 }
 
-/// Who may not admit lets nobody in by hand either, and is told who could.
+/// A member who may not admit cannot let anybody in by hand either, and is told who could.
 #[test]
 fn letting_in_takes_the_right_to_admit() {
     let scene = Scene::default();

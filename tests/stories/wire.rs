@@ -1,4 +1,4 @@
-//! What goes over the wire gives nothing away, and what comes from it does no harm.
+//! What passes over the wire reveals nothing, and what arrives from it does no harm.
 
 use std::{collections::BTreeMap, fs, net::UdpSocket};
 
@@ -29,7 +29,7 @@ impl Wired {
 }
 
 /// Neither names nor secrets nor tickets can be read on the wire, and the sizes of voice datagrams
-/// do not follow the speech.
+/// do not depend on the speech.
 #[test]
 fn nothing_is_given_away() {
     let scene = Scene::default();
@@ -69,7 +69,7 @@ fn nothing_is_given_away() {
         }
     }
 
-    // QUIC's packet numbers and acknowledgements take some bytes more or less.
+    // QUIC's packet numbers and acknowledgements add or remove some bytes.
     let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
     for (direction, datagram) in &seen[quiet..] {
         if *direction == Direction::In {
@@ -84,11 +84,11 @@ fn nothing_is_given_away() {
     assert!(larger * 20 <= voice, "{sizes:?}");
 }
 
-/// Bytes of a datagram that are QUIC's, and not always as many.
+/// The bytes of a datagram that belong to QUIC and whose number varies.
 const BOOKKEEPING: usize = 8;
 
-/// Garbage, and datagrams that were cut, changed and sent again, from strangers and as if from the
-/// talker: nobody falls, and the talker is heard.
+/// Strangers send garbage, and datagrams that were cut, changed and repeated, also as if they came
+/// from the talker. No member crashes, and the talker is still heard.
 #[test]
 fn garbage_does_no_harm() {
     let scene = Scene::default();
@@ -99,7 +99,7 @@ fn garbage_does_no_harm() {
     let target = kestrel.address();
     let received = kestrel.received(&wren);
     for round in 0..ROUNDS {
-        // One round for each datagram of speech: no more than the port can take.
+        // One round for each datagram of speech, which is no more than the port can handle.
         let seen = relay.wait_beyond(relay.seen().len());
         let (_, real) = &seen[round * seen.len() / ROUNDS];
         let mut garbage = vec![0; round * 1_500 / ROUNDS];
@@ -124,7 +124,7 @@ fn garbage_does_no_harm() {
     kestrel.has_heard(&wren, 4);
 }
 
-/// Datagrams of speech with garbage behind each.
+/// How many datagrams of speech are followed by garbage.
 const ROUNDS: usize = 300;
 
 fn data_of(text: &str) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Members talk through sound cards: PulseAudio's null sinks, whose monitors are heard.
 //!
-//! To speak into a "microphone" is to play into its sink; what a "loudspeaker" plays is recorded
-//! from the monitor of its sink. Without PulseAudio's programs each test says so and passes.
+//! A test speaks into a "microphone" by playing into its sink, and records what a "loudspeaker"
+//! plays from the monitor of its sink. Without PulseAudio's programs each test says so and passes.
 
 #![cfg(target_os = "linux")]
 
@@ -22,8 +22,8 @@ use hark_tests::{Event, Member, Scene, Talk, speech};
 use hark_voice::{SAMPLE_RATE, level_dbfs};
 use tempfile::TempDir;
 
-/// Speech into one's microphone comes out of the other's loudspeaker, both ways at once, whatever
-/// the cards' rates and channels are, and soon.
+/// Speech into one member's microphone comes out of the other's loudspeaker with a short delay,
+/// both ways at once, whatever the cards' rates and channels are.
 #[test]
 fn speech_goes_from_microphones_to_loudspeakers() {
     let Some(studio) = Studio::open() else { return };
@@ -63,8 +63,8 @@ fn speech_goes_from_microphones_to_loudspeakers() {
     }
 }
 
-/// The start and end of one's own transmission are heard by oneself only, and not where sound
-/// comes from elsewhere than a microphone.
+/// Only the talker hears the cues at the start and end of its own transmission. There are no cues
+/// if the sound comes from anything but a microphone.
 #[test]
 fn cues_are_for_oneself() {
     let Some(studio) = Studio::open() else { return };
@@ -94,7 +94,8 @@ fn cues_are_for_oneself() {
     }
 }
 
-/// A card that is unplugged is silence until it is plugged in again. Nobody has to do anything.
+/// A card that is unplugged is replaced by silence until it is plugged in again, without anybody
+/// doing anything.
 #[test]
 fn cards_are_unplugged_and_come_back() {
     let Some(studio) = Studio::open() else { return };
@@ -118,7 +119,8 @@ fn cards_are_unplugged_and_come_back() {
     studio.pactl(&["unload-module", &module]);
     let lost = told(&magpie, seen, "input", false);
     assert_eq!(lost, "the microphone Monitor of mouth is not used now: it was unplugged");
-    // Both go on without: it is still heard that Kestrel talks, and of Magpie comes silence.
+    // Both continue without the card: Magpie is still informed that Kestrel talks, and sends
+    // silence.
     let frames = (magpie.received(&kestrel), kestrel.received(&magpie));
     magpie.receives(&kestrel, frames.0 + 100);
     kestrel.receives(&magpie, frames.1 + 100);
@@ -134,7 +136,7 @@ fn cards_are_unplugged_and_come_back() {
     assert!(level_dbfs(&spoken.stop().samples) > LOUD_DBFS, "the new microphone is spoken into");
 }
 
-/// Whoever names no card gets the default one, also when that becomes another.
+/// A member that names no card gets the default card, even after the default changes.
 #[test]
 fn the_default_card_changes() {
     let Some(studio) = Studio::open() else { return };
@@ -160,7 +162,7 @@ fn the_default_card_changes() {
     assert_eq!(told.text("detail"), "the microphone is Monitor of other");
 }
 
-/// A sound server that ends takes the sound along, and when it is started again brings it back.
+/// When the sound server ends, the sound ends; when it is started again, the sound returns.
 #[test]
 fn the_sound_server_is_restarted() {
     let Some(mut studio) = Studio::open() else { return };
@@ -179,7 +181,7 @@ fn the_sound_server_is_restarted() {
     studio.hears("ear");
 }
 
-/// A card that is not there gets one line that says which are.
+/// If a card does not exist, one line says so and lists those that do.
 #[test]
 fn cards_that_are_not_there() {
     let Some(studio) = Studio::open() else { return };
@@ -206,8 +208,8 @@ fn cards_that_are_not_there() {
     );
 }
 
-/// Kestrel, who speaks from a file all the time, and Magpie, who has these ends and the default
-/// speaker `ear`.
+/// Kestrel, who speaks from a file all the time, and Magpie, who has this input and output and the
+/// default speaker `ear`.
 fn pair(studio: &Studio, scene: &Scene, input: &str, output: &str) -> (Member, Member) {
     studio.card("ear", 48_000, 2);
     studio.pactl(&["set-default-sink", "ear"]);
@@ -220,13 +222,13 @@ fn pair(studio: &Studio, scene: &Scene, input: &str, output: &str) -> (Member, M
     (kestrel, magpie)
 }
 
-/// How many separate sounds there are.
+/// The number of separate sounds.
 fn bursts(samples: &[f32]) -> usize {
     let loud: Vec<bool> = samples.chunks(480).map(|block| level_dbfs(block) > LOUD_DBFS).collect();
     loud.windows(2).filter(|pair| !pair[0] && pair[1]).count()
 }
 
-/// A sound server of our own, without a card at first.
+/// A sound server of its own, without a card at first.
 struct Studio {
     folder: TempDir,
     server: Child,
@@ -247,7 +249,7 @@ impl Studio {
         Some(Self { folder, server })
     }
 
-    /// Starts the server anew, without a card.
+    /// Restarts the server, without a card.
     fn restart(&mut self) {
         self.server.kill().expect("it runs");
         self.server.wait().expect("it ends");
@@ -269,12 +271,12 @@ impl Studio {
             line.clear();
             assert!(log.read_line(&mut line).is_ok_and(|read| read > 0), "the server has ended");
         }
-        // Nobody reads on, and the server must not wait for that.
+        // Nobody reads the rest, and the server must not block because of that.
         thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         server
     }
 
-    /// Plugs in a card: a sink, and as its monitor a source. Returns its module.
+    /// Plugs in a card: a sink, whose monitor is a source. Returns its module.
     fn card(&self, name: &str, rate: u32, channels: u8) -> String {
         let (rate, channels) = (format!("rate={rate}"), format!("channels={channels}"));
         let (sink, shown) =
@@ -297,7 +299,7 @@ impl Studio {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A member whose sound cards are here.
+    /// Gives a member the sound cards of this studio.
     fn equip(&self, talk: Talk) -> Talk {
         talk.environment("PULSE_SERVER", &self.address())
             .environment("PULSE_COOKIE", &self.cookie())
@@ -306,12 +308,12 @@ impl Studio {
     /// Plays a file to its end.
     fn play(&self, card: &str, file: &Path) {
         let mut play = self.client("paplay");
-        // Not so soon that the card's period would be shorter than Hark asks for.
+        // The latency is not so short that the card's period would be shorter than Hark requests.
         let status = play.args(["-d", card, "--latency-msec=100"]).arg(file).status();
         assert!(status.is_ok_and(|status| status.success()), "{play:?}");
     }
 
-    /// Records what a card plays from now on.
+    /// Starts to record what a card plays.
     fn record(&self, card: &str) -> Recorder {
         let mut record = self.client("parec");
         record.args(["--raw", "--format=float32le", "--rate=48000", "--channels=1"]);
@@ -322,7 +324,7 @@ impl Studio {
         recorder
     }
 
-    /// Waits until something can be heard.
+    /// Waits until a sound can be heard.
     fn hears(&self, card: &str) {
         let recorder = self.record(card);
         recorder.wait(|samples| {
@@ -337,7 +339,7 @@ impl Studio {
         command
     }
 
-    /// What proves that we may use the server.
+    /// The cookie that proves that we may use the server.
     fn cookie(&self) -> String {
         self.folder.path().join(".config/pulse/cookie").display().to_string()
     }
@@ -349,13 +351,13 @@ impl Studio {
 
 impl Drop for Studio {
     fn drop(&mut self) {
-        // It holds nothing worth saving.
+        // The server holds nothing worth saving.
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
 }
 
-/// Whatever PulseAudio keeps, it keeps there.
+/// Everything that PulseAudio stores is stored in this folder.
 fn at_home(mut command: Command, folder: &Path) -> Command {
     for variable in ["HOME", "XDG_RUNTIME_DIR", "PULSE_RUNTIME_PATH", "PULSE_STATE_PATH"] {
         command.env(variable, folder);
@@ -367,7 +369,7 @@ fn at_home(mut command: Command, folder: &Path) -> Command {
     command
 }
 
-/// A recording that runs.
+/// A recording in progress.
 struct Recorder {
     program: Child,
     heard: Arc<(Mutex<Recording>, Condvar)>,
@@ -388,7 +390,8 @@ impl Recorder {
                 let (samples, rest) = bytes.as_chunks();
                 recording.samples.extend(samples.iter().copied().map(f32::from_le_bytes));
                 bytes = rest.to_vec();
-                // No sample comes before it is heard: the promptest tells when the first was.
+                // No sample arrives before it is heard, so the earliest estimate gives the time of
+                // the first sample.
                 let length_ns = recording.samples.len() as u64 * 62_500 / 3;
                 recording.start_ns = recording.start_ns.min(now_ns - length_ns.min(now_ns));
                 recorded.1.notify_all();
@@ -397,7 +400,7 @@ impl Recorder {
         Self { program, heard }
     }
 
-    /// Waits for so many more samples.
+    /// Waits until `more` further samples have arrived.
     fn wait_for(&self, more: usize) {
         let length = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).samples.len();
         self.wait(|samples| samples.len() >= length + more);
@@ -422,12 +425,12 @@ impl Drop for Recorder {
     }
 }
 
-/// How long anything may take. Only what never happens takes so long.
+/// How long anything may take. Only something that never happens takes so long.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Windows of a second, of some forty, that must be found again.
+/// How many windows of a second must be found again, of some forty.
 const WINDOWS_MIN: usize = 20;
-/// Aimed at are 75 ms, and printed is what it is. More than this is no busy machine any more, but a
-/// queue that fills up.
+/// The goal is 75 ms, and the test prints the actual value. A value above this limit is no longer a
+/// busy machine, but a queue that fills up.
 const MOUTH_TO_EAR_MAX_MS: f64 = 400.0;
-/// Softer is silence: cues and speech are above, dither and comfort noise below.
+/// Anything softer is silence: cues and speech are louder, dither and comfort noise softer.
 const LOUD_DBFS: f32 = -50.0;

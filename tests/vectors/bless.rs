@@ -1,9 +1,9 @@
-//! Files that a test makes and others are held to.
+//! Files that are made by a test and then serve as a reference.
 
 use std::{env, fs, path::Path};
 
-/// Compares `text` with the file at `path` below the repository. Where `HARK_BLESS` is set, as by
-/// `ci/bless`, the file is written instead.
+/// Compares `text` with the file at `path` below the repository. If `HARK_BLESS` is set, as
+/// `ci/bless` does, the file is written instead.
 #[track_caller]
 pub(crate) fn hold_to(path: &str, text: &str) {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -22,7 +22,7 @@ fn presence(incarnation: u64, name: &str, charter: &Charter, member: MemberId) -
     Presence { incarnation, name: name.to_owned(), addresses, listening }
 }
 
-/// A greeting and its answer; `known` is what the dialler held.
+/// A greeting and its answer; `known` is the charter that the dialler held.
 fn described(
     name: &str,
     charter: &Charter,
@@ -42,7 +42,8 @@ fn described(
     })
 }
 
-/// [PROTO-3.1] [PROTO-3.2] [PROTO-3.3] [PROTO-3.5] [PROTO-3.6] [PROTO-3.8] [PROTO-3.9]
+/// Hellos of members, newcomers and relays, with answers and refusals. [PROTO-3.1] [PROTO-3.2]
+/// [PROTO-3.3] [PROTO-3.5] [PROTO-3.6] [PROTO-3.8] [PROTO-3.9]
 #[test]
 fn hellos() {
     let [founder, bob, newcomer, relay] = [1, 2, 3, 4].map(key);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{Noted, hex, hold_to, key};
 
-/// Transport parameters as a peer sends them: `initial_max_data` and no more.
+/// Transport parameters as a peer sends them: `initial_max_data` and nothing else.
 fn parameters(limit: u8) -> TransportParameters {
     TransportParameters::read(Side::Client, &mut &[0x04, 0x01, limit][..]).unwrap()
 }
@@ -24,7 +24,7 @@ fn written(session: &mut dyn Session) -> (Vec<u8>, Option<Keys>) {
     (bytes, keys)
 }
 
-/// A packet with a short header, or a long one, and a packet number of two bytes.
+/// A packet with a short or a long header, and with a packet number of two bytes.
 fn packet(
     header: &[u8],
     number: u16,
@@ -65,8 +65,8 @@ fn both(name: &str, header: &[u8], client: &Keys) -> [Value; 2] {
     ]
 }
 
-/// A handshake, what both ends export, and packets under all keys.
-/// [NOISE-5] [NOISE-6] [NOISE-8] [NOISE-22] [NOISE-23] [NOISE-24] [NOISE-25]
+/// A handshake, the exporter secrets of both ends, and packets under all keys. [NOISE-5] [NOISE-6]
+/// [NOISE-8] [NOISE-22] [NOISE-23] [NOISE-24] [NOISE-25]
 #[test]
 fn noise() {
     let (client_draws, server_draws) = (Arc::new(Noted::new(1)), Arc::new(Noted::new(2)));
@@ -133,7 +133,7 @@ fn noise() {
     );
 }
 
-/// Packets of both directions and three generations of keys. [PROTO-8.2] [PROTO-8.3] [PROTO-8.4]
+/// Packets in both directions, under three generations of keys. [PROTO-8.2] [PROTO-8.3] [PROTO-8.4]
 #[test]
 fn fast_path() {
     let exported: [u8; 72] = std::array::from_fn(|place| place as u8);

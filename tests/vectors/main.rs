@@ -1,7 +1,8 @@
-//! What other programs are held to: the files of this folder, which `ci/bless` writes, and the
-//! implementation in `tests/second`, which knows the documents alone.
+//! Test vectors for other implementations: the files of this folder, which `ci/bless` writes, and
+//! the implementation in `tests/second`, which knows only the documents.
 //!
-//! All is made from seeds. Bytes are in hexadecimal; of messages the values are told as well.
+//! All vectors are made from seeds. Bytes are in hexadecimal; for messages the values are given as
+//! well.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod bless;
@@ -25,7 +26,7 @@ use hark_mesh::message::Message;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Each of these stands for itself on a line.
+/// Compares the vectors with the file of this name, one vector per line.
 #[track_caller]
 fn hold_to(name: &str, vectors: &[Value]) {
     let lines: Vec<_> = vectors.iter().map(Value::to_string).collect();
@@ -39,7 +40,7 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(bytes.as_ref())
 }
 
-/// The value of a message, ids and keys in hexadecimal.
+/// The value of a message as JSON, with ids and keys in hexadecimal.
 fn value(of: &impl Serialize) -> Value {
     tidy(serde_json::to_value(of).unwrap())
 }
@@ -60,7 +61,7 @@ fn tidy(value: Value) -> Value {
     }
 }
 
-/// Randomness from a seed, and what it was.
+/// Randomness from a seed, with a record of what was drawn.
 struct Noted(SeededRandom, Mutex<Vec<Vec<u8>>>);
 
 impl Noted {
@@ -84,7 +85,7 @@ fn key(number: u8) -> DeviceKey {
     DeviceKey::from_secret(&[number; 32])
 }
 
-/// [PROTO-4.3] [PROTO-4.4] [PROTO-4.20]
+/// Tickets, as text and as bytes. [PROTO-4.3] [PROTO-4.4] [PROTO-4.20]
 #[test]
 fn tickets() {
     let (random, issuer) = (SeededRandom::new(4), key(1));
@@ -131,7 +132,7 @@ fn tickets() {
     hold_to("tickets", &vectors);
 }
 
-/// [PROTO-13.1]
+/// Key files. [PROTO-13.1]
 #[test]
 fn key_files() {
     let random = SeededRandom::new(6);
@@ -155,7 +156,7 @@ fn messages() {
     let target = TARGETS.iter().find(|target| target.name == "message").unwrap();
     let mut vectors = Vec::new();
     for (name, seed) in (target.seeds)() {
-        // Those that begin with zero are messages as they are.
+        // Seeds that begin with zero are whole messages.
         let Some(name) = name.strip_prefix("bytes_") else { continue };
         let bytes = &seed[1..];
         let message = Message::decode(bytes).unwrap();

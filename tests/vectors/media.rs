@@ -28,7 +28,8 @@ fn sealed(sender: &mut SenderKey) -> Vec<Value> {
     (0..3).map(seal).collect()
 }
 
-/// Three steps of a key, for a channel and for a target of several. [PROTO-6.1] [PROTO-6.11]
+/// Three steps of a key, for a channel and for a target of several channels. [PROTO-6.1]
+/// [PROTO-6.11]
 #[test]
 fn frames() {
     let random = SeededRandom::new(8);
@@ -43,7 +44,7 @@ fn frames() {
         let mut secret = KeySecret::generate(517, &random);
         for step in 0..3 {
             let mut sender = SenderKey::new(id, talker, &secret);
-            // Generation and step, and the key as it is.
+            // The bytes before the key are its generation and step.
             let base_key = encode(&secret)[3..].to_vec();
             vectors.push(json!({
                 "organisation": hex(charter.organisation().as_bytes()),
@@ -62,8 +63,9 @@ fn frames() {
     hold_to("frames", &vectors);
 }
 
-/// An epoch: how it is dealt, confirmed, talked in, and told to one who does not hold it.
-/// [PROTO-11.4] [PROTO-11.5] [PROTO-11.8] [PROTO-11.12] [PROTO-11.13] [PROTO-11.27]
+/// An epoch: how it is dealt, confirmed and talked in, and how its key is given to a device that
+/// does not hold it. [PROTO-11.4] [PROTO-11.5] [PROTO-11.8] [PROTO-11.12] [PROTO-11.13]
+/// [PROTO-11.27]
 #[test]
 fn epochs() {
     let random = Noted::new(9);

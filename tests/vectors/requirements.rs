@@ -1,5 +1,5 @@
-//! The requirements of the documents: each is short, and is cited where it is met and where that is
-//! proven; and nothing is cited that is no requirement.
+//! The requirements of the documents. Each is short, and is cited in the code that meets it and in
+//! a test that proves it. Nothing is cited that is not a requirement.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where something is cited.
+/// Where a requirement is cited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Code,
@@ -33,7 +33,7 @@ fn every_requirement_is_cited_in_code_and_in_a_test() {
     assert!(long.is_empty(), "too long to be read as one: {long:?}");
 }
 
-/// Each requirement with the number of its characters.
+/// Each requirement with its length in characters.
 fn requirements(root: &Path) -> BTreeMap<String, usize> {
     let mut known = BTreeMap::new();
     for name in ["protocol", "charter", "noise"] {
@@ -84,8 +84,8 @@ fn citations(root: &Path) -> BTreeMap<(Place, String), BTreeSet<PathBuf>> {
     cited
 }
 
-/// The files below a folder of the repository. What lies in a folder of tests, or plays whole
-/// nodes, is a test.
+/// The files below a folder of the repository. A file in a folder of tests, or of something that
+/// plays whole nodes, counts as a test.
 fn find(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, Place>) {
     let proves =
         |part: &OsStr| ["tests", "simulator", "scenarios", "benches"].iter().any(|it| *it == part);
@@ -100,7 +100,7 @@ fn find(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, Place>) {
     }
 }
 
-/// Modules that a file has for tests alone, as they lie without an extension.
+/// The paths, without extension, of modules that a file includes only for tests.
 fn test_modules(root: &Path, file: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string(root.join(file)).unwrap_or_default();
     let folder = match file.file_stem().and_then(|it| it.to_str()) {
@@ -116,7 +116,7 @@ fn test_modules(root: &Path, file: &Path) -> Vec<PathBuf> {
     named.map(|name| folder.join(name)).collect()
 }
 
-/// What is cited in a text: `PROTO-1.2` and the like.
+/// The citations in a text: `PROTO-1.2` and the like.
 fn tags(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for series in ["PROTO-", "CHARTER-", "NOISE-"] {
@@ -132,5 +132,5 @@ fn tags(text: &str) -> Vec<String> {
     found
 }
 
-/// Characters of a requirement.
+/// The largest length of a requirement, in characters.
 const LONGEST: usize = 700;

@@ -1,9 +1,9 @@
-//! What all messages are made of, told by the types themselves: `docs/schema/`.
+//! The structure of all messages, derived from the types themselves: `docs/schema/`.
 //!
-//! A type's `Deserialize` asks for its fields one after the other. Whoever answers each time with
-//! some value, and notes what was asked for, knows the type; the bound of a list is in what it says
-//! that it expects. An enum's variants are asked for in turn, so that a type is gone through until
-//! all variants of all enums in it have been seen.
+//! A type's `Deserialize` asks for its fields one after the other. A deserialiser that always
+//! answers with some value, and notes what was asked for, learns the type. The maximum length of a
+//! list is in the text that says what it expects. An enum is answered with each of its variants in
+//! turn, and a type is deserialised until all variants of all enums in it have been seen.
 
 use std::{any::type_name, collections::BTreeMap, fmt};
 
@@ -15,26 +15,27 @@ use serde::{
 #[path = "bless.rs"]
 mod bless;
 
-/// Types by name, each as JSON, and how long messages may be.
+/// Types by name, each as JSON, and the maximum lengths of messages.
 #[derive(Default)]
 pub(crate) struct Schema {
     types: BTreeMap<String, String>,
-    /// With its module, of each name: two types of one name would be one.
+    /// The full name with its module for each short name, since two types of one short name would
+    /// be confused.
     full_names: BTreeMap<String, &'static str>,
     variants: BTreeMap<String, Variants>,
     limits: BTreeMap<String, usize>,
 }
 
-/// What is known of an enum.
+/// What is known of the variants of an enum.
 #[derive(Default)]
 struct Variants {
     known: Vec<Option<String>>,
-    /// How often one of them was asked for.
+    /// How often a variant was asked for.
     turns: usize,
 }
 
 impl Schema {
-    /// Adds a message of at most `limit` bytes, and all that it is made of.
+    /// Adds a message of at most `limit` bytes, and all types that it contains.
     pub(crate) fn add<T: for<'de> Deserialize<'de>>(&mut self, name: &str, limit: usize) {
         loop {
             let mut found = String::new();
@@ -57,7 +58,7 @@ impl Schema {
         name
     }
 
-    /// Holds the file at `path` to what was added. [`bless::hold_to`]
+    /// Compares the file at `path` with what was added. [`bless::hold_to`]
     #[track_caller]
     pub(crate) fn hold_to(&self, path: &str) {
         bless::hold_to(path, &self.text());
@@ -99,7 +100,7 @@ fn quoted(name: &str) -> String {
     format!("\"{name}\"")
 }
 
-/// Fields or variants, each on a line of its own.
+/// Fields or variants as JSON, one per line.
 fn named<'a>(form: &str, of: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let flat = |it: &str| it.split_whitespace().collect::<Vec<_>>().join(" ");
     let lines = of.map(|(name, it)| format!("    [{}, {}]", quoted(name), flat(it)));
@@ -115,7 +116,7 @@ fn named<'a>(form: &str, of: impl Iterator<Item = (&'a str, &'a str)>) -> String
     )
 }
 
-/// A type's name without modules.
+/// A type's name without its modules.
 fn short(full: &str) -> String {
     let mut name = String::new();
     for part in full.split_inclusive(|c: char| !c.is_alphanumeric() && c != '_' && c != ':') {
@@ -124,14 +125,14 @@ fn short(full: &str) -> String {
     name
 }
 
-/// One value that was asked for.
+/// A deserialiser for one value that is asked for.
 struct Asked<'a> {
     schema: &'a mut Schema,
-    /// What it is.
+    /// The type of the value, as JSON.
     found: &'a mut String,
 }
 
-/// What was asked for does not work.
+/// An error: what was asked for is not supported.
 #[derive(Debug)]
 struct Failure(String);
 
@@ -153,7 +154,8 @@ macro_rules! numbers {
     ($($method:ident $visit:ident $name:literal),*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
             *self.found = quoted($name);
-            // Any number will do, but for device ids: of these bytes nothing is refused.
+            // Any number is accepted, except in device ids. A device id of these bytes is valid,
+            // too.
             visitor.$visit(2)
         })*
     };
@@ -324,7 +326,7 @@ impl<'de> Deserializer<'de> for Asked<'_> {
         value
     }
 
-    /// As postcard is not.
+    /// The same as for postcard.
     fn is_human_readable(&self) -> bool {
         false
     }
@@ -337,7 +339,7 @@ fn length_in_bytes(found: &str) -> Option<usize> {
     found.strip_prefix("{\"bytes\": ")?.strip_suffix('}')?.parse().ok()
 }
 
-/// So many values, one after the other.
+/// Answers for several values, one after the other.
 struct Fields<'a> {
     schema: &'a mut Schema,
     left: usize,
@@ -389,7 +391,7 @@ impl<'de> de::MapAccess<'de> for &mut Fields<'_> {
     }
 }
 
-/// One variant of an enum.
+/// Answers for one variant of an enum.
 struct Choice<'a> {
     schema: &'a mut Schema,
     place: usize,
@@ -438,7 +440,7 @@ impl<'de> de::VariantAccess<'de> for Choice<'_> {
     }
 }
 
-/// A variant that is met only inside another one is told of as well.
+/// A variant that occurs only inside another variant is described as well.
 #[test]
 fn variants_inside_of_variants_are_gone_through() {
     #[derive(Deserialize)]

@@ -1,6 +1,6 @@
-//! The implementation of `tests/second`, which was made from the documents alone, against the
-//! vectors and against what a node leaves on its disk. Skipped, with a line that says so, where
-//! Python or a library is missing; `ci/install.sh` installs them.
+//! Checks the implementation in `tests/second`, which knows only the documents, against the vectors
+//! and against what a node leaves on its disk. Skipped, with a line that says so, if Python or a
+//! library is missing; `ci/install.sh` installs them.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use hark_tests::Scene;
 use serde_json::Value;
 
-/// Runs `check.py` with these arguments; what it prints, `None` where it cannot run here.
+/// Runs `check.py` with these arguments and returns what it prints; `None` if it cannot run here.
 fn check(arguments: &[&str]) -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("second");
     let python = |arguments: &[&str]| {
@@ -36,8 +36,8 @@ fn second_implementation_agrees_with_all_vectors() {
     assert_eq!(told.lines().filter(|line| line.ends_with(" agree")).count(), 11, "{told}");
 }
 
-/// A squad whose founder keeps Heron from speaking on one channel, as its ticket and folders tell
-/// it. [PROTO-13.1] [CHARTER-10.1]
+/// A squad whose founder forbids Heron to speak on one channel, read from its ticket and folders.
+/// [PROTO-13.1] [CHARTER-10.1]
 #[test]
 fn second_implementation_reads_what_a_node_leaves() {
     let scene = Scene::default();
@@ -78,7 +78,7 @@ fn told(arguments: &[&str]) -> Value {
     serde_json::from_str(&check(arguments).unwrap()).unwrap()
 }
 
-/// The one organisation's folder of a home.
+/// The folder of the only organisation in a home.
 fn organisation(home: &Path) -> PathBuf {
     let mut folders = fs::read_dir(home.join("organisations")).unwrap();
     folders.next().unwrap().unwrap().path()

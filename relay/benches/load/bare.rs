@@ -1,4 +1,5 @@
-//! What a relay is held against: opens what comes, seals it for each listener, sends it.
+//! The loop that a relay is compared with: it opens each packet, seals it for each listener and
+//! sends it.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -16,7 +17,7 @@ use crate::{
     sockets::{BARE_INDEX, FAST, FORWARDED, OVERHEAD},
 };
 
-/// The loop in a process of its own, and what sends to it.
+/// The loop in a process of its own, and the socket that sends to it.
 pub(crate) struct Bare {
     pub(crate) process: Process,
     socket: UdpSocket,
@@ -25,7 +26,7 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Starts this program once more, to send to `listeners`.
+    /// Starts this program a second time, as a loop that sends to `listeners`.
     pub(crate) fn start(listeners: &[SocketAddr]) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(ARGUMENT)
@@ -44,7 +45,7 @@ impl Bare {
         Ok(Self { process: Process(child), socket, address, key: key()? })
     }
 
-    /// A frame of a talker.
+    /// Sends a frame of a talker to the loop.
     pub(crate) fn send(&self, talker: usize) -> anyhow::Result<()> {
         let mut packet = [0; PACKET];
         packet[0] = FAST;
@@ -56,10 +57,11 @@ impl Bare {
     }
 }
 
-/// The loop itself: listeners are told by standard input, its address is said on standard output.
+/// Runs the loop. It reads its listeners from standard input, and prints its address on standard
+/// output.
 pub(crate) fn run() -> anyhow::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    // As the relay asks for.
+    // The same size as the relay requests.
     SockRef::from(&socket).set_recv_buffer_size(hark_node::link::RECEIVE_BUFFER)?;
     let mut listeners = Vec::new();
     for line in std::io::stdin().lines() {
@@ -88,7 +90,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 out[HEADER..HEADER + PAYLOAD].copy_from_slice(opened);
                 counter += 1;
                 seal(key, counter, &mut out)?;
-                // Where there is no room it is lost, as it is at a relay.
+                // A packet for which there is no room is lost, as at a relay.
                 let _ = sending.send_to(&out, address);
             }
         }
@@ -111,7 +113,7 @@ fn seal(key: &LessSafeKey, counter: u64, packet: &mut [u8; PACKET]) -> anyhow::R
     Ok(())
 }
 
-/// Has this program be the loop.
+/// The argument that makes this program run the loop.
 pub(crate) const ARGUMENT: &str = "--bare-loop";
 
 const HEADER: usize = 9;

@@ -1,4 +1,5 @@
-//! An officer who sends what costs a relay most, at 1 Mbit/s, in an organisation of long history.
+//! An officer who sends, at 1 Mbit/s, what costs a relay most, in an organisation with a long
+//! history.
 
 use hark_charter::{
     Charter, Piece,
@@ -21,16 +22,17 @@ use tokio::sync::oneshot;
 
 use crate::{process::Organisation, room::Room};
 
-/// What is sent.
+/// A kind of message that costs the relay much.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    /// Operations that come before nearly all others in order, so that all is judged anew.
+    /// Operations that come before nearly all others in order, so that the whole history is judged
+    /// again.
     Early,
-    /// The question of a newcomer, who lacks everything.
+    /// The question of a newcomer, to whom everything must be sent.
     Newcomer,
-    /// Certificates that the relay knows.
+    /// Certificates that the relay already has.
     Known,
-    /// Digests that differ, each of which asks what the relay has.
+    /// Digests that differ from the relay's, each of which asks for what the relay has.
     Digest,
 }
 
@@ -47,7 +49,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Gives the charter a long history, and the last member the rights of an officer.
+/// Gives the charter a long history, and gives the last member the rights of an officer.
 pub(crate) fn prepare(organisation: &mut Organisation) -> anyhow::Result<()> {
     let Organisation { charter, founder, members, .. } = organisation;
     let own = charter.member_of(founder.id());
@@ -68,7 +70,7 @@ pub(crate) fn prepare(organisation: &mut Organisation) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first channel at another place among its siblings.
+/// A change that moves the first channel to another place among its siblings.
 fn reorder(charter: &Charter, number: usize) -> anyhow::Result<Change> {
     let channel = charter.state().channels().next().context("no channel")?.clone();
     Ok(Change::Channel(Channel { order: u16::try_from(number)?, ..channel }))
@@ -85,14 +87,14 @@ fn take(
     Ok(())
 }
 
-/// Messages of one kind under way, until it is stopped.
+/// A flood of messages of one kind, which lasts until it is stopped.
 pub(crate) struct Flood {
     over: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
 }
 
 impl Flood {
-    /// Has the last member of `room` send them.
+    /// Has the last member of `room` send the messages.
     pub(crate) fn start(room: &Room, kind: Kind) -> anyhow::Result<Self> {
         let messages = messages(&room.organisation, kind)?;
         let sender = room.members.last().context("nobody to flood")?.messages.clone();
@@ -115,14 +117,14 @@ impl Flood {
         Ok(Self { over, sent })
     }
 
-    /// Ends it; gives the bytes that were sent.
+    /// Stops the flood and returns how many bytes were sent.
     pub(crate) fn stop(self) -> usize {
         self.over.store(true, Ordering::Relaxed);
         self.sent.load(Ordering::Relaxed)
     }
 }
 
-/// Enough of them for a minute, or one that can be sent again and again.
+/// Enough different messages for a minute, or a few that can be sent again and again.
 fn messages(organisation: &Organisation, kind: Kind) -> anyhow::Result<Vec<Vec<u8>>> {
     let Organisation { charter, members, .. } = organisation;
     Ok(match kind {
@@ -157,11 +159,11 @@ fn messages(organisation: &Organisation, kind: Kind) -> anyhow::Result<Vec<Vec<u
 
 const BYTES_PER_SECOND: f64 = 1e6 / 8.0;
 
-/// Operations of the organisation's history.
+/// The number of operations in the organisation's history.
 const OPERATIONS: usize = 2_000;
 
-/// After which of them the early ones come.
+/// The early operations come after this many of them.
 const EARLY: usize = 10;
 
-/// Different operations that come early.
+/// The number of different early operations.
 const EARLY_ONES: usize = 4_000;

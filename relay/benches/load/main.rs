@@ -1,8 +1,8 @@
-//! A relay under load: `hark-relay` in a process of its own, members and talkers in this one, over
-//! loopback.
+//! A relay under load: `hark-relay` runs in a process of its own, members and talkers run in this
+//! one, over loopback.
 //!
-//! Without options, the table of `docs/benchmarks.md`; with `--members`, `--talkers` and the like,
-//! one room.
+//! Without options, it measures the table of `docs/benchmarks.md`. With `--members`, `--talkers`
+//! and the like, it measures one room.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     if std::env::args().nth(1).as_deref() == Some(bare::ARGUMENT) {
         return bare::run();
     }
-    // Without `--bench`, cargo only wants to know that it builds.
+    // Without `--bench`, cargo only checks that the bench builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! A member as the relay sees it: a link with everything that a node speaks on it, and no node.
+//! A member as the relay sees it: a link on which everything is spoken that a node speaks, without
+//! a node.
 
 use std::{
     collections::HashMap,
@@ -47,11 +48,12 @@ use crate::{
     sockets::{MemberSocket, OneSocket, Sweeper},
 };
 
-/// Whose slot is whose, when talkers have sent what, and how long it took.
+/// The talkers' slots, the times when talkers sent datagrams, and the ages of the datagrams that
+/// arrived.
 pub(crate) struct Heard {
     talkers: HashMap<DeviceId, usize>,
     slots: Mutex<HashMap<Slot, usize>>,
-    /// For each talker: when the datagrams were sent, by the lower bits of their numbers.
+    /// For each talker, when its datagrams were sent, by the lower bits of their sequence numbers.
     sent: Vec<Vec<AtomicU64>>,
     ages: Mutex<Vec<u32>>,
 }
@@ -65,23 +67,24 @@ impl Heard {
         Arc::new(Self { talkers, slots, sent, ages })
     }
 
-    /// A talker's datagram leaves now.
+    /// Notes when a talker's datagram is sent.
     pub(crate) fn note_sent(&self, talker: usize, sequence: u16, stamp: u64) {
         let place = usize::from(sequence) % SENT_KEPT;
         self.sent[talker][place].store(stamp, Ordering::Relaxed);
     }
 
-    /// The slots of talkers who have been introduced.
+    /// The slots of the talkers that have been introduced.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Ages in microseconds of what was heard since the last call.
+    /// The ages, in microseconds, of what was heard since the last call.
     pub(crate) fn take_ages(&self) -> Vec<u32> {
         std::mem::take(&mut *self.ages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A datagram has come; ages count where it is `sampled`, as others look at a few only.
+    /// Handles a datagram that has arrived. Its age counts only if the member is `sampled`, since
+    /// other members see only a few of their datagrams.
     fn take(&self, datagram: &[u8], came: u64, sampled: bool) {
         let forwarded = |slot: Slot, sequence: u16| {
             if !sampled {
@@ -105,17 +108,17 @@ impl Heard {
                     slots.insert(it.slot, *talker);
                 }
             }
-            // What else a relay says asks for nothing here.
+            // Nothing else that a relay sends needs a reaction here.
             _ => {}
         }
     }
 }
 
-/// One member that is attached.
+/// One attached member.
 pub(crate) struct Member {
     pub(crate) links: Arc<Links>,
     pub(crate) socket: Arc<MemberSocket>,
-    /// Messages to the relay, and where to tell that it has taken them.
+    /// Messages to the relay, each with a channel that reports when the relay has taken it.
     pub(crate) messages: UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
     relay: DeviceId,
     down: Arc<AtomicU64>,
@@ -202,7 +205,7 @@ impl Member {
         Ok(member)
     }
 
-    /// Sends a message to the relay and waits for its answer.
+    /// Sends a message to the relay and waits until it is answered.
     async fn tell(&self, message: Vec<u8>) -> anyhow::Result<()> {
         let (answered, answer) = oneshot::channel();
         self.messages.send((message, answered)).context("the member has ended")?;
@@ -210,12 +213,12 @@ impl Member {
         Ok(())
     }
 
-    /// Declares a route to all who hear `target`.
+    /// Declares a route to all devices that hear `target`.
     pub(crate) async fn route(&self, target: Target) -> anyhow::Result<()> {
         self.tell(Message::Route(Route { number: 1, target, only: None }).encode()).await
     }
 
-    /// Waits until datagrams of this end go by the fast path.
+    /// Waits until datagrams from this end are sent by the fast path.
     pub(crate) async fn until_fast(&self) -> anyhow::Result<()> {
         let fast = async {
             while !self.links.outlet(self.relay).is_some_and(|outlet| outlet.is_fast()) {
@@ -225,7 +228,7 @@ impl Member {
         tokio::time::timeout(PATIENCE, fast).await.context("the fast path does not work")
     }
 
-    /// How often it has lost its link.
+    /// How often the member has lost its link.
     pub(crate) fn downs(&self) -> u64 {
         self.down.load(Ordering::Relaxed)
     }
@@ -262,7 +265,7 @@ impl Driver {
                     Heartbeat { number: heartbeats }.encode(&mut bytes);
                     self.links.send_heartbeat(self.relay, &bytes.into());
                     if heartbeats == 1 {
-                        // As every node does that has its first link.
+                        // As every node does when it has its first link.
                         let gossip = &mut self.swarm.behaviour_mut().gossip;
                         let _ = gossip.publish(self.topic.clone(), self.record.clone());
                     }
@@ -308,7 +311,7 @@ impl Driver {
     }
 }
 
-/// Nobody redeems a ticket here.
+/// Redeems no tickets, since nobody has one here.
 struct NoTickets;
 
 impl UseCounter for NoTickets {
@@ -317,11 +320,11 @@ impl UseCounter for NoTickets {
     }
 }
 
-/// Datagrams of a talker of which it is known when they were sent: 80 s.
+/// How many sending times are kept of each talker: those of 80 s.
 const SENT_KEPT: usize = 4_096;
 
-/// [PROTO-2.7]
+/// How often a heartbeat is sent. [PROTO-2.7]
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Longer than anything here takes that does come.
+/// Longer than anything here takes, if it comes at all.
 const PATIENCE: Duration = Duration::from_secs(60);

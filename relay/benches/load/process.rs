@@ -1,4 +1,4 @@
-//! Processes that are measured, and what they have used.
+//! Processes that are measured, and the resources that they have used.
 
 use std::{
     io::{BufRead, BufReader},
@@ -17,15 +17,15 @@ use hark_keys::{ChannelId, DeviceKey, List};
 use hark_node::{random::SystemRandom, store::SquadStore as _};
 use hark_relay::home::RelayHome;
 
-/// A child that ends with this.
+/// A child process that is killed when this is dropped.
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
-    /// Time on the processor of all its threads.
+    /// The processor time of all its threads.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let mut total = 0;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
-            // A thread may end meanwhile.
+            // A thread may have ended in the meantime.
             let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
                 continue;
             };
@@ -51,7 +51,7 @@ impl Drop for Process {
     }
 }
 
-/// An organisation whose charter names a relay, and whose members all are known to it.
+/// An organisation whose charter names a relay, and all of whose members the relay knows.
 pub(crate) struct Organisation {
     pub(crate) charter: Charter,
     pub(crate) channel: ChannelId,
@@ -59,22 +59,22 @@ pub(crate) struct Organisation {
     pub(crate) members: Vec<DeviceKey>,
 }
 
-/// A relay that runs, for one organisation.
+/// A running relay, which serves one organisation.
 pub(crate) struct RunningRelay {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
     pub(crate) key: hark_keys::DeviceId,
 }
 
-/// Founds an organisation of as many members, lets `prepare` change its charter, and starts
-/// `program`, a relay, for it, which keeps all in `home`.
+/// Founds an organisation with `members` members, lets `prepare` change its charter, and starts the
+/// relay `program` for it. The relay keeps everything in `home`.
 pub(crate) fn start(
     program: &Path,
     home: &Path,
     members: usize,
     prepare: impl FnOnce(&mut Organisation) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Organisation, RunningRelay)> {
-    // Free a moment ago.
+    // This port was free a moment ago.
     let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let folder = RelayHome::open(home, Box::new(|| None))?;
     let key = folder.next_device(&SystemRandom)?;
@@ -120,7 +120,7 @@ pub(crate) fn start(
     let process = Process(child);
     let ready = events.by_ref().map_while(Result::ok).any(|it| it.contains("\"ready\""));
     anyhow::ensure!(ready, "hark-relay has ended before it was ready");
-    // Whoever does not read would stop it.
+    // If nobody read the events, the relay would stop.
     std::thread::spawn(move || events.map_while(Result::ok).for_each(drop));
     Ok((organisation, RunningRelay { process, address, key }))
 }

@@ -23,9 +23,9 @@ use crate::{
     talk::{Speech, Talker, report},
 };
 
-/// A relay that runs, and those who are attached to it. The first talk, all hear.
+/// A running relay, and the members attached to it. The first members talk, and all listen.
 pub(crate) struct Room {
-    // Ends first, so that nobody waits for goodbyes.
+    // This field is dropped first, so that nobody waits for goodbyes.
     pub(crate) relay: RunningRelay,
     pub(crate) organisation: Organisation,
     charter: Arc<hark_charter::Charter>,
@@ -34,33 +34,33 @@ pub(crate) struct Room {
     talkers_max: usize,
     pub(crate) heard: Arc<Heard>,
     pub(crate) sweeper: Sweeper,
-    /// Where the links live.
+    /// The runtime that drives the links.
     pub(crate) links: Handle,
-    /// How often a second each listener reports on each talker.
+    /// How many times a second each listener sends a report on each talker.
     pub(crate) reports: u32,
 }
 
-/// What a talkspurt of all talkers came to.
+/// The result of a talkspurt of all talkers.
 pub(crate) struct Delivery {
-    /// Frames that should have come, and that have.
+    /// The frames that should have arrived, and those that did.
     pub(crate) expected: u64,
     pub(crate) frames: u64,
-    /// Packets they came in.
+    /// The packets in which the frames arrived.
     pub(crate) packets: u64,
     pub(crate) lasted: Duration,
-    /// The relay's time on the processor.
+    /// The relay's processor time.
     pub(crate) cpu: Duration,
-    /// From sending to coming, in microseconds, of some of the listeners.
+    /// The time from sending to arrival at some of the listeners, in microseconds.
     pub(crate) ages: Vec<u32>,
 }
 
 impl Delivery {
-    /// Seconds on the processor for a million frames delivered.
+    /// Processor seconds per million delivered frames.
     pub(crate) fn cost(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.frames as f64
     }
 
-    /// In percent.
+    /// The share of frames that were lost, in percent.
     pub(crate) fn loss(&self) -> f64 {
         (1.0 - self.frames as f64 / self.expected as f64) * 100.0
     }
@@ -71,8 +71,8 @@ impl Delivery {
 }
 
 impl Room {
-    /// Starts `program`, a relay, in `home` for as many members, of whom so many talk, with the
-    /// charter that `prepare` makes; nobody has come yet.
+    /// Starts the relay `program` in `home` for `members` members, of whom `talkers_max` talk, with
+    /// the charter that `prepare` makes. No member has joined yet.
     pub(crate) fn open(
         (program, home): (&Path, &Path),
         members: usize,
@@ -82,7 +82,7 @@ impl Room {
         let (organisation, relay) = start(program, home, members, prepare)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let links = runtime.handle().clone();
-        // The thread that talks, and the one that reads, are others. It ends with the program.
+        // The threads that talk and read are others. This thread ends with the program.
         std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
         let talking = organisation.members.iter().take(talkers_max).map(DeviceKey::id);
         let heard = Heard::new(talking.collect::<Vec<DeviceId>>());
@@ -103,7 +103,7 @@ impl Room {
         })
     }
 
-    /// Has members come until there are `count`, some at a time.
+    /// Lets members join, several at a time, until there are `count`.
     pub(crate) fn fill(&mut self, count: usize) -> anyhow::Result<()> {
         let from = self.members.len();
         let (keys, relay) = (&self.organisation.members, (self.relay.key, self.relay.address));
@@ -132,7 +132,7 @@ impl Room {
         Ok(())
     }
 
-    /// All talkers talk, and all members listen.
+    /// Lets the talkers talk, while all members listen.
     pub(crate) fn talk(&mut self, speech: Speech) -> anyhow::Result<Delivery> {
         let relay = self.relay.key;
         let outlets: Option<Vec<Arc<DatagramSender>>> =
@@ -167,7 +167,7 @@ impl Room {
         self.members.iter().map(Member::downs).sum()
     }
 
-    /// Frames and packets that have come.
+    /// The frames and packets that have arrived.
     fn counted(&self) -> (u64, u64) {
         let tallies = self.members.iter().map(|member| &member.socket.tally);
         tallies.fold((0, 0), |(frames, packets), tally| {
@@ -177,11 +177,11 @@ impl Room {
     }
 }
 
-/// One listener in so many looks at what is in the packets.
+/// One listener in this many looks into its packets.
 pub(crate) const SAMPLED: usize = 16;
 
-/// Members that come at the same time.
+/// How many members join at the same time.
 const AT_ONCE: usize = 8;
 
-/// How long after the last frame what is on its way is awaited.
+/// How long to wait, after the last frame, for what is under way.
 const STRAGGLERS: Duration = Duration::from_millis(300);

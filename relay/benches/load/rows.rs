@@ -1,4 +1,4 @@
-//! What is measured, one after the other.
+//! The measurements, one after the other.
 
 use std::{
     net::SocketAddr,
@@ -21,16 +21,17 @@ use crate::{
 /// What to measure.
 #[derive(clap::Parser)]
 pub(crate) struct Options {
-    /// As cargo says it.
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
-    /// One room of so many members, instead of the table
+    /// Measure one room with this many members, instead of the table
     #[arg(long)]
     members: Option<usize>,
-    /// So many whole squads with keys and charter, which share an epoch, instead of the table
+    /// Measure this many whole squads with keys and charter, which share an epoch, instead of the
+    /// table
     #[arg(long, conflicts_with = "members")]
     squads: Option<usize>,
-    /// Members of it who talk
+    /// How many members of the room talk
     #[arg(long, default_value_t = 5)]
     talkers: usize,
     /// How long each measurement lasts
@@ -39,22 +40,23 @@ pub(crate) struct Options {
     /// Have all talkers send at the same moment
     #[arg(long)]
     at_once: bool,
-    /// Measurements of the relay, each with one of the bare loop
+    /// How often to measure the relay, each time together with the bare loop
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Reports of each listener on each talker, each second, as where voice gets lost [PROTO-9.8]
+    /// How many reports each listener sends on each talker in a second, as where voice gets lost
+    /// [PROTO-9.8]
     #[arg(long, default_value_t = 0)]
     reports: u32,
-    /// Only say nothing for the given time, and measure that
+    /// Only stay silent for the given time, and measure that
     #[arg(long)]
     silent: bool,
-    /// Have an officer send the dearest messages at 1 Mbit/s meanwhile, each kind by itself
+    /// Let an officer send the most expensive messages at 1 Mbit/s meanwhile, one kind at a time
     #[arg(long, requires = "members")]
     dear: bool,
-    /// Have them say more than can be sent, and look at how old it is when it comes
+    /// Let the talkers send more than the relay can forward, and measure how old it is on arrival
     #[arg(long)]
     overload: bool,
-    /// Another build of the relay than the one beside this
+    /// Use another build of the relay instead of the one beside this program
     #[arg(long, default_value = env!("CARGO_BIN_EXE_hark-relay"))]
     program: PathBuf,
 }
@@ -117,7 +119,7 @@ fn all(table: &mut Table, room: &mut Room, options: &Options) -> anyhow::Result<
     overload(table, room, options.speech(OVERLOAD, false))
 }
 
-/// Squads come to one key, hear each other by it, and lose one of them.
+/// Squads agree on one key, hear each other by it, and lose one of them.
 fn share(table: &mut Table, squads: &mut Squads, count: usize) -> anyhow::Result<()> {
     let took = squads.wait(&[])?;
     eprintln!("  {count} share an epoch after {:.1} s", took.as_secs_f64());
@@ -143,7 +145,8 @@ fn share(table: &mut Table, squads: &mut Squads, count: usize) -> anyhow::Result
     Ok(())
 }
 
-/// Members come; gives for each hundred what one of them has cost, in milliseconds of the relay.
+/// Members join. For each hundred, returns what one of them has cost, in milliseconds of the
+/// relay's processor time.
 fn joins(table: &mut Table, room: &mut Room, until: usize) -> anyhow::Result<Vec<f64>> {
     let (from, memory) = (room.members.len(), room.relay.process.memory()?);
     let mut costs = Vec::new();
@@ -152,7 +155,7 @@ fn joins(table: &mut Table, room: &mut Room, until: usize) -> anyhow::Result<Vec
         let idle = used(room, Duration::from_secs(1))?;
         let (begun, cpu) = (Instant::now(), room.relay.process.cpu()?);
         room.fill(until.min(before + 100))?;
-        // Gossip goes on for a moment.
+        // Gossip continues for a moment.
         sleep(Duration::from_secs(2));
         let cpu = room.relay.process.cpu()?.saturating_sub(cpu).as_secs_f64();
         let more = cpu - idle * begun.elapsed().as_secs_f64();
@@ -168,7 +171,7 @@ fn joins(table: &mut Table, room: &mut Room, until: usize) -> anyhow::Result<Vec
     Ok(costs)
 }
 
-/// Share of a core that the relay uses.
+/// The share of a core that the relay uses, from 0 to 1.
 fn used(room: &Room, lasting: Duration) -> anyhow::Result<f64> {
     let (begun, cpu) = (Instant::now(), room.relay.process.cpu()?);
     sleep(lasting);
@@ -177,14 +180,14 @@ fn used(room: &Room, lasting: Duration) -> anyhow::Result<f64> {
 }
 
 fn idle(table: &mut Table, room: &Room, lasting: Duration) -> anyhow::Result<()> {
-    // Those who have just come are still gossiped about.
+    // Members that have just joined are still gossiped about.
     sleep(Duration::from_secs(20));
     let name = format!("{} silent members", room.members.len());
     table.held(&name, used(room, lasting)? * 100.0, "% of a core", 2.0);
     Ok(())
 }
 
-/// The relay and the bare loop in turns.
+/// Measures the relay and the bare loop in turns.
 fn compare(
     table: &mut Table,
     room: &mut Room,
@@ -194,7 +197,7 @@ fn compare(
     let addresses: Result<Vec<SocketAddr>, _> =
         room.members.iter().map(|member| member.socket.address()).collect();
     let bare = Bare::start(&addresses?)?;
-    // Introductions, and what is done once for a fan-out.
+    // Sends the introductions, and does what is done only once for a fan-out.
     room.talk(Speech { lasting: Duration::from_secs(1), ..speech })?;
     let (mut deliveries, mut alone, mut ages) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -238,7 +241,7 @@ fn compare(
     Ok(())
 }
 
-/// What the bare loop needs for a million packets, in seconds, and how old they were.
+/// The seconds that the bare loop needs for a million packets, and the ages of the packets.
 fn bare_cost(room: &Room, bare: &Bare, speech: Speech) -> anyhow::Result<(f64, Vec<u32>)> {
     let came = || -> u64 {
         room.members.iter().map(|it| it.socket.tally.bare.load(Ordering::Relaxed)).sum()
@@ -258,7 +261,8 @@ fn bare_cost(room: &Room, bare: &Bare, speech: Speech) -> anyhow::Result<(f64, V
     Ok((cpu.as_secs_f64() * 1e6 / came as f64, room.sweeper.take_ages()))
 }
 
-/// More talkers than can be sent to all: at most what is fresh gets through, and nobody is lost.
+/// More talkers than the relay can forward to all: only what is fresh gets through, and no member
+/// is lost.
 fn overload(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Result<()> {
     let downs = room.downs();
     let delivery = room.talk(speech)?;
@@ -279,7 +283,7 @@ fn overload(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Resul
     Ok(())
 }
 
-/// Speech while an officer of the organisation sends what costs the relay most.
+/// Measures speech while an officer of the organisation sends what costs the relay most.
 fn dear(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Result<()> {
     room.talk(Speech { lasting: Duration::from_secs(1), ..speech })?;
     let alone = room.talk(speech)?;
@@ -302,14 +306,14 @@ fn dear(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Result<()
     Ok(())
 }
 
-/// What a share of ages in microseconds does not exceed.
+/// The age in milliseconds that this share of the ages (in microseconds) does not exceed.
 fn in_ms(ages: &[u32], share: f64) -> f64 {
     let ages: Vec<_> = ages.iter().map(|age| f64::from(*age) / 1_000.0).collect();
     quantile(&ages, share)
 }
 
-/// Frames of a talker among squads.
+/// How many frames a talker sends among squads.
 const FRAMES: u32 = 100;
 
-/// Talkers that are more than one core can send to a thousand.
+/// How many talkers are more than one core can forward to a thousand listeners.
 const OVERLOAD: usize = 120;

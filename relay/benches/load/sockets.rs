@@ -1,9 +1,9 @@
 //! The sockets of all members, read by one thread.
 //!
-//! A thousand sockets that each wake somebody would cost the relay most of what is measured: on
-//! loopback whoever sends wakes the receiver. So nobody waits on them; a thread looks at all of
-//! them every two milliseconds, counts what the relay has forwarded, by its length, and hands on
-//! the rest to the links. The kernel says when each packet came.
+//! A thousand sockets that each wake a reader would cost the relay most of what is measured, since
+//! on loopback the sender wakes the receiver. So no thread waits on them. One thread reads all of
+//! them every two milliseconds, counts what the relay has forwarded, by its length, and passes the
+//! rest on to the links. The kernel says when each packet arrived.
 
 use std::{
     collections::VecDeque,
@@ -31,15 +31,15 @@ use crate::clock::{age_of, stamp};
 /// What a member's socket has received.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Frames that a relay has forwarded, and the packets they came in.
+    /// The frames that a relay has forwarded, and the packets in which they arrived.
     pub(crate) frames: AtomicU64,
     pub(crate) packets: AtomicU64,
-    /// Packets of the bare loop.
+    /// The packets of the bare loop.
     pub(crate) bare: AtomicU64,
 }
 
 impl Tally {
-    /// A datagram has come to a link.
+    /// Counts a datagram that has arrived on a link.
     pub(crate) fn count(&self, datagram: &[u8]) {
         let frames = match FromRelay::parse(datagram) {
             Ok(FromRelay::Forwarded(_)) => 1,
@@ -59,11 +59,11 @@ impl Tally {
 #[derive(Debug)]
 pub(crate) struct MemberSocket {
     socket: UdpSocket,
-    /// Whether its links see what was forwarded, and not only its count.
+    /// Whether the member's link receives what was forwarded, rather than only the count of it.
     sampled: bool,
     pub(crate) tally: Tally,
     inbox: Mutex<Inbox>,
-    /// When the packet came that was handed on last: nanoseconds since 1970.
+    /// When the packet that was passed on last arrived, in nanoseconds since 1970.
     pub(crate) came: AtomicU64,
 }
 
@@ -102,7 +102,7 @@ impl MemberSocket {
         self.socket.local_addr()
     }
 
-    /// Takes what has come; gives ages of the bare loop's packets to `ages`.
+    /// Reads all packets that have arrived; adds the ages of the bare loop's packets to `ages`.
     fn sweep(&self, batch: &mut Batch, ages: &mut Vec<u32>) {
         loop {
             let count = batch.receive(&self.socket);
@@ -129,8 +129,8 @@ impl MemberSocket {
                 }
                 return;
             }
-            // What else comes, such as what the relay sends by QUIC, goes to the link, and is
-            // counted there.
+            // Other packets, such as those that the relay sends by QUIC, are passed on to the link
+            // and counted there.
             let frames = frames_in(packet.len());
             if frames > 0 && !self.sampled {
                 self.tally.add(frames);
@@ -152,7 +152,8 @@ impl MemberSocket {
     }
 }
 
-/// How many frames a fast packet of this length holds: forwarded alone, or in a bundle.
+/// How many frames a fast packet of this length contains: one forwarded alone, or several in a
+/// bundle.
 fn frames_in(length: usize) -> u64 {
     let datagram = length.saturating_sub(OVERHEAD);
     if datagram == 1 + FORWARDED {
@@ -197,7 +198,7 @@ impl AsyncUdpSocket for MemberSocket {
     }
 }
 
-/// There always is room to send.
+/// There is always room to send.
 #[derive(Debug)]
 struct Room;
 
@@ -220,7 +221,7 @@ impl Binder for OneSocket {
     }
 }
 
-/// The thread that looks at all sockets.
+/// The thread that reads all sockets.
 pub(crate) struct Sweeper {
     sockets: Arc<Mutex<Vec<Arc<MemberSocket>>>>,
     ages: Arc<Mutex<Vec<u32>>>,
@@ -240,7 +241,7 @@ impl Sweeper {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
     }
 
-    /// Ages in microseconds of packets of the bare loop that have come since the last call.
+    /// The ages, in microseconds, of the bare loop's packets that have arrived since the last call.
     pub(crate) fn take_ages(&self) -> Vec<u32> {
         std::mem::take(&mut *self.ages.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -260,7 +261,7 @@ fn sweep(all: &Mutex<Vec<Arc<MemberSocket>>>, told: &Mutex<Vec<u32>>, ended: &At
     let mut ages = Vec::new();
     while !ended.load(Ordering::Relaxed) {
         let begun = Instant::now();
-        // Only members that join wait for this.
+        // Only members that are joining wait for this lock.
         for socket in all.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             socket.sweep(&mut batch, &mut ages);
         }
@@ -271,7 +272,7 @@ fn sweep(all: &Mutex<Vec<Arc<MemberSocket>>>, told: &Mutex<Vec<u32>>, ended: &At
     }
 }
 
-/// Room for what one call receives.
+/// Room for the packets of one system call.
 struct Batch {
     packets: Box<[[u8; 1_500]; BATCH]>,
     addresses: [libc::sockaddr_in; BATCH],
@@ -279,7 +280,7 @@ struct Batch {
     lengths: [u32; BATCH],
 }
 
-/// Room for one time of the kernel's.
+/// Room for one timestamp of the kernel.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 64]);
@@ -302,11 +303,11 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// How many packets there were, at most [`BATCH`].
+    /// Receives up to [`BATCH`] packets and returns how many there were.
     fn receive(&mut self, socket: &UdpSocket) -> usize {
         // SAFETY: all of these structures are plain data for which zeros are valid.
         let mut slices: [libc::iovec; BATCH] = unsafe { std::mem::zeroed() };
-        // SAFETY: likewise.
+        // SAFETY: all of these structures are plain data for which zeros are valid.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
         for number in 0..BATCH {
             slices[number].iov_base = self.packets[number].as_mut_ptr().cast();
@@ -336,13 +337,13 @@ impl Batch {
         count
     }
 
-    /// A packet of the last call, from whom, and when it came.
+    /// A packet of the last call, its source, and when it arrived in nanoseconds since 1970.
     fn packet(&self, number: usize) -> (&[u8], SocketAddr, u64) {
         let address = &self.addresses[number];
         let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
         let from = SocketAddr::from((ip, u16::from_be(address.sin_port)));
         let Control(control) = &self.control[number];
-        // One message: its header of 16 bytes, then the time as two numbers.
+        // One control message: its header of 16 bytes, then the time as two numbers.
         let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|byte| control[at + byte]));
         let came = word(16) * 1_000_000_000 + word(24);
         let came = if came == 0 { stamp() } else { came };
@@ -353,29 +354,29 @@ impl Batch {
 /// First byte of a fast packet with a datagram. [PROTO-8.1]
 pub(crate) const FAST: u8 = 0x20;
 
-/// The bit of it that changes with the keys. [PROTO-8.4]
+/// The bit of the first byte that changes with the keys. [PROTO-8.4]
 const PHASE: u8 = 0x08;
 
-/// What the bare loop writes in the place of a link's index.
+/// What the bare loop writes in place of a link's index.
 pub(crate) const BARE_INDEX: [u8; 4] = [0xff; 4];
 
-/// Bytes of a sealed frame.
+/// The length of a sealed frame in bytes.
 pub(crate) const FRAME: usize = 80;
 
-/// Bytes of a forwarded datagram without its kind: slot, tag, sequence, copies, length, frame.
+/// Bytes of a forwarded datagram after its kind: slot, tag, sequence number, copies, length, frame.
 pub(crate) const FORWARDED: usize = 2 + 4 + 2 + 1 + 2 + FRAME;
 
-/// Bytes that the fast path adds.
+/// The bytes that the fast path adds.
 pub(crate) const OVERHEAD: usize = hark_keys::fast::OVERHEAD;
 
-/// Packets that one call receives.
+/// How many packets one system call receives.
 const BATCH: usize = 16;
 
-/// How often the sockets are looked at.
+/// How often the sockets are read.
 const SWEEP_EVERY: Duration = Duration::from_millis(2);
 
-/// Bytes that the kernel keeps of one socket's packets.
+/// How many bytes of packets the kernel buffers for one socket.
 const RECEIVE_BUFFER: libc::c_int = 1 << 20;
 
-/// Packets that wait for a link; further ones are lost, as a network would lose them.
+/// How many packets may wait for a link. Further ones are lost, as a network would lose them.
 const INBOX_MAX: usize = 4_096;

@@ -1,4 +1,4 @@
-//! Members that are whole squads: with charter, keys and epochs, and no sound.
+//! Members that are whole squads, with charter, keys and epochs, but without sound.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -33,7 +33,7 @@ use crate::{
     sockets::{MemberSocket, OneSocket, Sweeper},
 };
 
-/// A relay, and squads that know each other by it alone; the first is the founder's.
+/// A relay, and squads that are linked only through it. The first is the founder's.
 pub(crate) struct Squads {
     relay: RunningRelay,
     organisation: Organisation,
@@ -42,7 +42,7 @@ pub(crate) struct Squads {
     _sweeper: Sweeper,
 }
 
-/// One of them, as the others cannot see it.
+/// One member of the squads.
 struct Member {
     device: DeviceId,
     links: Arc<Links>,
@@ -51,33 +51,33 @@ struct Member {
     sequence: u16,
 }
 
-/// What it seals with, and what it opens.
+/// The keys with which a member seals and opens frames.
 #[derive(Default)]
 struct State {
     seals: Option<SenderKey>,
     epoch: Option<[u8; 32]>,
     roster: Vec<DeviceId>,
-    /// Whether a relay forwards what it says to all.
+    /// Whether a relay forwards what the member says to all.
     routed: bool,
     opens: Vec<EpochSecret>,
     talkers: BTreeSet<DeviceId>,
     slots: HashMap<Slot, DeviceId>,
     rings: HashMap<DeviceId, SenderKeyring>,
     ever: BTreeSet<[u8; 32]>,
-    /// Frames that were opened.
+    /// The number of frames that it has opened.
     opened: u64,
-    /// Bytes of epochs that it has dealt.
+    /// The bytes of epochs that it has dealt.
     dealt: usize,
 }
 
 impl Squads {
-    /// Starts `program`, a relay, in `home` and has `count` members come.
+    /// Starts the relay `program` in `home` and lets `count` members join.
     pub(crate) fn open((program, home): (&Path, &Path), count: usize) -> anyhow::Result<Self> {
         let (organisation, relay) = start(program, home, count - 1, |_| Ok(()))?;
-        // They have what the relay leaves of the machine.
+        // The members use what the relay leaves of the machine.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        // It ends with the program.
+        // The thread ends with the program.
         std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
         let sweeper = Sweeper::start();
         let charter = Arc::new(organisation.charter.clone());
@@ -91,8 +91,8 @@ impl Squads {
         Ok(Self { relay, organisation, target, members, _sweeper: sweeper })
     }
 
-    /// Waits until all but those who are `out` seal with one epoch that exactly these hold, and
-    /// says how long that took.
+    /// Waits until all members but those in `out` seal with one epoch that exactly these members
+    /// hold. Returns how long that took.
     pub(crate) fn wait(&self, out: &[usize]) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         while !self.is_settled(out) {
@@ -102,7 +102,7 @@ impl Squads {
         Ok(begun.elapsed())
     }
 
-    /// How many are how far.
+    /// How many members have come how far, for an error message.
     fn standing(&self) -> String {
         let states = || self.members.iter().map(Member::state);
         let count = |is: fn(&State) -> bool| states().filter(|state| is(state)).count();
@@ -137,7 +137,7 @@ impl Squads {
         })
     }
 
-    /// One of them says `frames` frames; gives how many each has opened of them.
+    /// One member sends `frames` frames. Returns how many of them each member has opened.
     pub(crate) fn speak(&mut self, talker: usize, frames: u32) -> anyhow::Result<Vec<u64>> {
         let before: Vec<_> = self.members.iter().map(|member| member.state().opened).collect();
         let tag = self.organisation.charter.target_tag(self.target);
@@ -151,8 +151,8 @@ impl Squads {
         Ok(after.zip(before).map(|(after, before)| after - before).collect())
     }
 
-    /// The founder ends the membership of another; gives how long it took until all others had the
-    /// next epoch, and how many bytes its steward has dealt.
+    /// The founder ends the membership of another member. Returns how long it took until all others
+    /// had the next epoch, and how many bytes its steward has dealt.
     pub(crate) fn kick(&self, kicked: usize) -> anyhow::Result<(Duration, usize)> {
         let dealt = || self.members.iter().map(|member| member.state().dealt).collect::<Vec<_>>();
         let before = dealt();
@@ -260,7 +260,7 @@ impl State {
             Ok(FromRelay::Bundle(bundle)) => {
                 bundle.iter().for_each(|forwarded| self.open(now, target, &forwarded));
             }
-            // What else a relay says asks for nothing here.
+            // Nothing else that a relay sends needs a reaction here.
             _ => {}
         }
     }
@@ -292,13 +292,13 @@ impl State {
                 (self.opens, self.talkers) = (secrets, talkers.into_iter().collect());
             }
             SquadEvent::Listeners { plan, .. } => self.routed = !plan.hops.is_empty(),
-            // The rest is for people and their sound.
+            // The other events are for people and their sound.
             _ => {}
         }
     }
 }
 
-/// Does what a node does, but for sound and disk.
+/// Does what a node does, except for sound and disk.
 struct Driver {
     device: DeviceId,
     links: Arc<Links>,
@@ -362,7 +362,7 @@ impl Driver {
                 }
                 self.wires.transmit(now, transmit, squad);
             } else if let Some(dial) = squad.poll_dial(now) {
-                // They meet at the relay alone.
+                // Members meet only through the relay.
                 if dial.device == Some(self.relay) {
                     self.wires.dial(now, dial, Some(squad));
                 } else {
@@ -386,7 +386,7 @@ impl Driver {
     }
 }
 
-/// Nobody redeems a ticket here.
+/// Redeems no tickets, since nobody has one here.
 struct NoTickets;
 
 impl UseCounter for NoTickets {
@@ -397,14 +397,14 @@ impl UseCounter for NoTickets {
 
 const FRAME_EVERY: Duration = Duration::from_millis(20);
 
-/// How long after the last frame what is on its way is awaited.
+/// How long to wait, after the last frame, for what is under way.
 const STRAGGLERS: Duration = Duration::from_millis(500);
 
-/// Longer than anything here takes that does come.
+/// Longer than anything here takes, if it comes at all.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often links are looked at for signs of life.
+/// How often links are checked for signs of life.
 const TURN: Duration = Duration::from_millis(500);
 
-/// When there is nothing to wait for.
+/// How long to wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Who talks, and what listeners say of it.
+//! The talkers, and the reports of the listeners.
 
 use std::{
     sync::{
@@ -18,17 +18,18 @@ use crate::{
     sockets::{FORWARDED, FRAME},
 };
 
-/// Fifty frames a second of each talker.
+/// Speech of several talkers, each of whom sends fifty frames a second.
 #[derive(Clone, Copy)]
 pub(crate) struct Speech {
     pub(crate) talkers: usize,
     pub(crate) lasting: Duration,
-    /// Whether all send at the same moment, instead of one after the other.
+    /// Whether all talkers send at the same moment instead of one after the other.
     pub(crate) at_once: bool,
 }
 
 impl Speech {
-    /// Has `send` send a frame of each talker, each time it is due; gives how many there were.
+    /// Calls `send` for each frame of each talker when it is due. Returns how many frames there
+    /// were.
     pub(crate) fn run(self, mut send: impl FnMut(usize)) -> u64 {
         let begun = Instant::now();
         let rounds = (self.lasting.as_secs_f64() / FRAME_EVERY.as_secs_f64()).round() as u32;
@@ -47,7 +48,7 @@ impl Speech {
     }
 }
 
-/// What talks through the relay.
+/// A talker that talks through the relay.
 pub(crate) struct Talker {
     outlet: Arc<DatagramSender>,
     tag: [u8; 4],
@@ -59,7 +60,7 @@ impl Talker {
         Self { outlet, tag, sequence: 0 }
     }
 
-    /// Sends its next frame, which nobody could open.
+    /// Sends the talker's next frame, which nobody could open.
     pub(crate) fn send(&mut self, number: usize, heard: &Heard) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut datagram = Vec::with_capacity(FORWARDED);
@@ -70,7 +71,7 @@ impl Talker {
     }
 }
 
-/// Reports of all listeners on all talkers, each so many times a second, until it is over.
+/// Sends reports of all listeners on all talkers, `rate` times a second each, until it is over.
 /// [PROTO-9.8]
 pub(crate) fn report(
     listeners: &[Arc<DatagramSender>],
@@ -103,5 +104,5 @@ pub(crate) fn report(
 
 const FRAME_EVERY: Duration = Duration::from_millis(20);
 
-/// Reports are sent in turns of this length, so that they do not come all at once.
+/// Reports are sent in turns of this length, so that they do not all arrive at once.
 const REPORT_TURN_MS: u64 = 5;

@@ -1,4 +1,4 @@
-//! Questions and changes under `/api/v1`.
+//! Reads and changes under `/api/v1`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     text::Text,
 };
 
-/// One request, taken apart.
+/// The parts of one request.
 struct Asked<'a> {
     method: &'a Method,
     path: Vec<&'a str>,
@@ -38,7 +38,7 @@ struct Ban {
     seconds: Option<u64>,
 }
 
-/// What changes that need nothing more may come with.
+/// The body of a change that needs nothing more: an empty object.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -88,7 +88,7 @@ pub(super) async fn answer(
     }
 }
 
-/// The body, or why it is none of ours.
+/// Reads the body, or returns the response with which it is refused.
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Response> {
     let too_long = || failure(StatusCode::PAYLOAD_TOO_LARGE, "a body is at most 64 KiB");
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -204,7 +204,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, TenantRefusal> {
     })
 }
 
-/// Refuses what would not be looked at.
+/// Refuses a body whose contents would be ignored.
 fn nothing(body: &[u8]) -> Result<(), TenantRefusal> {
     if body.is_empty() { Ok(()) } else { parse(body).map(|Nothing {}| ()) }
 }
@@ -213,7 +213,7 @@ fn device(text: &str) -> Result<DeviceId, TenantRefusal> {
     text.parse().map_err(|error| TenantRefusal::Invalid(format!("{text:?}: {error}")))
 }
 
-/// How many entries are wanted: `last=N`.
+/// How many entries are requested by `last=N`.
 fn last(query: &str) -> Result<usize, TenantRefusal> {
     if query.is_empty() {
         return Ok(AUDIT_DEFAULT);
@@ -223,7 +223,7 @@ fn last(query: &str) -> Result<usize, TenantRefusal> {
     number.ok_or_else(|| TenantRefusal::Invalid(format!("ask for last=N, 1 to {AUDIT_MAX}")))
 }
 
-/// What the audit log says of a body: all of it, if it is JSON and not long.
+/// What the audit log records of a body: the whole body if it is JSON and short enough.
 fn noted(body: &[u8]) -> Value {
     let short = if body.len() <= NOTED_MAX { serde_json::from_slice(body).ok() } else { None };
     match short {
@@ -233,17 +233,17 @@ fn noted(body: &[u8]) -> Value {
     }
 }
 
-/// Bytes of a body; a longer one is refused before it is read.
+/// The largest length of a body in bytes; a longer one is refused before it is read.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// How long a body may take to come.
+/// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bytes of a body that the audit log holds.
+/// The largest length in bytes of a body that is recorded in the audit log.
 const NOTED_MAX: usize = 4 * 1024;
 
 const AUDIT_DEFAULT: usize = 100;
 const AUDIT_MAX: usize = 10_000;
 
-/// Ten years.
+/// The longest ban with an end: ten years, in seconds.
 const BAN_SECONDS_MAX: u64 = 10 * 366 * 86_400;

@@ -1,4 +1,4 @@
-//! Who may come in.
+//! Who may use the admin API.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,8 @@ use axum::http::{HeaderMap, header};
 use hark_keys::Timestamp;
 use hark_node::token::ApiToken;
 
-/// Whether a request shows the token as `Authorization: Bearer TOKEN`; none if it shows nothing.
+/// Whether a request carries the right token as `Authorization: Bearer TOKEN`; `None` if it carries
+/// no such header.
 pub(super) fn is_shown(token: &ApiToken, headers: &HeaderMap) -> Option<bool> {
     headers.get(header::AUTHORIZATION).map(|value| {
         let shown = value.to_str().unwrap_or_default();
@@ -19,7 +20,7 @@ pub(super) fn is_shown(token: &ApiToken, headers: &HeaderMap) -> Option<bool> {
     })
 }
 
-/// Addresses that have shown a wrong token lately.
+/// Addresses that have recently sent a wrong token.
 #[derive(Default)]
 pub(super) struct Failures(Mutex<BTreeMap<IpAddr, Failed>>);
 
@@ -29,7 +30,7 @@ struct Failed {
 }
 
 impl Failures {
-    /// Counts one more; says whether it was one too many for now.
+    /// Counts a failure of this address; returns whether that is one too many for now.
     pub(super) fn add(&self, now: Timestamp, from: IpAddr) -> bool {
         let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = |it: &Failed| now.saturating_duration_since(it.since) < WINDOW;
@@ -51,11 +52,12 @@ impl Failures {
 /// How long wrong tokens are remembered.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
-/// Wrong tokens from one address in that time; further ones are answered with 429. The right token
-/// is always let in.
+/// How many wrong tokens from one address are answered within that time; further ones are answered
+/// with 429. The right token is always accepted.
 pub(super) const FAILURES_MAX: u32 = 10;
 
-/// Addresses that are remembered; others count as if they had failed too often.
+/// How many addresses are remembered. Further addresses are treated as if they had failed too
+/// often.
 const ADDRESSES_MAX: usize = 4096;
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Admin {
     }
 }
 
-/// What there is of each organisation.
+/// The metrics of each organisation.
 struct Tables {
     running: Gauges,
     named: Gauges,

@@ -1,4 +1,4 @@
-//! What an operator sees of a relay: HTTP and a WebSocket of events.
+//! The operator's access to a relay: HTTP, and a WebSocket of events.
 //!
 //! ```text
 //! GET  /healthz                                     open to all
@@ -19,7 +19,7 @@
 //! POST         /api/v1/organisations/ORG/drain, …/undrain
 //! ```
 //!
-//! All but `/healthz` need `Authorization: Bearer TOKEN`. What fails is told as
+//! All but `/healthz` need `Authorization: Bearer TOKEN`. Failures are answered with
 //! `{"error": "…"}`.
 
 mod api;
@@ -52,7 +52,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Opens to whoever shows `token`.
+    /// An API that is open to clients with `token`.
     pub fn new(
         tenants: Arc<Tenants>,
         events: Arc<Events>,

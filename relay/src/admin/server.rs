@@ -30,32 +30,32 @@ use tokio::{
 
 use super::{Admin, api, door, metrics, socket};
 
-/// The running API; ends when dropped.
+/// The running API. It ends when this is dropped.
 pub struct AdminServer {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
-/// Where a request comes from.
+/// The address from which a request comes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remote(pub(super) IpAddr);
 
 impl AdminServer {
-    /// Listens on `address`. To be called within a tokio runtime.
+    /// Listens on `address`. Must be called within a tokio runtime.
     pub async fn start(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { address, task: tokio::spawn(listen(listener, router(admin))) })
     }
 
-    /// Where it listens.
+    /// The address where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
 impl Admin {
-    /// Answers one client by `stream`, which comes from `remote`, on a task of its own. To be
+    /// Serves one client over `stream`, which comes from `remote`, on a task of its own. Must be
     /// called within a tokio runtime.
     pub fn converse<S>(self: Arc<Self>, stream: S, remote: SocketAddr)
     where
@@ -87,18 +87,18 @@ fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// Something that went wrong, as clients are told.
+/// The response that reports a failure to the client.
 pub(super) fn failure(status: StatusCode, error: &str) -> Response {
     answer(status, json!({"error": error}).to_string())
 }
 
-/// An answer in JSON.
+/// A response in JSON.
 pub(super) fn answer(status: StatusCode, text: String) -> Response {
     let json = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, json)], text + "\n").into_response()
 }
 
-/// Takes connections, a bounded number at a time.
+/// Accepts connections, a bounded number at a time.
 async fn listen(listener: TcpListener, router: Router) {
     let places = Places::new(UNPROVEN_MAX, CONNECTIONS_MAX);
     loop {
@@ -107,7 +107,7 @@ async fn listen(listener: TcpListener, router: Router) {
                 places.serve(|place| serve(stream, remote, place, router.clone()));
             }
             Err(error) => {
-                // Such as too many open files: it passes.
+                // The cause, such as too many open files, usually passes.
                 tracing::warn!(%error, "no connection to the admin API");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -148,12 +148,12 @@ where
 async fn health(State(admin): State<Arc<Admin>>) -> Response {
     match admin.tenants.ended().as_slice() {
         [] => answer(StatusCode::OK, json!({"status": "ok"}).to_string()),
-        // Which they are is nothing for everybody.
+        // Which organisations they are is not public.
         _ => failure(StatusCode::SERVICE_UNAVAILABLE, "an organisation is not carried"),
     }
 }
 
-/// Lets in who shows the token.
+/// Lets requests with the token through.
 async fn enter(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let shown = door::is_shown(&admin.token, request.headers());
     if shown == Some(true) {
@@ -180,21 +180,23 @@ async fn enter(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     refusal
 }
 
-/// Connections that have shown the token, at a time; requests of further ones are refused.
+/// How many connections may be open at once that have sent the token; requests on further ones are
+/// refused.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Connections that have not shown it, such as those of health checks; the oldest ends when one
-/// more comes. Anybody can make any number of them.
+/// How many connections may be open at once that have not sent the token, such as those of health
+/// checks. When another one arrives, the oldest is closed, since anybody can open any number of
+/// them.
 const UNPROVEN_MAX: usize = 64;
 
-/// How long the head of a request may take to come.
+/// How long the head of a request may take to arrive.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bytes of the head of a request; a longer one is refused.
+/// The largest length of the head of a request in bytes; a longer one is refused.
 const HEAD_LIMIT: usize = 16 * 1024;
 
-/// How long a request may take altogether.
+/// How long a request may take in total.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Before another connection is accepted after one could not be.
+/// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Events as they happen, over a WebSocket.
+//! Events over a WebSocket, as they happen.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,12 +46,12 @@ async fn serve(admin: Arc<Admin>, mut socket: WebSocket, _place: OwnedSemaphoreP
             },
             _ = pings.tick() => Message::Ping(Vec::new().into()),
             heard = socket.recv() => match heard {
-                // Nothing is asked here; pings are answered beneath.
+                // Clients ask nothing here; pings are answered by the layer below.
                 Some(Ok(_)) => continue,
                 Some(Err(_)) | None => return,
             },
         };
-        // Who does not read is let go.
+        // A client that does not read is disconnected.
         let sent = tokio::time::timeout(SEND_PATIENCE, socket.send(message)).await;
         if !matches!(sent, Ok(Ok(()))) {
             return;
@@ -59,10 +59,10 @@ async fn serve(admin: Arc<Admin>, mut socket: WebSocket, _place: OwnedSemaphoreP
     }
 }
 
-/// Clients that listen at a time; one more is refused.
+/// How many clients may listen at once; further ones are refused.
 pub(super) const SOCKETS_MAX: usize = 16;
 
-/// Bytes of a message from a client, none of which is expected.
+/// The largest length in bytes of a message from a client. None is expected.
 const MESSAGE_LIMIT: usize = 1024;
 
 const PING_INTERVAL: Duration = Duration::from_secs(30);

@@ -45,7 +45,7 @@ fn nothing_but_health_is_told_without_the_token() {
     assert!(world.commands(crate::world::organisation(1)).is_empty());
 }
 
-/// Whoever reaches the port can connect, as often as they like.
+/// Anybody who reaches the port can connect, as often as they like.
 #[test]
 fn idle_connections_stop_neither_health_nor_the_owner() {
     let home = tempfile::tempdir().expect("a folder");
@@ -55,12 +55,12 @@ fn idle_connections_stop_neither_health_nor_the_owner() {
     let crowd: Vec<_> = (0..200).map(|_| idle()).collect();
     assert_eq!(ask(world.address, None, "GET", "/healthz", "").status, 200);
     assert_eq!(world.get("/api/v1/organisations")[0]["name"], "Kestrel");
-    // They would have been let go by themselves, but later.
+    // The connections would have been closed by themselves, but only later.
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     drop(crowd);
 }
 
-/// A connection on which the token was shown stays, whoever comes after it.
+/// A connection that has sent the token stays open, however many others arrive after it.
 #[test]
 fn who_has_shown_the_token_is_not_ended_by_those_who_have_not() {
     let home = tempfile::tempdir().expect("a folder");
@@ -87,7 +87,7 @@ fn who_has_shown_the_token_is_not_ended_by_those_who_have_not() {
     ask();
     let crowd: Vec<_> =
         (0..200).map(|_| TcpStream::connect(world.address).expect("connected")).collect();
-    // One that came last is taken after all of them.
+    // A connection that is opened after all of them is still accepted.
     assert_eq!(crate::http::ask(world.address, None, "GET", "/healthz", "").status, 200);
     ask();
     drop(crowd);

@@ -5,7 +5,7 @@ use std::{
 
 use serde_json::Value;
 
-/// What a server has answered.
+/// The answer of a server.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -23,10 +23,10 @@ impl Answer {
     }
 }
 
-/// Sends `request` as it is and reads the answer; the connection ends with it.
+/// Sends `request` unchanged and reads the answer. The connection ends with it.
 pub(crate) fn send(to: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(to).expect("the server listens");
-    // One that refuses early does not read all.
+    // A server that refuses early does not read everything.
     let _ = stream.write_all(request);
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
@@ -40,7 +40,7 @@ pub(crate) fn send(to: SocketAddr, request: &[u8]) -> Answer {
     }
 }
 
-/// A request with a token, if there is one, and a body of a length that is told.
+/// Sends a request with a token, if there is one, and a body whose length is given.
 pub(crate) fn ask(
     to: SocketAddr,
     token: Option<&str>,

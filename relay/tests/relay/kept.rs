@@ -55,7 +55,7 @@ fn an_organisation_that_comes_back_is_the_same_device_at_the_same_port() {
     world.stop();
 }
 
-/// What the file says holds until the API says otherwise.
+/// The quotas of the file apply until the API changes them.
 #[test]
 fn quotas_of_the_file_hold_until_they_are_changed() {
     let home = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! The admin API over real connections, with carriers that are made up; and the whole program.
+//! The admin API over real connections with fake carriers, and the whole program.
 
 mod changes;
 mod door;

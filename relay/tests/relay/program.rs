@@ -1,4 +1,4 @@
-//! The program itself: starts, serves, stops; and what it says where it cannot.
+//! The program itself: how it starts, serves and stops, and what it says when it cannot.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -22,7 +22,7 @@ fn program(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A relay that tells its events, on ports that the system has chosen.
+/// A relay that prints its events, on ports that the system has chosen.
 struct Relay {
     child: Child,
     events: BufReader<ChildStdout>,
@@ -47,7 +47,7 @@ impl Relay {
         answer.json()
     }
 
-    /// Asks it to end; gives what it said last and its exit status.
+    /// Asks the relay to end; returns its last events and its exit status.
     fn end(mut self) -> (Vec<Value>, Option<i32>) {
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status().expect("there is kill");
@@ -62,13 +62,13 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Where a test has failed.
+        // The relay still runs if a test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The next event of this name.
+/// Reads events up to the next one of this name, and returns it.
 fn until(events: &mut impl BufRead, name: &str) -> Value {
     let mut line = String::new();
     loop {
@@ -93,7 +93,7 @@ fn complaint(mut command: Command) -> String {
     line.to_owned()
 }
 
-/// From nothing at all to an organisation that is served, and to the end.
+/// From an empty folder to an organisation that is served, and to the end.
 #[test]
 fn a_relay_starts_without_configuration_and_stops_when_asked() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -150,7 +150,7 @@ fn a_first_start_says_what_is_to_be_done() {
     assert!(!told.contains(token.trim()), "journals and logs are read by others: {told}");
 }
 
-/// Events tell who comes from where.
+/// Events show who comes from where.
 #[cfg(unix)]
 #[test]
 fn a_file_of_events_is_for_its_owner_alone() {

@@ -26,7 +26,7 @@ fn events_come_as_they_happen() {
     let heard: Vec<Value> = runtime().block_on(async {
         let asked = request(&world, &world.token);
         let (mut socket, _) = tokio_tungstenite::connect_async(asked).await.expect("let in");
-        // The first ping comes when the socket listens.
+        // The first ping arrives when the socket listens.
         let ping = socket.next().await.expect("a message").expect("well formed");
         assert!(ping.is_ping(), "{ping:?}");
         let address = "192.0.2.1:4000".to_owned();

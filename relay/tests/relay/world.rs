@@ -1,4 +1,4 @@
-//! A relay without a network: all but the carriers is the program's own.
+//! A relay without a network: everything except the carriers is the program's own.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::http::{self, Answer};
 
-/// What one organisation's carrier was told, and what it says.
+/// The fake carrier of one organisation: what it was commanded, and what it reports.
 pub(crate) struct Fake {
     pub(crate) assignment: Assignment,
     pub(crate) commands: Mutex<Vec<CarrierCommand>>,
@@ -63,7 +63,7 @@ pub(crate) struct World {
     running: Option<(tokio::sync::oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-/// The port that no carrier can have.
+/// A port that is always in use.
 pub(crate) const TAKEN: u16 = 9;
 
 impl World {
@@ -120,13 +120,13 @@ impl World {
         Self { fakes, tenants, events, token: text, address, running }
     }
 
-    /// Ends as the program does.
+    /// Ends the relay as the program does.
     pub(crate) fn stop(mut self) {
         let (stop, thread) = self.running.take().expect("stopped once");
         drop(stop);
         thread.join().expect("ends well");
         self.tenants.stop("signal");
-        // The home is another one's from here on.
+        // From here on another relay may use the home.
         let tenants = Arc::try_unwrap(self.tenants);
         assert!(tenants.is_ok(), "nobody holds the tenants any more");
     }
@@ -135,14 +135,14 @@ impl World {
         http::ask(self.address, Some(&self.token), method, path, body)
     }
 
-    /// What is read there.
+    /// Reads the path; the answer must be 200.
     pub(crate) fn get(&self, path: &str) -> Value {
         let answer = self.ask("GET", path, "");
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
     }
 
-    /// Has it done.
+    /// Makes a change; the answer must be 200.
     pub(crate) fn done(&self, method: &str, path: &str, body: &str) -> Value {
         let answer = self.ask(method, path, body);
         assert_eq!(answer.status, 200, "{method} {path}: {answer:?}");
@@ -153,7 +153,7 @@ impl World {
         Arc::clone(&self.fakes.lock().expect("unpoisoned")[&id])
     }
 
-    /// What the carrier was told since this was asked last.
+    /// The commands to the carrier since the last call.
     pub(crate) fn commands(&self, id: OrganisationId) -> Vec<CarrierCommand> {
         std::mem::take(&mut *self.fake(id).commands.lock().expect("unpoisoned"))
     }
@@ -187,7 +187,7 @@ pub(crate) fn traffic(packets: u64) -> MeteredTraffic {
     }
 }
 
-/// Two devices on one channel.
+/// Puts two devices on one channel into a snapshot.
 pub(crate) fn busy(snapshot: &mut CarrierSnapshot) {
     let channel = Text(hark_keys::ChannelId::from_bytes([5; 16]));
     snapshot.name = Some("Falcon".to_owned());

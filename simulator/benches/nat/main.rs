@@ -1,8 +1,8 @@
-//! Whom NATs keep apart: every pair of RFC 4787 behaviours, in several surroundings, with a
-//! volunteer that all reach.
+//! Which NATs keep peers apart: plays every pair of RFC 4787 behaviours in several surroundings,
+//! with a volunteer that all peers reach.
 //!
-//! `cargo bench -p hark-simulator --bench nat` plays all of them. Simulated times do not depend on
-//! the machine, nor on the build.
+//! `cargo bench -p hark-simulator --bench nat` plays all of them. Simulated times depend neither on
+//! the machine nor on the build.
 
 mod pairs;
 #[path = "../../../node/benches/shared/table.rs"]
@@ -14,7 +14,7 @@ use pairs::{End, KINDS, SHORT, meet, network, reachable};
 use table::Table;
 
 fn main() {
-    // Without `--bench`, cargo only wants to know that it builds.
+    // Without `--bench`, cargo only checks that the bench builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -31,16 +31,17 @@ fn main() {
 #[derive(Clone, Copy)]
 struct Surroundings {
     about: &'static str,
-    /// What else there is to say of the NATs of the first and the second.
+    /// Further settings of the first and the second NAT, as TOML.
     nats: [&'static str; 2],
-    /// Networks between the gateways and the internet.
+    /// The networks between the gateways and the internet, as TOML.
     above: &'static str,
-    /// In which of these the first and the second are.
+    /// Settings that place the first and the second network within one of these.
     within: [&'static str; 2],
-    /// The kind of the NATs above.
+    /// The mapping and filtering of the NATs above, if there are any.
     behind: Option<&'static str>,
-    /// What decides, where it is not the kinds: the NAT that both share sends nothing back inside,
-    /// or a router gives a port.
+    /// Whether a direct path is possible, if the surroundings alone decide it: the NAT that both
+    /// peers share does not hairpin, or a router opens a port. `None` if the kinds of the NATs
+    /// decide.
     decided: Option<bool>,
 }
 
@@ -85,14 +86,15 @@ const SURROUNDINGS: [Surroundings; 6] = [
     },
 ];
 
-/// A pair of kinds, and how both came to the other.
+/// A pair of kinds of NAT, and how each peer came to the other.
 struct Met {
     kinds: [usize; 2],
     ends: [End; 2],
 }
 
 impl Met {
-    /// Whether both have a direct path at the end, and when the later one had its last path.
+    /// Whether both peers have a direct path at the end, and after how many seconds the later of
+    /// the two had the path that it kept.
     fn outcome(&self) -> (bool, f64) {
         let direct = self.ends.iter().all(|end| end.path != "relay");
         (direct, self.ends.iter().map(|end| end.path_after).fold(0.0, f64::max))
@@ -104,7 +106,7 @@ impl Met {
 }
 
 impl Surroundings {
-    /// Each pair of kinds, as many at a time as there are cores.
+    /// Plays each pair of kinds, as many at a time as there are cores.
     fn play(self) -> Vec<Met> {
         eprintln!("{} …", self.about);
         let pairs: Vec<_> = (0..KINDS.len())
@@ -132,14 +134,14 @@ impl Surroundings {
         met.into_inner().expect("nobody panics with it")
     }
 
-    /// Whether NATs of these kinds can be opened here.
+    /// Whether two NATs of these kinds can be punched in these surroundings.
     fn can_go_direct(self, [first, second]: [usize; 2]) -> bool {
         let here = |kind: usize| self.behind.map_or(kind, |behind| stricter(SHORT[kind], behind));
         self.decided.unwrap_or_else(|| reachable(here(first))[here(second)])
     }
 
-    /// Nine by nine: after how many seconds each pair had the path that it kept, and `r` where that
-    /// is the relay's.
+    /// Prints a table of nine by nine cells: after how many seconds each pair had the path that it
+    /// kept, or `r` if that path is the relay's.
     fn draw(self, met: &[Met]) {
         println!("\n### {}\n\n```text", self.about);
         println!("{:8}{}", "", SHORT.map(|kind| format!("{kind:>9}")).concat());
@@ -176,7 +178,7 @@ impl Surroundings {
     }
 }
 
-/// The kind of two NATs in series: of each behaviour the stricter one.
+/// The kind of two NATs in series: the stricter mapping and the stricter filtering of the two.
 fn stricter(one: &str, other: &str) -> usize {
     let behaviours = ["EI", "AD", "APD"];
     let rank = |kind: &str| {

@@ -1,4 +1,4 @@
-//! Two behind NATs with a volunteer between them, and how they come to each other.
+//! Two peers behind NATs with a volunteer between them, and how they come to each other.
 
 use std::{
     collections::BTreeMap,
@@ -9,18 +9,18 @@ use std::{
 
 use serde_json::Value;
 
-/// How one of the two came to the other.
+/// How one of the two peers came to the other.
 #[derive(Debug, Default)]
 pub(crate) struct End {
-    /// Seconds from the later one's coming to the relay until the link.
+    /// Seconds from the moment when the later peer came to the relay until the link.
     pub(crate) linked_after: f64,
-    /// The path at the end, and seconds until it was that.
+    /// The path at the end, and the seconds until the link took that path.
     pub(crate) path: String,
     pub(crate) path_after: f64,
 }
 
-/// Plays two, one in a network `north` and one in `south` of these networks, with a volunteer
-/// between them, and tells how each came to the other.
+/// Plays two peers with a volunteer between them, and returns how each came to the other. One peer
+/// is in the network `north` and one in the network `south` of `networks`.
 pub(crate) fn meet(folder: &Path, networks: &str) -> [End; 2] {
     let output = play(folder, &format!("{STORY}{networks}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -68,8 +68,9 @@ pub(crate) fn meet(folder: &Path, networks: &str) -> [End; 2] {
     ends
 }
 
-/// Which of the nine kinds can punch with this one, as the documented table has it. That one side
-/// must send first is no hindrance: whoever lets in anybody is dialled before it sends.
+/// Whether each of the nine kinds can punch with this one, according to the documented table. A
+/// pair of which one side must send first counts too: a peer whose NAT lets anybody in is dialled
+/// before it sends.
 pub(crate) fn reachable(row: usize) -> Vec<bool> {
     let table = include_str!("../../src/network/nat/traversal.md");
     // The heading is indented.
@@ -80,8 +81,8 @@ pub(crate) fn reachable(row: usize) -> Vec<bool> {
     cells
 }
 
-/// A network of this name behind a NAT of this kind, with more to say of the NAT and of the
-/// network.
+/// The TOML of a network of this name behind a NAT of this kind, with further settings of the NAT
+/// and of the network.
 pub(crate) fn network(name: &str, kind: &str, nat: &str, more: &str) -> String {
     let (mapping, filtering) = kind.split_once(' ').expect("two behaviours");
     format!(
@@ -90,7 +91,7 @@ pub(crate) fn network(name: &str, kind: &str, nat: &str, more: &str) -> String {
     )
 }
 
-/// Plays a scenario in this folder, and writes its trace there.
+/// Plays a scenario in this folder and writes its trace there.
 pub(crate) fn play(folder: &Path, story: &str) -> Output {
     fs::write(folder.join("story.toml"), story).expect("written");
     Command::new(env!("CARGO_BIN_EXE_hark-sim"))
@@ -100,7 +101,7 @@ pub(crate) fn play(folder: &Path, story: &str) -> Output {
         .expect("it starts")
 }
 
-/// Mapping and filtering, as scenarios and as the table call them.
+/// Mapping and filtering, in the words of scenarios and of the table.
 pub(crate) const KINDS: [&str; 9] = [
     "endpoint-independent endpoint-independent",
     "endpoint-independent address-dependent",
@@ -112,7 +113,7 @@ pub(crate) const KINDS: [&str; 9] = [
     "address-and-port-dependent address-dependent",
     "address-and-port-dependent address-and-port-dependent",
 ];
-/// The same in short.
+/// Abbreviations of the same kinds, in the same order.
 pub(crate) const SHORT: [&str; 9] =
     ["EI/EI", "EI/AD", "EI/APD", "AD/EI", "AD/AD", "AD/APD", "APD/EI", "APD/AD", "APD/APD"];
 

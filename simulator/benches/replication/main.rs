@@ -1,8 +1,8 @@
 //! How fast a change of the charter spreads, and how fast two halves of a squad that edited apart
-//! agree: real nodes in simulated time, with many seeds.
+//! agree. Real nodes are played in simulated time, with many seeds.
 //!
 //! `cargo bench -p hark-simulator --bench replication` plays each scenario with ten seeds; a number
-//! after `--` says how many. Simulated times do not depend on the machine, nor on the build.
+//! after `--` sets another count. Simulated times depend neither on the machine nor on the build.
 
 #[path = "../../../node/benches/shared/quantile.rs"]
 mod quantile;
@@ -22,7 +22,7 @@ use table::Table;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // Without `--bench`, cargo only wants to know that it builds.
+    // Without `--bench`, cargo only checks that the bench builds.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An operation that is new, until each of 31 others acts on it.
+/// Measures how long it takes until each of 31 other members acts on a new operation.
 fn gossip(seeds: u64, table: &mut Table) -> anyhow::Result<()> {
     let mut delays = Vec::new();
     for run in play(GOSSIP, seeds)? {
@@ -46,7 +46,7 @@ fn gossip(seeds: u64, table: &mut Table) -> anyhow::Result<()> {
         ensure!(made.len() == CHANGES && others.len() == OTHERS, "not what the scenario says");
         for (place, change) in made.iter().enumerate() {
             for (_, heard) in &others {
-                // Who has a later one has this one, too.
+                // A member that has a later operation has this one, too.
                 let has = |it: &&Told<'_>| made[place..].iter().any(|made| made.text == it.text);
                 let first = heard.iter().find(has);
                 delays.push(first.map_or(f64::INFINITY, |it| it.at_s - change.at_s));
@@ -67,7 +67,8 @@ fn gossip(seeds: u64, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two halves, each with officers who edit, are cut off from each other and meet again.
+/// Cuts two halves, each with officers who edit, off from each other, and measures how long they
+/// take to agree after they meet again.
 fn halves(seeds: u64, table: &mut Table) -> anyhow::Result<()> {
     let mut times = Vec::new();
     let runs = play(HALVES, 3 * seeds)?;
@@ -86,7 +87,7 @@ fn halves(seeds: u64, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a run tells of itself, as far as it is looked at.
+/// The part of a run's record that is evaluated here.
 #[derive(Deserialize)]
 struct Run {
     events: Vec<Event>,
@@ -100,14 +101,14 @@ struct Event {
     text: String,
 }
 
-/// A charter that a member acts on from a moment on.
+/// A charter that a member acts on, and from when on.
 struct Told<'a> {
     at_s: f64,
     text: &'a str,
 }
 
 impl Run {
-    /// By member, in order of time.
+    /// The charters that each member acted on, by member and in order of time.
     fn charters(&self) -> BTreeMap<&str, Vec<Told<'_>>> {
         let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for event in self.events.iter().filter(|event| event.kind == "charter") {
@@ -120,7 +121,7 @@ impl Run {
     }
 }
 
-/// Plays a scenario with the first seeds, as many at a time as there are cores.
+/// Plays a scenario with the seeds from 1 to `seeds`, as many at a time as there are cores.
 fn play(scenario: &str, seeds: u64) -> anyhow::Result<Vec<Run>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = Mutex::new(1..=seeds);
@@ -146,14 +147,15 @@ fn play_one(scenario: &str, seed: u64) -> anyhow::Result<Run> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hark-sim"));
     command.args(["run", scenario, "--json", "--seed"]).arg(seed.to_string());
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-    // With status 1 an expectation is not met: what was measured tells.
+    // Status 1 means that an expectation was not met. The run was still measured.
     ensure!(output.status.code().is_some_and(|code| code < 2), "it could not be played");
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 const GOSSIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/replication/gossip.toml");
 
-/// When its members have settled and changes begin, how many there are, and who else there is.
+/// Of the scenario: when its members have settled and the changes begin (in seconds), how many
+/// changes there are, and how many other members.
 const QUIET_S: f64 = 12.0;
 const CHANGES: usize = 12;
 const OTHERS: usize = 31;
@@ -161,5 +163,5 @@ const OTHERS: usize = 31;
 const HALVES: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/scenarios/halves-that-edit-apart.toml");
 
-/// When its halves meet again.
+/// When the scenario's halves meet again, in seconds.
 const MENDED_S: f64 = 26.0;

@@ -39,41 +39,41 @@ impl fmt::Debug for Fabric {
     }
 }
 
-/// Told of every packet that leaves a machine, arrives at one, or is lost.
+/// Called for every packet that leaves a machine, arrives at one, or is lost.
 pub type PacketWatcher = Box<dyn FnMut(&PacketEvent<'_>) + Send>;
 
 /// Something that happened to a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketEvent<'a> {
-    /// When, in virtual time.
+    /// The virtual time since the start.
     pub at: Duration,
-    /// The machine that sent it.
+    /// The place of the machine that sent the packet.
     pub origin: usize,
-    /// The machine that it arrives at; none for a packet that leaves or is lost.
+    /// The machine at which the packet arrives; `None` if it leaves or is lost.
     pub arrived: Option<usize>,
-    /// Why it is lost.
+    /// Why the packet is lost; `None` if it is not.
     pub lost: Option<&'static str>,
-    /// Where it comes from, as written on it.
+    /// The source address and port that the packet shows.
     pub source: SocketAddrV4,
-    /// Where it goes, as written on it.
+    /// The destination address and port that the packet shows.
     pub destination: SocketAddrV4,
-    /// What it carries.
+    /// The UDP payload.
     pub payload: &'a [u8],
 }
 
-/// Packets, counted.
+/// Counts of packets.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FabricStatistics {
-    /// That left a machine.
+    /// Packets that left a machine.
     pub sent: u64,
-    /// That arrived at a machine.
+    /// Packets that arrived at a machine.
     pub arrived: u64,
-    /// That did not arrive, by cause.
+    /// Packets that did not arrive, by cause.
     pub lost: BTreeMap<&'static str, u64>,
 }
 
 impl Fabric {
-    /// The planned network, at rest.
+    /// The network that `plan` describes, with no packet under way.
     pub fn new(seed: u64, plan: &SitePlan) -> Self {
         let mut state = State {
             networks: Vec::new(),
@@ -137,12 +137,12 @@ impl Fabric {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Has `watcher` told of every packet.
+    /// Has `watcher` called for every packet.
     pub fn watch(&self, watcher: PacketWatcher) {
         self.lock().watcher = Some(watcher);
     }
 
-    /// Sockets for a machine.
+    /// Opens sockets on a machine.
     pub fn binder(&self, host: usize) -> SimBinder {
         SimBinder { fabric: self.clone(), host }
     }
@@ -152,12 +152,12 @@ impl Fabric {
         self.lock().hosts[host].address
     }
 
-    /// Packets so far.
+    /// The counts of packets so far.
     pub fn statistics(&self) -> FabricStatistics {
         self.lock().statistics.clone()
     }
 
-    /// What the links of a machine, or else of a network, do: up and down.
+    /// The models of the links of a machine (`Ok`) or of a network (`Err`): up and down.
     pub fn models(&self, of: Result<usize, NetworkId>) -> (LinkModel, LinkModel) {
         let state = self.lock();
         let (up, down) = match of {
@@ -167,7 +167,7 @@ impl Fabric {
         (up.model().clone(), down.model().clone())
     }
 
-    /// Notes how full every link's queue is.
+    /// Records the queueing delay of every link.
     pub fn sample_queues(&self, now: Duration) {
         let mut state = self.lock();
         let waits: Vec<_> = state.links().map(|(_, link)| link.backlog(timestamp(now))).collect();
@@ -177,12 +177,12 @@ impl Fabric {
         }
     }
 
-    /// What every link has carried.
+    /// What every link has carried so far.
     pub fn link_records(&self) -> Vec<LinkRecord> {
         let mut state = self.lock();
         let mut queues = std::mem::take(&mut state.queues).into_iter();
         let queue = |queue: Vec<(f64, f64)>| {
-            // A queue that was always empty says nothing.
+            // The samples of a queue that was always empty are omitted.
             if queue.iter().any(|(_, ms)| *ms > 0.0) { queue } else { Vec::new() }
         };
         let links = state.links();
@@ -191,7 +191,7 @@ impl Fabric {
         records.collect()
     }
 
-    /// What every gateway that translates has done.
+    /// What every gateway that translates addresses has done so far.
     pub fn nat_records(&self) -> Vec<NatRecord> {
         let state = self.lock();
         let translating = state.networks.iter().filter_map(|network| {
@@ -210,7 +210,7 @@ impl Fabric {
         translating.collect()
     }
 
-    /// Carries packets on until `now`, and wakes who has something to read.
+    /// Moves packets on until `now`, and wakes the readers of sockets that have received some.
     pub fn run_until(&self, now: Duration) {
         let mut state = self.lock();
         let mut readers = Vec::new();
@@ -220,11 +220,11 @@ impl Fabric {
         }
         state.send_flows(now);
         drop(state);
-        // Outside the lock: a woken task may run into it.
+        // Outside the lock: a task that is woken may take it.
         readers.iter().for_each(Inbox::wake);
     }
 
-    /// Changes the links of a machine from now on.
+    /// Sets new models for the links of a machine from now on; `None` keeps a direction as it is.
     pub fn set_host_links(&self, host: usize, up: Option<LinkModel>, down: Option<LinkModel>) {
         let now = timestamp(context::now());
         let host = &mut self.lock().hosts[host];
@@ -236,7 +236,8 @@ impl Fabric {
         }
     }
 
-    /// Changes the uplink of a network from now on.
+    /// Sets new models for a network's links to the network above; `None` keeps a direction as it
+    /// is.
     pub fn set_network_links(&self, id: NetworkId, up: Option<LinkModel>, down: Option<LinkModel>) {
         let now = timestamp(context::now());
         let network = &mut self.lock().networks[id];
@@ -248,7 +249,7 @@ impl Fabric {
         }
     }
 
-    /// Lets nothing of `from` reach `to` any more, or everything again.
+    /// Blocks all packets from `from` to `to`, or lets them pass again.
     pub fn set_cut(&self, from: usize, to: usize, cut: bool) {
         let mut state = self.lock();
         if cut {
@@ -258,12 +259,13 @@ impl Fabric {
         }
     }
 
-    /// Has a machine send so many bytes to another, as fast as TCP would.
+    /// Has a machine send `bytes` bytes to another, as fast as TCP would.
     pub fn transfer(&self, from: usize, to: usize, bytes: u64) {
         self.lock().flows.push(Flow::new(from, to, bytes));
     }
 
-    /// Moves a machine to a network, where it gets a new address; in its own, too.
+    /// Moves a machine to a network, where it gets a new address. A machine that stays in its own
+    /// network gets a new address too.
     pub fn roam(&self, host: usize, network: NetworkId) {
         let mut state = self.lock();
         let new = state.next_address(network);
@@ -271,20 +273,20 @@ impl Fabric {
         let old = std::mem::replace(&mut host.address, new);
         host.network = network;
         if let Some(interfaces) = &host.interfaces {
-            // A node that has ended does not look any more.
+            // A node that has ended no longer receives this.
             let _ = interfaces.unbounded_send((old, false));
             let _ = interfaces.unbounded_send((new, true));
         }
     }
 
-    /// The gateway of a network starts anew: its table of addresses is lost.
+    /// Restarts the gateway of a network, which loses its table of addresses.
     pub fn restart_gateway(&self, network: NetworkId) {
         if let Some(nat) = &mut self.lock().networks[network].nat {
             nat.forget();
         }
     }
 
-    /// Holds what a machine sends and what comes to it, or lets it go on.
+    /// Pauses a machine, which holds what it sends and what arrives at it, or resumes it.
     pub fn set_paused(&self, host: usize, paused: bool) {
         let mut state = self.lock();
         state.hosts[host].paused = paused;
@@ -301,12 +303,12 @@ impl Fabric {
         waiting.iter().for_each(Inbox::wake);
     }
 
-    /// Whether a machine stands still.
+    /// Whether a machine is paused.
     pub fn is_paused(&self, host: usize) -> bool {
         self.lock().hosts[host].paused
     }
 
-    /// Closes all that a machine has open: its process is gone.
+    /// Closes everything that a machine has open, since its process has ended.
     pub fn crash(&self, host: usize) {
         let mut state = self.lock();
         let host = &mut state.hosts[host];
@@ -316,7 +318,8 @@ impl Fabric {
         host.paused = false;
     }
 
-    /// Where a machine asks the gateway of its network for a port, if that gives any.
+    /// The address where a machine asks the gateway of its network for a port; `None` if the
+    /// gateway opens no ports.
     pub(crate) fn router(&self, host: usize) -> Option<Ipv4Addr> {
         let state = self.lock();
         let network = state.hosts[host].network;
@@ -353,7 +356,7 @@ impl Fabric {
         let (sender, receiver) = unbounded();
         let mut state = self.lock();
         let host = &mut state.hosts[host];
-        // Both ends are in our hands.
+        // The receiver exists, so this cannot fail.
         let _ = sender.unbounded_send((host.address, true));
         host.interfaces = Some(sender);
         receiver
@@ -400,5 +403,5 @@ fn link_record(name: String, link: &SimulatedLink, queue_ms: Vec<(f64, f64)>) ->
     }
 }
 
-/// Ports are given out from the one after this, as many systems do.
+/// Ports are assigned from the one after this, as on many systems.
 const FIRST_PORT: u16 = 40_000;

@@ -33,33 +33,34 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
-/// What one direction of a link does to packets; by default nothing, at once.
+/// What one direction of a link does to packets. By default it delivers all of them at once.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkModel {
     /// Which packets the link loses.
     pub loss: Loss,
-    /// How long packets travel.
+    /// How long packets take to travel.
     pub delay: Delay,
-    /// Times at which they travel longer.
+    /// Times at which packets take longer.
     pub spikes: Option<Spikes>,
-    /// Packets that others overtake. Without it the link keeps the order, so that no packet
-    /// arrives before the one sent before it, and packets closer together than their delays
-    /// differ wait for each other.
+    /// Holds some packets back, so that others overtake them. Without it the link keeps the order:
+    /// no packet arrives before the one sent before it, and packets closer together than their
+    /// delays differ wait for each other.
     pub reorder: Option<Reorder>,
-    /// The share that arrives twice, the copy after a delay of its own and perhaps out of order.
+    /// The share that arrives twice. The copy has a delay of its own and may be out of order.
     pub duplicate: Share,
-    /// The share that arrives with one bit of its payload changed, unseen by any checksum below.
+    /// The share that arrives with one bit of its payload changed, which no checksum below detects.
     pub corrupt: Share,
     /// How fast the link sends. Without it, and without `opportunities`, sending takes no time.
     pub rate: Option<BitRate>,
-    /// How much may wait to be sent; the rest is dropped at the tail. Large is bufferbloat.
+    /// How much may wait to be sent; packets beyond it are dropped at the tail. A large limit
+    /// causes bufferbloat.
     pub queue: QueueLimit,
-    /// The longest IP packet that passes, headers included. Longer ones vanish.
+    /// The longest IP packet that passes, headers included. Longer packets are lost without notice.
     pub mtu: Option<u16>,
-    /// A recording of when the link could send, in the place of `rate`.
+    /// A recording of when the link could send; replaces `rate`.
     pub opportunities: Option<TraceFile<Opportunities>>,
-    /// A recording of delay and loss, which come on top of `delay` and `loss`.
+    /// A recording of delay and loss, which are added to `delay` and `loss`.
     pub series: Option<TraceFile<RateSeries>>,
 }
 
@@ -74,17 +75,17 @@ impl LinkModel {
     }
 }
 
-/// Holds some packets back while later ones overtake them.
+/// Holds some packets back, so that later ones overtake them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reorder {
     /// The share that is held back.
     pub share: Share,
-    /// For how long.
+    /// How long such a packet is held back.
     pub by: Span,
 }
 
-/// One direction of a link, with what is under way on it.
+/// One direction of a link, with the state of what is under way on it.
 #[derive(Debug)]
 pub struct SimulatedLink {
     model: Arc<LinkModel>,
@@ -98,11 +99,11 @@ pub struct SimulatedLink {
 }
 
 impl SimulatedLink {
-    /// A link that follows `model` from [`Timestamp::ZERO`], where its recordings start.
+    /// A link that follows `model` from [`Timestamp::ZERO`] on, where the model's recordings start.
     ///
     /// # Panics
     ///
-    /// Panics, as [`Self::set_model`] does, where the model's recordings are not loaded.
+    /// Panics, as [`Self::set_model`] does, if the model's recordings are not loaded.
     pub fn new(model: impl Into<Arc<LinkModel>>, mut rng: ChaCha8Rng) -> Self {
         let mut link = Self {
             model: Arc::default(),
@@ -119,12 +120,12 @@ impl SimulatedLink {
     }
 
     /// Follows `model` from `now` on. What is queued stays queued and arrives when it was going to;
-    /// later packets line up behind it. What the new model shares with the old one, a recording
-    /// for instance, goes on undisturbed, and what it does not starts `now`.
+    /// later packets queue behind it. What the new model shares with the old one, such as a
+    /// recording, continues undisturbed. What differs starts at `now`.
     ///
     /// # Panics
     ///
-    /// Panics where the model names recordings that [`LinkModel::load`] has not read.
+    /// Panics if the model names recordings that [`LinkModel::load`] has not read.
     pub fn set_model(&mut self, now: Timestamp, model: impl Into<Arc<LinkModel>>) {
         let model = model.into();
         let opportunities = model.opportunities.as_ref().map(TraceFile::contents);
@@ -144,7 +145,8 @@ impl SimulatedLink {
         self.model = model;
     }
 
-    /// Sends a UDP datagram of `bytes` of payload, `now` or later than any before it.
+    /// Sends a UDP datagram with `bytes` of payload. `now` must not be earlier than in any call
+    /// before.
     pub fn transmit(&mut self, now: Timestamp, bytes: usize) -> Fate {
         self.statistics.offered.count(bytes);
         let fate = self.pass(now, bytes);
@@ -165,17 +167,17 @@ impl SimulatedLink {
         fate
     }
 
-    /// What it did so far.
+    /// Counts of what the link did so far.
     pub fn statistics(&self) -> &LinkStatistics {
         &self.statistics
     }
 
-    /// How long a packet given to it `now` waits for its turn.
+    /// How long a packet that is sent at `now` would wait in the queue.
     pub fn backlog(&self, now: Timestamp) -> Duration {
         self.transmitter.backlog(now)
     }
 
-    /// What it does.
+    /// The model that the link follows.
     pub fn model(&self) -> &LinkModel {
         &self.model
     }
@@ -224,22 +226,22 @@ impl SimulatedLink {
     }
 }
 
-/// What becomes of a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It never arrives.
+    /// The packet never arrives, for this reason.
     Lost(LossCause),
-    /// It arrives, perhaps twice.
+    /// The packet arrives, perhaps twice.
     Delivered {
-        /// The packet itself.
+        /// The arrival of the packet itself.
         packet: Delivery,
-        /// Its duplicate, never before it.
+        /// The arrival of its duplicate, which is never before it.
         copy: Option<Delivery>,
     },
 }
 
 impl Fate {
-    /// Every arrival, the earliest first.
+    /// All arrivals, the earliest first.
     pub fn deliveries(self) -> impl Iterator<Item = Delivery> {
         let both = match self {
             Self::Lost(_) => [None, None],
@@ -252,7 +254,7 @@ impl Fate {
 /// Why a packet does not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LossCause {
-    /// It is longer than the MTU.
+    /// The packet is longer than the MTU.
     Mtu,
     /// The queue is full.
     Queue,
@@ -263,14 +265,15 @@ pub enum LossCause {
 /// One arrival of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// When it arrives.
+    /// The time of arrival.
     pub at: Timestamp,
-    /// The bit of the payload that is the other way round, counted from the lowest one of byte 0.
+    /// The bit of the payload that is inverted, counted from the lowest bit of byte 0; `None` if
+    /// the payload is intact.
     pub flipped_bit: Option<usize>,
 }
 
 impl Delivery {
-    /// Does to `payload` what the link did to it.
+    /// Inverts the bit of `payload` that the link corrupted, if any.
     pub fn corrupt(self, payload: &mut [u8]) {
         if let Some(bit) = self.flipped_bit
             && let Some(byte) = payload.get_mut(bit / 8)
@@ -280,22 +283,22 @@ impl Delivery {
     }
 }
 
-/// What a link did so far.
+/// Counts of what a link did so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkStatistics {
-    /// Given to the link.
+    /// Packets given to the link.
     pub offered: Tally,
-    /// Arrived or going to, each packet once.
+    /// Packets that arrived or will arrive, each counted once.
     pub delivered: Tally,
-    /// Copies beyond those.
+    /// Second arrivals of duplicated packets.
     pub duplicated: Tally,
-    /// Arrivals with a changed bit, copies included.
+    /// Arrivals with an inverted bit, copies included.
     pub corrupted: Tally,
-    /// Lost for being too long.
+    /// Packets lost because they exceeded the MTU.
     pub lost_to_mtu: Tally,
-    /// Lost to a full queue.
+    /// Packets lost because the queue was full.
     pub lost_in_queue: Tally,
-    /// Lost by the link itself.
+    /// Packets lost by the link itself.
     pub lost_on_link: Tally,
 }
 
@@ -309,12 +312,12 @@ impl LinkStatistics {
     }
 }
 
-/// Packets and the bytes of payload in them.
+/// A count of packets and of the payload bytes in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many packets.
+    /// The number of packets.
     pub packets: u64,
-    /// How many bytes.
+    /// The number of payload bytes.
     pub bytes: u64,
 }
 
@@ -325,7 +328,8 @@ impl Tally {
     }
 }
 
-/// A random stream for each kind of chance, so that a change to one leaves the others as they were.
+/// One random stream for each kind of chance, so that a change to one leaves the others as they
+/// were.
 #[derive(Debug)]
 struct Luck {
     loss: ChaCha8Rng,
@@ -355,10 +359,11 @@ fn happens(share: Share, rng: &mut ChaCha8Rng) -> bool {
 }
 
 fn corruption(share: Share, bytes: usize, rng: &mut ChaCha8Rng) -> Option<usize> {
-    // A `u64` and not a `usize`, which draws differently on machines of 32 bits.
+    // A `u64` rather than a `usize`, for which the generator draws differently on 32-bit machines.
     let bits = bytes as u64 * 8;
     (happens(share, rng) && bits > 0).then(|| rng.random_range(0..bits) as usize)
 }
 
-/// The IPv4 and UDP headers of every packet, which the rate, the queue and the MTU count too.
+/// Bytes of the IPv4 and UDP headers of every packet. The rate, the queue and the MTU count them
+/// too.
 const HEADERS: u64 = 28;

@@ -53,30 +53,31 @@ pub struct Nat {
     model: NatModel,
     external: Vec<Ipv4Addr>,
     rng: ChaCha8Rng,
-    /// Where [`PortAssignment::Sequential`] continues.
+    /// The port where [`PortAssignment::Sequential`] continues.
     next_port: u16,
-    /// By external endpoint. Dead ones stay until a new session is opened.
+    /// Mappings by external endpoint. Expired ones stay until a new session is opened.
     mappings: BTreeMap<SocketAddrV4, Entry>,
     /// The external endpoint for each inside endpoint and scope of remote endpoints. An explicit
-    /// mapping, whose scope is [`ANYWHERE`], serves where there is none of the exact scope.
+    /// mapping, whose scope is [`ANYWHERE`], is used if there is none of the exact scope.
     flows: BTreeMap<(SocketAddrV4, SocketAddrV4), SocketAddrV4>,
     statistics: NatStatistics,
 }
 
-/// What a NAT did so far.
+/// Counts of what a NAT did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatStatistics {
-    /// Mappings made.
+    /// Mappings that were created.
     pub created: u64,
-    /// Mappings that were found to have run out of time.
+    /// Mappings that were found to have expired.
     pub expired: u64,
-    /// The most mappings in the table at once, those included that have run out unseen.
+    /// The largest number of mappings in the table at once, including those that had expired but
+    /// were not yet removed.
     pub peak: u64,
 }
 
 impl Nat {
-    /// One with an empty table that translates to the addresses `external`, of which there is at
-    /// least one.
+    /// A NAT with an empty table that translates to the addresses `external`, of which there must
+    /// be at least one.
     pub fn new(model: NatModel, external: Vec<Ipv4Addr>, mut rng: ChaCha8Rng) -> Self {
         debug_assert!(!external.is_empty(), "a NAT has an external address");
         let next_port = rng.random_range(FIRST_USER_PORT..=u16::MAX);
@@ -91,7 +92,7 @@ impl Nat {
         }
     }
 
-    /// A packet from inside: the source it shows outside.
+    /// Translates a packet from inside, and returns the source that it shows outside.
     pub fn outbound(
         &mut self,
         now: Timestamp,
@@ -121,7 +122,8 @@ impl Nat {
         Ok(external)
     }
 
-    /// A packet from outside to one of the external addresses: the inside endpoint it is for.
+    /// Translates a packet from outside to one of the external addresses, and returns the inside
+    /// endpoint that it is for.
     pub fn inbound(
         &mut self,
         now: Timestamp,
@@ -145,8 +147,8 @@ impl Nat {
         }
         let internal = entry.internal;
 
-        // Whoever is let in gets his answer from where he sent to. With no room to note it down,
-        // the answer is a session of its own.
+        // The answer to a packet that was let in leaves through the mapping that the packet came in
+        // by. If there is no room to record this, the answer is a session of its own.
         let scope = self.model.mapping.scope(source);
         if self.find(now, internal, scope).is_none() && self.flows.len() < self.table_size() {
             self.flows.insert((internal, scope), destination);
@@ -154,8 +156,9 @@ impl Nat {
         Ok(internal)
     }
 
-    /// A packet from inside to an external address of this very NAT: the source it shows and the
-    /// inside endpoint it is for. It is filtered like one from outside.
+    /// Translates a packet from inside to an external address of this same NAT. Returns the source
+    /// that it shows and the inside endpoint that it is for. It is filtered like a packet from
+    /// outside.
     pub fn hairpin(
         &mut self,
         now: Timestamp,
@@ -174,10 +177,12 @@ impl Nat {
         self.model.port_mapping
     }
 
-    /// An inside host asks for a mapping that anybody may send to: the external endpoint it gets.
+    /// Handles the request of an inside host for a mapping that anybody may send to, and returns
+    /// the external endpoint that it gets.
     ///
-    /// As in PCP (RFC 6887, section 11) the wanted port is a suggestion, zero is none, and asking
-    /// again renews. A dynamic mapping for every remote endpoint becomes an explicit one.
+    /// As in PCP (RFC 6887, section 11) the wanted port is a suggestion, zero means none, and a
+    /// repeated request renews the mapping. A dynamic mapping for every remote endpoint becomes an
+    /// explicit one.
     pub fn map_port(
         &mut self,
         now: Timestamp,
@@ -203,7 +208,7 @@ impl Nat {
         Ok(external)
     }
 
-    /// An inside host gives back the mapping it asked for. Sessions that use it go on.
+    /// Ends the mapping that an inside host asked for. Sessions that use it continue.
     pub fn unmap_port(&mut self, now: Timestamp, internal: SocketAddrV4) {
         let external = self.find(now, internal, ANYWHERE);
         if let Some(entry) = external.and_then(|external| self.mappings.get_mut(&external)) {
@@ -211,28 +216,28 @@ impl Nat {
         }
     }
 
-    /// The router restarts and its table is lost, explicit mappings included.
+    /// Restarts the router: its table is lost, explicit mappings included.
     pub fn forget(&mut self) {
         self.mappings.clear();
         self.flows.clear();
     }
 
-    /// The addresses it translates to.
+    /// The external addresses.
     pub fn external(&self) -> &[Ipv4Addr] {
         &self.external
     }
 
-    /// How it behaves.
+    /// The model that it follows.
     pub fn model(&self) -> &NatModel {
         &self.model
     }
 
-    /// What it did so far.
+    /// Counts of what it did so far.
     pub fn statistics(&self) -> NatStatistics {
         self.statistics
     }
 
-    /// What is mapped, in the order of external endpoints.
+    /// The live mappings, in the order of their external endpoints.
     pub fn mappings(&self, now: Timestamp) -> impl Iterator<Item = Mapping> {
         self.mappings.iter().filter(move |(_, entry)| entry.expires_at() > now).map(
             move |(external, entry)| Mapping {
@@ -244,7 +249,7 @@ impl Nat {
         )
     }
 
-    /// Makes sure that one more session fits.
+    /// Removes what has expired, and checks that one more session fits.
     fn make_room(&mut self, now: Timestamp) -> Result<(), NatDrop> {
         let hold = self.model.reuse_after.as_duration();
         let before = self.mappings.len();
@@ -257,7 +262,7 @@ impl Nat {
         self.flows.retain(|_, external| {
             mappings.get(external).is_some_and(|entry| entry.expires_at() > now)
         });
-        // A mapping that was asked for takes room before anybody uses it.
+        // An explicit mapping takes room before anybody uses it.
         let alive = mappings.values().filter(|entry| entry.expires_at() > now);
         let sessions: usize = alive.map(|entry| entry.permits.len().max(1)).sum();
         if sessions < self.table_size() { Ok(()) } else { Err(NatDrop::TableFull) }
@@ -310,7 +315,8 @@ impl Nat {
 
     /// The port that the model would give to a mapping of `internal_port`.
     fn first_choice(&mut self, internal_port: u16) -> u16 {
-        // RFC 4787, REQ-3a: well-known ports, which may mean privilege, map to their like.
+        // RFC 4787, REQ-3a: a well-known port, which may mean privilege, is mapped to a well-known
+        // port.
         if internal_port < FIRST_USER_PORT {
             return match self.model.ports {
                 PortAssignment::Random => self.rng.random_range(1..FIRST_USER_PORT),
@@ -324,7 +330,7 @@ impl Nat {
         }
     }
 
-    /// Enters a mapping that lasts no time yet.
+    /// Enters a mapping, which has no lifetime yet.
     fn open(
         &mut self,
         now: Timestamp,
@@ -339,7 +345,7 @@ impl Nat {
         self.flows.insert((internal, scope), external);
     }
 
-    /// The external endpoint that packets from `internal` to `scope` show.
+    /// The external endpoint that packets from `internal` to `scope` show, if there is a mapping.
     fn find(
         &self,
         now: Timestamp,
@@ -360,13 +366,13 @@ impl Nat {
 /// One mapping as traces and reports show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// The endpoint inside.
+    /// The inside endpoint.
     pub internal: SocketAddrV4,
-    /// The endpoint it shows outside.
+    /// The external endpoint.
     pub external: SocketAddrV4,
     /// Whether an inside host asked for it.
     pub explicit: bool,
-    /// When it is gone unless refreshed.
+    /// When it expires unless it is refreshed.
     pub expires_at: Timestamp,
 }
 
@@ -374,22 +380,22 @@ pub struct Mapping {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NatDrop {
-    /// The external endpoint is nobody's.
+    /// No mapping has this external endpoint.
     #[error("no mapping for the destination")]
     NoMapping,
     /// The mapping does not let this sender in.
     #[error("the mapping does not let this sender in")]
     Filtered,
-    /// It does not hairpin.
+    /// The NAT does not hairpin.
     #[error("no hairpinning")]
     NoHairpinning,
-    /// The inside address holds as many external ports as it may.
+    /// The inside address already holds as many external ports as it may.
     #[error("the host has no external ports left")]
     HostLimit,
-    /// All external ports are taken.
+    /// All external ports are in use.
     #[error("no external port is free")]
     NoPort,
-    /// As many sessions as fit are alive.
+    /// The table is full of live sessions.
     #[error("the table is full")]
     TableFull,
 }
@@ -398,23 +404,23 @@ pub enum NatDrop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MapPortError {
-    /// It grants none.
+    /// The NAT grants no explicit mappings.
     #[error("port mapping is not supported")]
     NotSupported,
-    /// It has nothing left to grant.
+    /// The NAT has nothing left to grant.
     #[error("no resources for the mapping")]
     NoResources(#[from] NatDrop),
 }
 
-/// What is known of one external endpoint.
+/// The state of one external endpoint.
 #[derive(Clone, Debug)]
 struct Entry {
     internal: SocketAddrV4,
-    /// Until when each scope of senders is let in.
+    /// For each scope of senders, until when it is let in.
     permits: BTreeMap<SocketAddrV4, Timestamp>,
     /// When the last permit ends.
     idle_at: Timestamp,
-    /// Until when everybody is let in, because the inside host asked for it.
+    /// Until when every sender is let in, because the inside host asked for it.
     leased_until: Timestamp,
 }
 
@@ -424,5 +430,5 @@ impl Entry {
     }
 }
 
-/// Ports below are "well-known" (RFC 4787, REQ-3a).
+/// Ports below this are "well-known" (RFC 4787, REQ-3a).
 const FIRST_USER_PORT: u16 = 1024;

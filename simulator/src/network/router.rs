@@ -1,4 +1,4 @@
-//! What a gateway answers to machines that ask it for a port: PCP (RFC 6887), as far as one mapping
+//! A gateway's answers to machines that ask it for a port: PCP (RFC 6887), as far as one mapping
 //! for UDP needs it.
 
 use std::{
@@ -10,7 +10,7 @@ use hark_keys::Timestamp;
 
 use super::nat::Nat;
 
-/// The answer to a request of `client`; none where it is no request for a UDP port.
+/// The answer to a request of `client`; `None` if it is not a request for a UDP port.
 pub(super) fn answer(
     nat: &mut Nat,
     now: Timestamp,
@@ -46,9 +46,9 @@ pub(super) fn answer(
 
 const VERSION: u8 = 2;
 const MAP: u8 = 1;
-/// The bit by which an answer differs.
+/// The bit that marks an answer.
 const RESPONSE: u8 = 0x80;
-/// IANA's number of the protocol.
+/// The protocol number that IANA assigned to UDP.
 const UDP: u8 = 17;
 const SUCCESS: u8 = 0;
 const NO_RESOURCES: u8 = 8;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::network::nat::{NatModel, NatPreset};
 
-    /// The product's own client understands it, and whoever is told of the port reaches the
+    /// The product's own client understands the answer, and a peer that knows the port reaches the
     /// machine.
     #[test]
     fn a_machine_gets_the_port_that_it_asks_for_and_gives_it_back() {

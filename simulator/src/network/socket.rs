@@ -1,4 +1,4 @@
-//! The sockets of a simulated machine, where quinn expects real ones.
+//! The sockets of a simulated machine, in place of the real ones that quinn expects.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,7 +23,7 @@ use quinn::{
 
 use super::fabric::Fabric;
 
-/// Sockets of one machine on the simulated network.
+/// Opens the sockets of one machine on the simulated network.
 #[derive(Debug)]
 pub struct SimBinder {
     pub(super) fabric: Fabric,
@@ -57,7 +57,7 @@ impl Surroundings for SimBinder {
     }
 }
 
-/// Packets that have arrived at a socket and wait to be read.
+/// Packets that have arrived at a socket and have not been read yet.
 #[derive(Clone, Default)]
 pub(super) struct Inbox(Arc<Mutex<Waiting>>);
 
@@ -69,7 +69,7 @@ struct Waiting {
 }
 
 impl Inbox {
-    /// Takes a packet; false where the queue is full and it is lost.
+    /// Takes a packet; returns `false` if the queue is full and the packet is lost.
     pub(super) fn push(&self, source: SocketAddrV4, payload: Bytes) -> bool {
         let mut waiting = self.lock();
         if waiting.bytes + payload.len() > hark_node::link::RECEIVE_BUFFER {
@@ -80,7 +80,7 @@ impl Inbox {
         true
     }
 
-    /// Has what waits be read.
+    /// Wakes the task that reads from this socket.
     pub(super) fn wake(&self) {
         let reader = self.lock().reader.take();
         if let Some(reader) = reader {
@@ -136,7 +136,7 @@ impl AsyncUdpSocket for SimSocket {
         while !paused && count < buffers.len().min(meta.len()) {
             let Some((source, payload)) = waiting.packets.pop_front() else { break };
             waiting.bytes -= payload.len();
-            // As from a real socket, what does not fit is cut off.
+            // As with a real socket, what does not fit into the buffer is cut off.
             let length = payload.len().min(buffers[count].len());
             buffers[count][..length].copy_from_slice(&payload[..length]);
             meta[count] = RecvMeta {
@@ -170,7 +170,7 @@ impl Drop for SimSocket {
     }
 }
 
-/// A simulated network card takes everything at once; its link queues.
+/// A simulated network card takes everything at once. Packets queue at its link.
 #[derive(Debug)]
 struct AlwaysRoom;
 

@@ -9,7 +9,7 @@ use crate::context;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What arrived where: machine, source as it shows, payload.
+/// Arrivals: the machine, the source that the packet shows, and the payload.
 type Arrivals = Arc<Mutex<Vec<(usize, SocketAddrV4, Vec<u8>)>>>;
 
 struct World {
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    /// Hosts in networks; each network lies in the one named, with a NAT or none.
+    /// Hosts in networks. Each network lies within the one named, behind a NAT if there is one.
     fn new(networks: &[(usize, Option<&str>)], hosts: &[usize]) -> Self {
         let mut plan = SitePlan { networks: vec![NetworkPlan::default()], hosts: Vec::new() };
         plan.networks.extend(networks.iter().enumerate().map(|(n, (parent, nat))| NetworkPlan {
@@ -53,7 +53,7 @@ impl World {
         SocketAddrV4::new(self.fabric.address(host), self.ports[host])
     }
 
-    /// Sends from a host, and gives who got it and whom it seemed to come from.
+    /// Sends from a host; returns which host received the packet and the source that it saw.
     fn send(&mut self, host: usize, to: SocketAddrV4) -> Option<(usize, SocketAddrV4)> {
         let local = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.ports[host]);
         self.fabric.send(host, local, to, b"hello");
@@ -88,7 +88,7 @@ fn a_gateway_shows_its_own_address_and_lets_the_answer_in() {
     let (_, shown) = world.send(1, public).expect("it gets out");
     assert_ne!(shown.ip(), world.address(1).ip());
     assert_eq!(world.send(0, shown), Some((1, public)));
-    // From where nothing was sent to, nothing comes in.
+    // Nothing comes in from an endpoint to which nothing was sent.
     let mut world = World::new(&[(0, Some("home"))], &[0, 1, 0]);
     let (_, shown) = world.send(1, world.address(0)).expect("it gets out");
     assert_eq!(world.send(2, shown), None);
@@ -118,7 +118,7 @@ fn two_in_one_home_meet_by_the_address_outside() {
     let public = world.address(0);
     let (_, first) = world.send(1, public).expect("it gets out");
     let (_, second) = world.send(2, public).expect("it gets out");
-    // Both must have sent before their gateway lets the other in.
+    // Both must have sent before their gateways let the other in.
     world.send(1, second);
     assert_eq!(world.send(2, first), Some((1, second)));
 }
@@ -199,6 +199,6 @@ fn a_transfer_arrives_whole_and_fills_its_link() {
         took += 1;
         assert!(took < 5_000, "it must end");
     }
-    // A megabyte and its headers take 1.02 s of this link; slow start some round trips.
+    // A megabyte with its headers takes 1.02 s on this link, and slow start adds some round trips.
     assert!((1_020..1_300).contains(&took), "{took} ms");
 }

@@ -1,4 +1,4 @@
-//! What is connected to what, before anything moves.
+//! The plan of a network: what is connected to what.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ pub type NetworkId = usize;
 /// All networks and the hosts in them. Network 0 is the internet.
 #[derive(Clone, Debug, Default)]
 pub struct SitePlan {
-    /// The networks; a network's parent comes before it.
+    /// The networks. The network above each comes before it in this list.
     pub networks: Vec<NetworkPlan>,
     /// The hosts.
     pub hosts: Vec<HostPlan>,
@@ -22,40 +22,40 @@ pub struct SitePlan {
 /// One network and its gateway to the one above.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkPlan {
-    /// Its name in the scenario.
+    /// The name in the scenario.
     pub name: String,
-    /// The network above; none for the internet.
+    /// The network above; `None` for the internet.
     pub parent: Option<NetworkId>,
-    /// How its gateway translates addresses, if it does.
+    /// How the gateway translates addresses; `None` if it does not.
     pub nat: Option<NatModel>,
-    /// What its gateway lets through.
+    /// What the gateway lets through; `None` if it has no firewall.
     pub firewall: Option<FirewallModel>,
-    /// From the gateway to the network above.
+    /// The link from the gateway to the network above.
     pub up: LinkModel,
-    /// From the network above to the gateway.
+    /// The link from the network above to the gateway.
     pub down: LinkModel,
 }
 
 /// One machine.
 #[derive(Clone, Debug, Default)]
 pub struct HostPlan {
-    /// Its name in the scenario.
+    /// The name in the scenario.
     pub name: String,
-    /// The network that it is in at first.
+    /// The network that the machine is in at first.
     pub network: NetworkId,
-    /// From the machine to its network.
+    /// The link from the machine to its network.
     pub up: LinkModel,
-    /// From its network to the machine.
+    /// The link from its network to the machine.
     pub down: LinkModel,
 }
 
-/// Where a network's gateway is asked for ports.
+/// The address at which a network's gateway is asked for ports.
 pub(super) fn router(network: NetworkId) -> Ipv4Addr {
     Ipv4Addr::new(10, u8::try_from(network).unwrap_or(u8::MAX), u8::MAX, u8::MAX - 1)
 }
 
-/// The address of the `index`th machine or gateway in a network: public ones in 198.18.0.0/15
-/// (RFC 2544), others in 10.0.0.0/8.
+/// The address of the `index`th machine or gateway in a network: public addresses are in
+/// 198.18.0.0/15 (RFC 2544), others in 10.0.0.0/8.
 pub(super) fn address(network: NetworkId, index: usize) -> Ipv4Addr {
     let low = u8::try_from(index % 250 + 1).unwrap_or(1);
     let high = u8::try_from(index / 250).unwrap_or(u8::MAX);

@@ -1,7 +1,7 @@
-//! Other traffic on the same links: a transfer as a browser or an update makes it.
+//! Other traffic on the same links: a transfer such as a browser or an update makes.
 //!
-//! A sender in the manner of TCP Reno (RFC 5681): slow start, a window that grows by a segment a
-//! round trip and is halved once for each round trip with a loss, and a timeout. Segments and
+//! The sender follows TCP Reno (RFC 5681): it has slow start, a window that grows by one segment
+//! per round trip and is halved once for each round trip with a loss, and a timeout. Segments and
 //! acknowledgements are packets like any others.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -11,10 +11,11 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) struct Flow {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Segments of the whole transfer.
+    /// The number of segments of the whole transfer.
     segments: u64,
     next: u64,
-    /// Unacknowledged segments: when each was sent last, as the how manieth of all sendings.
+    /// Unacknowledged segments, each with the time and the number of its last transmission.
+    /// Transmissions of all segments are numbered in order.
     under_way: BTreeMap<u64, (Duration, u64)>,
     sendings: u64,
     lost: Vec<u64>,
@@ -22,7 +23,8 @@ pub(super) struct Flow {
     window: f64,
     threshold: f64,
     round_trip: Duration,
-    /// No second halving before the segments sent until then are answered.
+    /// When the window was last reduced. The loss of a segment sent before then does not reduce it
+    /// again.
     recovered_at: Duration,
 }
 
@@ -61,7 +63,7 @@ impl Flow {
         Some(segment)
     }
 
-    /// The receiver has `segment`.
+    /// Handles the acknowledgement of `segment`.
     pub(super) fn handle_acknowledgement(&mut self, now: Duration, segment: u64) {
         let Some((sent, sending)) = self.under_way.remove(&segment) else { return };
         self.acknowledged += 1;
@@ -69,7 +71,7 @@ impl Flow {
         self.round_trip =
             if self.acknowledged == 1 { sample } else { (self.round_trip * 7 + sample) / 8 };
         self.window += if self.window < self.threshold { 1.0 } else { 1.0 / self.window };
-        // Three that were sent later have arrived, or would have.
+        // Three segments that were sent later have arrived.
         let overtaken = self
             .under_way
             .iter()
@@ -81,7 +83,7 @@ impl Flow {
         }
     }
 
-    /// Gives up what has not been answered for too long.
+    /// Treats segments as lost that have been unacknowledged for too long.
     pub(super) fn handle_timeout(&mut self, now: Duration) {
         let timeout = (2 * self.round_trip).max(TIMEOUT_MIN);
         let overdue = self.under_way.iter().filter(|(_, (sent, _))| *sent + timeout <= now);
@@ -114,10 +116,10 @@ pub(super) const SEGMENT: usize = 1_400;
 /// Bytes of payload in an acknowledgement.
 pub(super) const ACKNOWLEDGEMENT: usize = 24;
 
-/// Segments sent at first (RFC 6928).
+/// Segments in the initial window (RFC 6928).
 const INITIAL_WINDOW: f64 = 10.0;
 
-/// By how many sendings a segment is overtaken and counts as lost.
+/// A segment counts as lost if one that was sent this many transmissions later is acknowledged.
 const REORDERING: u64 = 3;
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(200);
@@ -140,11 +142,12 @@ mod tests {
         first.iter().for_each(|segment| flow.handle_acknowledgement(100 * MS, *segment));
         let second = burst(&mut flow, 100 * MS);
         assert_eq!(second.len(), 20);
-        // The first of them is lost: the fourth shows it, and the window halves once.
+        // The first of them is lost: the acknowledgement of the fourth shows it, and the window is
+        // halved once.
         second[1..].iter().for_each(|segment| flow.handle_acknowledgement(200 * MS, *segment));
         let third = burst(&mut flow, 200 * MS);
         assert_eq!(third[0], second[0], "what was lost goes first");
-        // 20 and the two before that halved once, and grew a little by the sixteen after.
+        // 20 and the two before that, halved once, and grown a little by the sixteen after.
         assert!((11..=14).contains(&third.len()), "{}", third.len());
     }
 

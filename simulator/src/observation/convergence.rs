@@ -1,8 +1,9 @@
-//! Whether all who run are where they should be: linked to all, and each key to talk held by
-//! exactly those whom it reaches.
+//! Checks that all members that run have converged: each has links to all others, and each key to
+//! talk is held by exactly those whom it reaches.
 //!
-//! Who that is follows from the charter, as those who run hold it together, and from the nets to
-//! which each of them says it listens; not from what a talker knows of that.
+//! Whom a key reaches follows from the charter, which the members that run hold together, and from
+//! the nets to which each of them reports that it listens. What the talker itself knows of this is
+//! not used.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -15,18 +16,18 @@ use hark_keys::{ChannelId, DeviceId, MemberId};
 use super::MemberLog;
 use crate::{member::Seat, witness::target_of};
 
-/// Somebody who runs and is in the organisation.
+/// A member that runs and is in the organisation.
 struct Present<'a> {
     name: &'a str,
     log: &'a MemberLog,
     device: DeviceId,
     member: MemberId,
     listening: BTreeSet<ChannelId>,
-    /// Whether it talks where the charter says, and nowhere of its own choice.
+    /// Whether it talks to the targets that the charter sets, rather than to its own choice.
     talks_by_charter: bool,
 }
 
-/// All that is not as it should be among those who run, a line each.
+/// All that is wrong among the members that run, one line each.
 pub(super) fn missing(running: &[(&MemberLog, &Arc<Seat>)]) -> Vec<String> {
     let Some(charter) = common(running.iter().filter_map(|(_, seat)| seat.charter())) else {
         return vec!["nobody is in the organisation".to_owned()];
@@ -53,7 +54,7 @@ pub(super) fn missing(running: &[(&MemberLog, &Arc<Seat>)]) -> Vec<String> {
     missing
 }
 
-/// What is wrong among those who are there.
+/// What is wrong among the members that are present.
 fn wrong(charter: &Charter, present: &[Present<'_>]) -> Vec<String> {
     let mut wrong = Vec::new();
     for one in present {
@@ -66,17 +67,17 @@ fn wrong(charter: &Charter, present: &[Present<'_>]) -> Vec<String> {
     wrong
 }
 
-/// All that they know between them.
+/// The charter with all pieces that any of them has.
 fn common(mut charters: impl Iterator<Item = Charter>) -> Option<Charter> {
     let mut all = charters.next()?;
     for charter in charters {
-        // What has been settled since is refused, and is known.
+        // Pieces that have been settled since are refused, but their effect is already known.
         all.take_all(charter.pieces_in_order().collect::<Vec<_>>());
     }
     Some(all)
 }
 
-/// What is wrong with the keys of one talker.
+/// What is wrong with the holders of one talker's keys.
 fn keys(charter: &Charter, talker: &Present<'_>, present: &[Present<'_>]) -> Vec<String> {
     let name = talker.name;
     let first = charter.first_channel(talker.member).map(|channel| Place::Channel(channel.id));
@@ -131,8 +132,8 @@ mod tests {
     const FLIGHT: ChannelId = ChannelId::from_bytes([7; 16]);
     const PILOT: RoleId = RoleId::from_bytes([8; 16]);
 
-    /// Everybody is linked; Osprey and Heron have moved from the first net to Flight, where Osprey
-    /// and Wren are pilots; Kestrel talks to both nets and to the pilots.
+    /// All members are linked. Osprey and Heron have moved from the first net to Flight, where
+    /// Osprey and Wren are pilots. Kestrel talks to both nets and to the pilots.
     struct World {
         charter: Charter,
         devices: Vec<DeviceId>,

@@ -1,8 +1,9 @@
 //! A finished run as one HTML page that needs nothing but a browser.
 //!
-//! Style, script and drawings are in the page itself; only the sound files, where there are any,
-//! lie beside it. Names and texts come from scenarios and are escaped. Drawings are thinned to
-//! what a screen can show and tables are bounded, so the page of a large run still opens at once.
+//! Style, script and drawings are in the page itself; only the sound files, if there are any, lie
+//! beside it. Names and texts come from scenarios and are escaped. Drawings are thinned to what a
+//! screen can show, and tables have a maximum length, so that the page of a large run still opens
+//! at once.
 
 mod plots;
 mod scale;

@@ -1,4 +1,4 @@
-//! What people look at after a run: a page, a text for the terminal, and a packet capture.
+//! The reports that people read after a run: a page, a text for the terminal, and a packet capture.
 
 mod html;
 mod pcap;

@@ -1,8 +1,9 @@
 //! Writes simulated datagrams as a packet capture that Wireshark opens.
 //!
-//! The classic libpcap format, version 2.4 (draft-ietf-opsawg-pcap), with nanosecond times and
-//! `LINKTYPE_RAW`: each record is an IP packet with nothing before it. The start of the run is the
-//! start of 1970. Written little-endian on every machine, so that equal runs give equal files.
+//! The format is the classic libpcap format, version 2.4 (draft-ietf-opsawg-pcap), with nanosecond
+//! times and `LINKTYPE_RAW`: each record is an IP packet with nothing before it. The start of the
+//! run is written as the start of 1970. The file is little-endian on every machine, so that equal
+//! runs produce equal files.
 
 use std::{
     io::{self, Write},
@@ -31,10 +32,10 @@ impl<W: Write> PcapWriter<W> {
         Ok(Self { output, snap_length })
     }
 
-    /// Adds a datagram seen at `at`.
+    /// Adds a datagram that was seen at `at`.
     ///
-    /// Fails with [`io::ErrorKind::InvalidInput`], and writes nothing, where one address is of
-    /// IPv4 and the other of IPv6 or the payload is too long for one datagram.
+    /// Fails with [`io::ErrorKind::InvalidInput`] and writes nothing if one address is an IPv4 and
+    /// the other an IPv6 address, or if the payload is too long for one datagram.
     pub fn write(
         &mut self,
         at: Timestamp,
@@ -55,19 +56,19 @@ impl<W: Write> PcapWriter<W> {
         self.output.write_all(&payload[..kept - from_headers])
     }
 
-    /// Ends the capture and gives the output back.
+    /// Ends the capture and returns the output.
     pub fn finish(mut self) -> io::Result<W> {
         self.output.flush()?;
         Ok(self.output)
     }
 }
 
-/// The IP and the UDP header of a datagram, checksums filled in.
+/// The IP and UDP headers of a datagram, with checksums.
 fn headers(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> io::Result<Vec<u8>> {
     let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
     let udp_length = u16::try_from(UDP_HEADER + payload.len())
         .map_err(|_| invalid("payload too long for a datagram"))?;
-    // An IPv4 address that came through a socket of both kinds is written as what it is.
+    // An IPv4 address from a dual-stack socket is written as an IPv4 address.
     match (source.ip().to_canonical(), destination.ip().to_canonical()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let length = udp_length
@@ -111,10 +112,11 @@ fn udp_header(
     header[0..2].copy_from_slice(&source.port().to_be_bytes());
     header[2..4].copy_from_slice(&destination.port().to_be_bytes());
     header[4..6].copy_from_slice(&length.to_be_bytes());
-    // The pseudo headers of both families sum to the same: their fields differ only in width.
+    // The pseudo headers of both families have the same sum, since their fields differ only in
+    // width.
     let [high, low] = length.to_be_bytes();
     let sum = checksum(&[addresses, &[0, PROTOCOL_UDP, high, low], &header, payload]);
-    // Zero would mean that there is none.
+    // Zero would mean that there is no checksum.
     let sum = if sum == 0 { u16::MAX } else { sum };
     header[6..8].copy_from_slice(&sum.to_be_bytes());
     header
@@ -132,7 +134,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
-/// Says that times are seconds and nanoseconds, and by its order of bytes how to read the rest.
+/// States that times are in seconds and nanoseconds. Its byte order states how to read the rest.
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
 const VERSION_MAJOR: u16 = 2;
 const VERSION_MINOR: u16 = 4;

@@ -1,16 +1,16 @@
-//! What reports put first.
+//! The order in which reports show things.
 
 use crate::record::{EarRecord, ExpectationRecord, RunRecord};
 
 impl RunRecord {
-    /// The expectations, those that were not met first.
+    /// The expectations, with those that were not met first.
     pub(crate) fn failures_first(&self) -> Vec<&ExpectationRecord> {
         let mut sorted: Vec<_> = self.expectations.iter().collect();
         sorted.sort_by_key(|expectation| expectation.holds);
         sorted
     }
 
-    /// The pairs of listener and talker, worst first.
+    /// The pairs of listener and talker, the worst first.
     pub(crate) fn worst_first(&self) -> Vec<&EarRecord> {
         let mut sorted: Vec<_> = self.ears.iter().collect();
         sorted.sort_by(|a, b| b.harm_ms().total_cmp(&a.harm_ms()));
@@ -19,13 +19,14 @@ impl RunRecord {
 }
 
 impl EarRecord {
-    /// How long this talker was being played, in seconds.
+    /// For how long the listener played this talker, in seconds.
     pub(crate) fn heard_s(&self) -> f64 {
         self.heard.iter().fold(0.0, |sum, interval| sum + interval.length_s())
     }
 
-    /// How much a listener suffered, as one number to order pairs by: speech that was made up or
-    /// missing, and the slowest frames' delay. The scale has no meaning beyond the order.
+    /// How much a listener suffered, as one number by which pairs are ordered: concealed and
+    /// missing speech, and the delay of the slowest frames. The scale has no meaning beyond the
+    /// order.
     fn harm_ms(&self) -> f64 {
         let concealed_ms = self.heard_s() * 10.0 * self.concealed_percent;
         let slowest_ms = self.delay_ms.map_or(0.0, |delay| delay.p99);
@@ -77,7 +78,7 @@ mod tests {
         };
         let talkers: Vec<_> = record.worst_first().iter().map(|e| e.talker.as_str()).collect();
         assert_eq!(talkers, ["gap", "slow", "rough", "fine"]);
-        // 2 s heard of which a tenth was made up, and 60 ms of silence.
+        // 2 s heard of which a tenth was concealed, and 60 ms of silence.
         assert_eq!(record.ears[1].harm_ms(), 260.0);
     }
 }

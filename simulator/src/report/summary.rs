@@ -1,4 +1,4 @@
-//! A finished run in plain text, for the terminal.
+//! A finished run as plain text, for the terminal.
 
 use std::fmt::Write;
 
@@ -7,8 +7,8 @@ use crate::{
     report::text::{Milliseconds, printable},
 };
 
-/// Says in lines of at most `width` characters how a run went: the verdict on each expectation,
-/// failures first, what each listener had to bear at worst, and how to replay a run that failed.
+/// Describes in lines of at most `width` characters how a run went: the result of each expectation,
+/// failures first, then the worst that each listener heard, and how to replay a run that failed.
 pub fn summary(record: &RunRecord, width: usize) -> String {
     let mut lines = vec![headline(record)];
     if !record.expectations.is_empty() {
@@ -28,7 +28,7 @@ pub fn summary(record: &RunRecord, width: usize) -> String {
         text.push('\n');
     }
     if record.failed() > 0 {
-        // Whole at any width: it is there to be copied.
+        // The line stays whole at any width, since it is there to be copied.
         let _ = writeln!(text, "\nreplay: {}", printable(&record.replay));
     }
     text
@@ -46,7 +46,7 @@ fn headline(record: &RunRecord) -> String {
     format!("{scenario}, seed {seed}, {duration_s:.1} s: {verdict}")
 }
 
-/// The table: for each listener the worst value over all talkers, and who the worst talker was.
+/// The table: for each listener, the worst value over all talkers and the name of the worst talker.
 fn listeners(record: &RunRecord) -> Vec<String> {
     let titles =
         ["listener", "heard", "delay", "99th", "concealed", "longest silence", "worst", "path"];
@@ -72,7 +72,7 @@ fn listeners(record: &RunRecord) -> Vec<String> {
     aligned(&rows)
 }
 
-/// Rows with their columns aligned: numbers to the right, words to the left.
+/// Rows with aligned columns: numbers to the right, words to the left.
 fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or(0));
@@ -89,7 +89,7 @@ fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// The line without what would confuse a terminal, cut to `width` characters.
+/// The line without characters that would confuse a terminal, cut off at `width` characters.
 fn fit(line: &str, width: usize) -> String {
     let line = printable(line);
     if line.chars().count() <= width {

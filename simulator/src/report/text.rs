@@ -1,8 +1,8 @@
-//! How reports write numbers and other people's words.
+//! How reports write numbers and other people's texts.
 
 use std::fmt;
 
-/// `text` without characters that could steer a terminal or turn its direction around.
+/// `text` without characters that could control a terminal or change its writing direction.
 pub(crate) fn printable(text: &str) -> String {
     let steers =
         |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

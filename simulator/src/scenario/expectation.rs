@@ -8,93 +8,94 @@ use toml::Spanned;
 use super::names::{Cast, Error, ScenarioNames};
 use crate::units::{Share, Span};
 
-/// What some listeners must hear of some talkers, or how some members must fare. Every limit that
-/// is given must hold for every pair.
+/// What listeners must hear of talkers, or how members must fare. Every limit that is given must
+/// hold for every pair.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
-    /// Whom this is about; everyone if not said.
+    /// The members that this is about; all if it is absent.
     pub listener: Option<ScenarioNames>,
-    /// Whom they hear; everyone who speaks if not said.
+    /// The talkers that they hear; all members that speak if it is absent.
     pub talker: Option<ScenarioNames>,
-    /// What happens before does not count.
+    /// Only what happens from this time on counts.
     #[serde(default)]
     pub after: Span,
-    /// Nor what happens from then on.
+    /// Only what happens before this time counts.
     pub before: Option<Span>,
-    /// The largest share of speech that may be made up.
+    /// The largest share of speech that may be concealed.
     pub concealed: Option<Share>,
-    /// The largest delay from mouth to ear, median.
+    /// The largest median of the mouth-to-ear delay.
     pub delay: Option<Span>,
-    /// The same, 99th percentile.
+    /// The largest 99th percentile of the mouth-to-ear delay.
     pub delay_p99: Option<Span>,
-    /// The longest time in which the talker speaks and the listener hears nothing of it, the delay
-    /// at its beginning included.
+    /// The longest time in which the talker speaks and the listener hears nothing of it. The delay
+    /// at the beginning counts too.
     pub silence: Option<Span>,
-    /// The smallest share of speech that must be heard, not counting what is made up; 0 with
+    /// The smallest share of speech that must be heard, without concealed speech; 0 with
     /// `hears = false`.
     pub heard: Option<Share>,
-    /// Whether anything at all is heard.
+    /// Whether the listener hears anything of the talker.
     pub hears: Option<bool>,
-    /// The nets that the talker is heard on: all of these, and no other.
+    /// The nets on which the talker is heard: exactly these.
     pub nets: Option<BTreeSet<String>>,
-    /// The largest time that the jitter buffer may hold frames at the end.
+    /// The longest time for which the jitter buffer may hold frames at the end.
     pub buffer: Option<Span>,
     /// The longest time from the later start of the two until they are connected.
     pub connected_within: Option<Span>,
-    /// The path that is in use at the end: this, or one of these.
+    /// The path in use at the end: this one, or one of these.
     pub path: Option<Spanned<Paths>>,
     /// The longest time from the later start of the two until such a path is in use.
     pub path_within: Option<Span>,
-    /// Through whom the talker is heard, all of them and nobody else: relays, volunteers, and
-    /// `"no relay"` where it sends to the listener itself.
+    /// Exactly the devices through which the talker is heard: relays, volunteers, and `"no relay"`
+    /// if the talker sends to the listener itself.
     pub through: Option<BTreeSet<String>>,
-    /// The most of the talker's frames that may not come. Such as are on their way at either end of
-    /// the time count.
+    /// The largest number of the talker's frames that may not arrive. Frames that are under way at
+    /// either end of the time count.
     pub lost: Option<u32>,
-    /// The most frames that the listener takes for the talker's beyond those that the talker has
-    /// sent.
+    /// The largest number of frames that the listener accepts as the talker's beyond those that the
+    /// talker sent.
     pub forged: Option<u32>,
-    /// By that time the listener has found out that this member forges as a relay, and nobody else.
+    /// By that time, the listener has detected that this member forges as a relay, and has accused
+    /// nobody else.
     pub flags: Option<FlagExpectation>,
-    /// Whether all that the talker said could be opened by the listener, or nothing of it, with all
-    /// keys that it was ever given, had everything come to everybody.
+    /// Whether the listener could open all that the talker said (`true`), or nothing of it
+    /// (`false`), with all keys that it was ever given and if everything had reached everybody.
     pub could_open: Option<bool>,
-    /// Whether the listener was sent anything of the talker's, by whomever.
+    /// Whether anybody sent the listener anything of the talker's.
     pub sent: Option<bool>,
-    /// The net of which these two are asked, or "whisper"; all that the talker talks to if not
-    /// said.
+    /// The net that `could_open` and `sent` are about, or "whisper"; all that the talker talks to
+    /// if it is absent.
     pub on: Option<String>,
-    /// How often the talker sends each of its frames on the average, to members and relays, at
-    /// most.
+    /// How often the talker may send each of its frames, to members and relays, on average.
     pub uplink: Option<f64>,
-    /// How often the listener is sent each of the talker's frames on the average, at most, where it
-    /// hears nobody else.
+    /// How often the listener may be sent each of the talker's frames, on average, if it hears
+    /// nobody else.
     pub downlink: Option<f64>,
-    /// At that time all who run are connected to all, and each key that one of them talks with is
-    /// held by exactly those whom it reaches: by the charter, as they hold it together, and by the
-    /// nets that each listens to.
+    /// By that time all members that run are connected to all others, and each key that one of them
+    /// talks with is held by exactly those whom it reaches. Whom it reaches follows from the
+    /// charter, as they hold it together, and from the nets that each listens to.
     pub converged: Option<Within>,
-    /// At that time all of the listeners who run have the same charter.
+    /// By that time all of the listeners that run have the same charter.
     pub charter: Option<Within>,
-    /// Whether those listeners know at the end that strangers reach them, or that these do not.
+    /// Whether those listeners know at the end that strangers reach them (`true`), or that
+    /// strangers do not (`false`).
     pub reachable: Option<bool>,
-    /// Those listeners' nodes ended, for a reason that has these words in it.
+    /// The nodes of those listeners ended, and the reason contains these words.
     pub ends_with: Option<String>,
 }
 
-/// One path, or several.
+/// One path, or several of which one must be in use.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Paths {
-    /// This one.
+    /// This path.
     One(String),
-    /// Any of these.
+    /// Any of these paths.
     Any(Vec<String>),
 }
 
 impl Paths {
-    /// All of them.
+    /// All of the paths.
     pub fn list(&self) -> &[String] {
         match self {
             Self::One(path) => std::slice::from_ref(path),
@@ -103,29 +104,29 @@ impl Paths {
     }
 }
 
-/// By when.
+/// A time by which something must be true.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Within {
-    /// By this time of the run.
+    /// The time, from the start of the run.
     pub by: Span,
 }
 
-/// Who is found out, and by when.
+/// A relay that must be detected as forging, and by when.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlagExpectation {
-    /// The member whose relay it is.
+    /// The member that forges as a relay.
     pub relay: Spanned<String>,
-    /// By this time of the run.
+    /// The time, from the start of the run.
     pub by: Span,
 }
 
-/// How packets between two can travel.
+/// The paths by which packets between two members can travel.
 const PATHS: [&str; 3] = ["direct", "punched", "relay"];
 
 impl Expectation {
-    /// Whether it can only be judged by what was heard.
+    /// Whether it can be judged only by the recorded sound.
     pub fn needs_sound(&self) -> bool {
         self.delay.is_some() || self.delay_p99.is_some()
     }

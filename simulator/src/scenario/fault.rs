@@ -11,142 +11,143 @@ use super::{
 };
 use crate::units::{Size, Span};
 
-/// A fault as it is written: a time and one thing that happens.
+/// A fault as it is written: a time, and one thing that happens then.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioFault {
-    /// When.
+    /// When the fault begins.
     pub at: Span,
-    /// How long, where it passes.
+    /// How long it lasts, if it passes.
     #[serde(rename = "for")]
     lasting: Option<Span>,
-    /// The process is killed.
+    /// Kills the process of this member or relay.
     crash: Option<Spanned<String>>,
-    /// A rented relay takes nothing more on, and has those who use it go elsewhere.
+    /// Drains this rented relay: it accepts nothing new, and the devices that use it move
+    /// elsewhere.
     drain: Option<Spanned<String>>,
-    /// It is started again so much later.
+    /// After this time a killed process is started again.
     restart_after: Option<Span>,
-    /// What the disk holds then.
+    /// What the disk holds when it is started again.
     disk: Option<Spanned<String>>,
-    /// The member leaves as people do.
+    /// Has this member leave properly, as a person who quits.
     quit: Option<Spanned<String>>,
-    /// Nothing passes between these and all others, or `and` those.
+    /// Blocks all packets between these and all others, or those in `and`.
     cut: Option<ScenarioNames>,
     /// The other side of a cut.
     and: Option<ScenarioNames>,
-    /// A cut in one direction only: from `cut` to `and`.
+    /// Cuts in one direction only: from `cut` to `and`.
     #[serde(default)]
     one_way: bool,
-    /// The member gets a new address, in `to` where that is given.
+    /// Gives this member a new address, in the network `to` if that is given.
     roam: Option<Spanned<String>>,
-    /// The network that it roams to.
+    /// The network to which the member roams.
     to: Option<Spanned<String>>,
-    /// The process, or the machine, stands still.
+    /// Pauses this process, or machine.
     pause: Option<Spanned<String>>,
-    /// The calendar is set.
+    /// Sets the calendar of this machine.
     set_clock: Option<Spanned<String>>,
-    /// How far ahead of the truth.
+    /// How far the calendar is ahead of the true time.
     ahead: Option<Span>,
-    /// The disk is full.
+    /// Fills the disk of this machine.
     fill_disk: Option<Spanned<String>>,
-    /// The links of a member, or of a network to the one above, change.
+    /// Changes the links of this member, or of this network to the one above.
     relink: Option<Spanned<String>>,
-    /// What they become.
+    /// The new link.
     link: Option<Spanned<Road>>,
-    /// The gateway of a network forgets its table.
+    /// Makes the gateway of this network forget its table.
     restart_gateway: Option<Spanned<String>>,
-    /// A member's machine sends something large, as fast as TCP would.
+    /// Has this member's machine send something large, as fast as TCP would.
     transfer: Option<Spanned<String>>,
-    /// How large it is.
+    /// How many bytes are sent.
     bytes: Option<Size>,
 }
 
 /// What happens, with members and networks by their places.
 #[derive(Clone, Debug)]
 pub enum FaultKind {
-    /// A process is killed; started again later; with this on its disk.
+    /// Kills a process and perhaps starts it again.
     Crash {
-        /// Whose.
+        /// The machine of the process.
         member: usize,
-        /// After this long it is started again.
+        /// The time after which it is started again; `None` if it is not.
         restart_after: Option<Duration>,
         /// What its disk holds then.
         disk: DiskFault,
     },
-    /// A member leaves, or a relay's operator stops it.
+    /// Has a member leave, or a relay's operator stop the relay.
     Quit(usize),
-    /// A rented relay takes nothing more on.
+    /// Drains a rented relay: it accepts nothing new.
     Drain {
-        /// Which, by its place among those.
+        /// The relay, by its place among the relays.
         relay: usize,
-        /// For how long.
+        /// How long the drain lasts; `None` is to the end.
         lasting: Option<Duration>,
     },
-    /// Nothing passes from any of the first to any of the second.
+    /// Blocks all packets between pairs of machines.
     Cut {
-        /// Pairs of origin and destination.
+        /// The blocked pairs of origin and destination.
         pairs: Vec<(usize, usize)>,
-        /// For how long.
+        /// How long the cut lasts; `None` is to the end.
         lasting: Option<Duration>,
     },
-    /// A member gets a new address.
+    /// Gives a member a new address.
     Roam {
-        /// Who.
+        /// The member that moves.
         member: usize,
-        /// In this network; in its own if none.
+        /// The network that it moves to; `None` is its own network.
         network: Option<usize>,
     },
-    /// A machine stands still.
+    /// Pauses a machine.
     Pause {
-        /// Which.
+        /// The machine that pauses.
         member: usize,
-        /// For how long.
+        /// How long the pause lasts.
         lasting: Duration,
     },
-    /// A machine's calendar is set.
+    /// Sets a machine's calendar.
     SetClock {
-        /// Which.
+        /// The machine with that calendar.
         member: usize,
-        /// Seconds ahead of the truth.
+        /// How many seconds the calendar is ahead of the true time.
         ahead_s: i64,
     },
-    /// A machine's disk takes nothing.
+    /// Fills a machine's disk, so that writes fail.
     FillDisk {
-        /// Which.
+        /// The machine with that disk.
         member: usize,
-        /// For how long.
+        /// How long the disk stays full; `None` is to the end.
         lasting: Option<Duration>,
     },
-    /// Links change.
+    /// Changes links.
     Relink {
-        /// A member, or else a network.
+        /// The links of a member (`Ok`), or of a network to the one above (`Err`).
         of: Result<usize, usize>,
-        /// To this, where it is said.
+        /// The new models; a direction that is absent does not change.
         ways: Box<TwoWays>,
-        /// For how long.
+        /// How long the change lasts; `None` is to the end.
         lasting: Option<Duration>,
     },
-    /// A gateway forgets its table.
+    /// Makes the gateway of a network forget its table.
     RestartGateway(usize),
-    /// A machine sends something large to another.
+    /// Has a machine send something large to another.
     Transfer {
-        /// Which machine.
+        /// The machine that sends.
         from: usize,
-        /// To which.
+        /// The machine that receives.
         to: usize,
-        /// How much.
+        /// How many bytes are sent.
         bytes: u64,
     },
 }
 
-/// What is on a disk when its machine comes back.
+/// The contents of a disk when its machine comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFault {
-    /// All that was synced.
+    /// Everything that was synced.
     Kept,
     /// Nothing.
     Lost,
-    /// What it held at this moment, as after a restored backup.
+    /// What it held at this time of the run, as after a restored backup.
     AsOf(Duration),
 }
 
@@ -229,6 +230,6 @@ fn read_disk(text: &Spanned<String>) -> Result<DiskFault, Error> {
     }
 }
 
-/// The things that can happen.
+/// The names of all faults.
 const KINDS: &str = "crash, quit, drain, cut, roam, pause, set_clock, fill_disk, relink, restart_gateway, \
                      transfer";

@@ -1,4 +1,4 @@
-//! What a relay of a scenario does to the voice that it is to forward.
+//! What a malicious relay of a scenario does to the voice that it should forward.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -6,39 +6,40 @@ use toml::Spanned;
 use super::names::{Cast, Error};
 use crate::units::{Share, Span};
 
-/// From when on a relay means harm, and what it does then to the voice datagrams for each listener.
-/// It goes on telling talkers that all has come.
+/// What a malicious relay does to the voice datagrams for each listener, and from when on. It still
+/// reports to talkers that everything has arrived.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Malice {
-    /// From when on.
+    /// When the malice begins.
     #[serde(default)]
     pub from: Span,
-    /// This share is not sent.
+    /// The share of datagrams that it does not send.
     #[serde(default = "none")]
     pub drops: Share,
-    /// All are sent so much later.
+    /// The delay that it adds to all datagrams.
     #[serde(default)]
     pub delays: Span,
-    /// This share is sent twice.
+    /// The share of datagrams that it sends twice.
     #[serde(default = "none")]
     pub duplicates: Share,
-    /// A bit of the newest frame of this share is turned over. [PROTO-10.28]
+    /// The share of datagrams in which it inverts a bit of the newest frame. [PROTO-10.28]
     #[serde(default = "none")]
     pub alters: Share,
-    /// All are sent once more, so much later.
+    /// The time after which it sends every datagram once more.
     #[serde(default)]
     pub replays: Span,
-    /// All go out as if they were this member's.
+    /// The member whose datagrams it pretends all of them to be.
     pub misstamps: Option<Spanned<String>>,
-    /// All that it forwards to anybody goes to this member as well, also when that is no member any
-    /// more.
+    /// The member to whom it also sends all that it forwards to anybody, even after that member's
+    /// membership has ended.
     pub leaks: Option<Spanned<String>>,
-    /// A volunteer puts other words into this member's mouth, sealed with the key that it was given
-    /// to hear with: into what is said, and where nothing is.
+    /// The member whose words a volunteer forges, sealed with the key that it was given to hear
+    /// this member with. It replaces what the member says, and adds words while the member says
+    /// nothing.
     pub forges: Option<Spanned<String>>,
-    /// Besides, it asks that member so many questions a second about frames, and withholds its
-    /// proofs.
+    /// How many questions a second about frames it asks that member besides. It then also withholds
+    /// the member's proofs.
     #[serde(default)]
     pub drowns: u32,
 }

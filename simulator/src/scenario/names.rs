@@ -1,14 +1,14 @@
-//! Names in scenarios, and what to say to wrong ones.
+//! Names in scenarios, and the errors about wrong ones.
 
 use std::ops::Range;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-/// What is wrong, and where in the text.
+/// The place of a mistake in the text, and what is wrong.
 pub(super) type Error = (Range<usize>, String);
 
-/// Who and what there is.
+/// The names of all machines and networks.
 pub(super) struct Cast {
     pub(super) members: Vec<String>,
     pub(super) relays: Vec<String>,
@@ -21,7 +21,7 @@ impl Cast {
         place.ok_or_else(|| unknown("member", name, &self.members))
     }
 
-    /// A member's machine, or a relay's after those.
+    /// The place of a machine: members come first, then relays.
     pub(super) fn machine(&self, name: &Spanned<String>) -> Result<usize, Error> {
         match self.relays.iter().position(|known| known == name.get_ref()) {
             Some(place) => Ok(self.members.len() + place),
@@ -29,18 +29,18 @@ impl Cast {
         }
     }
 
-    /// A rented relay, by its place among those.
+    /// The place of a rented relay among the relays.
     pub(super) fn relay(&self, name: &Spanned<String>) -> Result<usize, Error> {
         let place = self.relays.iter().position(|known| known == name.get_ref());
         place.ok_or_else(|| unknown("relay", name, &self.relays))
     }
 
-    /// How many machines there are.
+    /// The number of machines.
     pub(super) fn machines(&self) -> usize {
         self.members.len() + self.relays.len()
     }
 
-    /// A machine, or a network besides the internet.
+    /// The place of a machine (`Ok`), or of a network other than the internet (`Err`).
     pub(super) fn machine_or_network(
         &self,
         name: &Spanned<String>,
@@ -65,13 +65,13 @@ pub struct ScenarioNames(Spanned<List>);
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum List {
-    /// One, or "all".
+    /// One name, or "all".
     One(String),
     Several(Vec<String>),
 }
 
 impl ScenarioNames {
-    /// Their places among `members`; all for "all". Those that are unknown are left out.
+    /// Their places among `members`; all places for "all". Unknown names are left out.
     pub fn places(&self, members: &[&str]) -> Vec<usize> {
         let wanted = |name: &str| self.list().iter().any(|known| known == name);
         let all = wanted(ALL);
@@ -82,7 +82,7 @@ impl ScenarioNames {
         self.resolve(cast, |name| cast.member(name))
     }
 
-    /// The machines of members and relays.
+    /// The places of the machines of these members and relays.
     pub(super) fn machines(&self, cast: &Cast) -> Result<Vec<usize>, Error> {
         self.resolve(cast, |name| cast.machine(name))
     }
@@ -112,7 +112,7 @@ impl std::fmt::Display for ScenarioNames {
     }
 }
 
-/// Says that there is no such thing, and what there is instead.
+/// An error that says that there is no such thing, and what there is instead.
 pub(super) fn unknown(kind: &str, name: &Spanned<String>, known: &[String]) -> Error {
     let text = match closest(name.get_ref(), known.iter().map(String::as_str)) {
         Some(close) => {
@@ -126,13 +126,14 @@ pub(super) fn unknown(kind: &str, name: &Spanned<String>, known: &[String]) -> E
     (name.span(), text)
 }
 
-/// The one of `known` that `word` most likely was meant to be.
+/// The one of `known` that `word` most likely should have been.
 pub(super) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (distance(word, known), known)).min()?;
     (near.0 <= 1 + word.chars().count() / 4).then_some(near.1)
 }
 
-/// Characters to insert, delete or change from one to the other (Levenshtein 1966).
+/// How many characters must be inserted, deleted or changed to turn one into the other (Levenshtein
+/// 1966).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -148,7 +149,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Everyone.
+/// The word that stands for all members.
 const ALL: &str = "all";
 
 #[cfg(test)]

@@ -12,47 +12,47 @@ use toml::Spanned;
 use super::names::{Cast, Error};
 use crate::{built_in, units::Span};
 
-/// An order as it is written: when, by whom, and the words.
+/// An order as it is written: when it is given, by whom, and its words.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// When.
+    /// When the order is given.
     at: Span,
-    /// Who gives it.
+    /// The member that gives it.
     by: Spanned<String>,
     /// The words, as a person types them.
     #[serde(rename = "do")]
     words: Spanned<Vec<String>>,
-    /// It is refused, for a reason that has these words in it.
+    /// If present, the order must be refused, and the reason must contain these words.
     refused: Option<Spanned<String>>,
 }
 
-/// An order that can be given.
+/// An order that has been checked and can be given.
 #[derive(Clone, Debug)]
 pub struct Instruction {
-    /// When.
+    /// When the order is given.
     pub at: Duration,
-    /// Who gives it.
+    /// The member that gives it.
     pub member: usize,
-    /// As a person types it.
+    /// The words, as a person types them.
     pub text: String,
-    /// What is asked for.
+    /// The command that it gives.
     pub kind: InstructionKind,
-    /// It is refused, for a reason that has these words in it.
+    /// If present, the order must be refused, and the reason must contain these words.
     pub refused: Option<String>,
 }
 
-/// What an order asks for.
+/// The command of an order.
 #[derive(Clone, Debug)]
 pub enum InstructionKind {
-    /// Something of the charter, which is answered.
+    /// A request about the charter, which is answered.
     Charter(Box<Request>),
-    /// Something of the radio, which is not.
+    /// A command to the radio.
     Radio(Command),
 }
 
 impl Order {
-    /// The order with its words understood; files that it reads lie in `folder`.
+    /// The order with its words parsed. Files that it reads lie in `folder`.
     pub(super) fn resolve(&self, cast: &Cast, folder: &Path) -> Result<Instruction, Error> {
         let member = cast.member(&self.by)?;
         let words = self.words.get_ref();
@@ -67,7 +67,7 @@ impl Order {
     }
 }
 
-/// The words of an order, without help: nobody would read it.
+/// The words of an order. There is no help, since nobody would read it.
 #[derive(Parser)]
 #[command(
     name = "order",
@@ -124,7 +124,7 @@ enum Switch {
     Off,
 }
 
-/// A command about the charter that reads no files.
+/// Parses a request about the charter that reads no files.
 pub(super) fn charter<'a>(words: impl Iterator<Item = &'a str>) -> Option<Box<Request>> {
     match Words::try_parse_from(words).ok()? {
         Words::Charter(request) => Some(request),
@@ -168,7 +168,7 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
     Ok(InstructionKind::Radio(command))
 }
 
-/// What is wrong, and the tip where there is one, in a line: usage fills a screen.
+/// The error and its tip, if there is one, in one line. The usage would fill a screen.
 fn brief(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");

@@ -29,12 +29,12 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    /// With the file as a whole.
+    /// A problem with the file as a whole.
     pub(super) fn whole(path: &Path, text: String) -> Self {
         Self { path: path.to_owned(), place: None, text }
     }
 
-    /// At a place in its source.
+    /// A problem at a place in the file's text.
     pub(super) fn at(path: &Path, source: &str, span: Range<usize>, text: String) -> Self {
         let before = source.get(..span.start).unwrap_or(source);
         let line = before.matches('\n').count() + 1;
@@ -51,7 +51,8 @@ impl Problem {
     }
 }
 
-/// serde lists what it knows; most people want the one that is nearly what they wrote.
+/// serde lists everything that it knows. Most people want only the name that is nearly what they
+/// wrote.
 fn with_suggestion(message: &str) -> String {
     let message = message.lines().collect::<Vec<_>>().join(" ");
     let mut quoted = message.split('`').skip(1).step_by(2);

@@ -1,4 +1,4 @@
-//! Machines of those who belong nowhere.
+//! Machines of strangers, who belong to no organisation.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -6,25 +6,25 @@ use toml::Spanned;
 use super::Road;
 use crate::units::Span;
 
-/// A machine that begins handshakes at all addresses of the founder's ticket, and goes on with
-/// none.
+/// A machine that begins handshakes at all addresses of the founder's ticket, and completes none of
+/// them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stranger {
-    /// Its name.
+    /// The name of the machine.
     pub name: Spanned<String>,
-    /// Where it is.
+    /// The network that the machine is in; the internet if it is absent.
     pub(super) network: Option<Spanned<String>>,
-    /// How it is connected there.
+    /// The link between the machine and its network.
     pub(super) link: Option<Spanned<Road>>,
-    /// From when it knocks.
+    /// When it begins to knock.
     pub at: Span,
-    /// How long.
+    /// How long it knocks.
     #[serde(rename = "for")]
     pub lasting: Span,
-    /// How long from one handshake with an address to the next.
+    /// The time from one handshake with an address to the next.
     pub every: Span,
-    /// Whether it shows that it is at its address where it is asked to.
+    /// Whether it proves that it is at its address if it is asked to.
     #[serde(default)]
     pub answers: bool,
 }

@@ -1,34 +1,34 @@
-//! Rules of every scenario, and why one does not count in some.
+//! The rules of every scenario, and waivers for scenarios in which one does not apply.
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::names::Error;
 
-/// What is asked of every scenario, whatever else it expects.
+/// A rule that applies to every scenario, whatever else it expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaiverRule {
-    /// Nobody can open what the talker's charter keeps from it.
+    /// No device can open what the talker's charter withholds from it.
     Rights,
-    /// Nobody can open what was said before it came.
+    /// No device can open what was said before it came.
     Newcomer,
-    /// Nobody can open what is said after it has left a net, or altogether.
+    /// No device can open what is said after it has left a net, or the organisation.
     Leaver,
-    /// Nobody can open what the talker does not say that it can.
+    /// No device can open a frame unless the talker names it as a holder of the key.
     Roster,
-    /// Nobody is sent what the charter of the sender, talker or relay, keeps from it.
+    /// No device is sent what the charter of the sender, talker or relay, withholds from it.
     SentByRight,
-    /// Nobody is sent what it does not listen to.
+    /// No device is sent what it does not listen to.
     SentToListeners,
     /// No key is taken into use twice.
     SealedOnce,
-    /// Whoever takes a frame can open it: the witness has missed no key.
+    /// A device that accepts a frame can also open it: the witness has missed no key.
     AllKnown,
 }
 
 impl WaiverRule {
-    /// All of them.
+    /// All rules.
     pub const ALL: [Self; 8] = [
         Self::Rights,
         Self::Newcomer,
@@ -55,13 +55,13 @@ impl WaiverRule {
     }
 }
 
-/// A rule that does not count in a scenario.
+/// A rule that does not apply to a scenario.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
-    /// Which.
+    /// The rule that does not apply.
     pub rule: Spanned<WaiverRule>,
-    /// Why.
+    /// Why it does not apply.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! Reads values that stand in a file as a text, a number or a table.
+//! Parses values that are written in a file as a text, a number or a table.
 
 use std::{fmt, marker::PhantomData, str::FromStr};
 
@@ -7,8 +7,8 @@ use serde::{
     de::{self, IntoDeserializer, Visitor, value::MapAccessDeserializer},
 };
 
-/// Reads a `T` from the text that stands for it. A bare number is read as its digits, so that the
-/// error can say which unit is missing.
+/// Parses a `T` from a text. A bare number is read as its digits, so that the error can say which
+/// unit is missing.
 pub(crate) fn from_text<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -43,8 +43,8 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
     }
 }
 
-/// Reads a `T` that is written either as one value, an `S`, or as a table, an `M`. Unlike serde's
-/// untagged enums this keeps the place and the words of an error inside.
+/// Parses a `T` that is written either as one value, an `S`, or as a table, an `M`. Unlike serde's
+/// untagged enums this keeps the place and the text of an error within it.
 pub(crate) fn from_value_or_table<'de, D, S, M, T>(
     deserializer: D,
     expected: &'static str,

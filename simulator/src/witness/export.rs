@@ -1,5 +1,5 @@
-//! Sealed frames with the keys that they were sealed with, for other programs to open: the keys of
-//! a simulation, which nobody else has a use for.
+//! Exports sealed frames with the keys that they were sealed with, so that other programs can open
+//! them. The keys come from a simulation and are of no use to anybody else.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -11,14 +11,14 @@ use super::Log;
 /// A frame, its talker and target, and its key. Bytes are in hexadecimal.
 #[derive(Serialize)]
 pub struct SealedFrame {
-    /// What was talked to.
+    /// The id of the target.
     target: String,
-    /// The talker.
+    /// The id of the talker's device.
     device: String,
-    /// Which key of the talker's it names.
+    /// The id by which the frame names the talker's key.
     #[serde(rename = "key id")]
     key_id: u64,
-    /// That key. [PROTO-6.1] [PROTO-11.8]
+    /// The key itself. [PROTO-6.1] [PROTO-11.8]
     #[serde(rename = "base key")]
     base_key: String,
     sealed: String,
@@ -77,5 +77,5 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Frames of each key; more show nothing else.
+/// How many frames are exported for each key. More would show nothing new.
 const EACH: usize = 5;

@@ -1,4 +1,5 @@
-//! Who could open which frame, tried with every key that anybody was ever given.
+//! Finds out which devices could open which frames, by trying every key that anybody was ever
+//! given.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +7,17 @@ use hark_keys::{DeviceId, EpochKey, EpochSecret, KeySecret, SenderKeyring, Targe
 
 use super::{Frame, Log, Stream};
 
-/// What the keys of a run open.
+/// Which devices can open each frame.
 pub(crate) struct Openings {
-    /// Sets of devices.
+    /// Distinct sets of devices.
     sets: Vec<BTreeSet<usize>>,
-    /// Of each frame, the set of those who can open it, the talker itself aside.
+    /// For each frame, the place of the set of devices that can open it, without the talker itself.
     of_frames: Vec<usize>,
 }
 
 impl Openings {
-    /// Tries all keys on all frames. Of frames that name one key a key that opens none of a few is
-    /// not tried on the others.
+    /// Tries all keys on all frames. If a key opens none of a few frames that name the same key, it
+    /// is not tried on the others.
     pub(crate) fn of(log: &Log) -> Self {
         let mut named: BTreeMap<(usize, u64), Vec<usize>> = BTreeMap::new();
         for (place, frame) in log.frames.iter().enumerate() {
@@ -44,7 +45,7 @@ impl Openings {
         Self { sets, of_frames }
     }
 
-    /// All frames with the devices that can open them.
+    /// All frames, with the devices that can open each.
     pub(crate) fn all<'a>(
         &'a self,
         log: &'a Log,
@@ -53,14 +54,14 @@ impl Openings {
     }
 }
 
-/// Frames that name one key.
+/// The frames that name one key.
 struct Ring<'a> {
     log: &'a Log,
     stream: Stream,
     frames: &'a [usize],
 }
 
-/// What a frame may open with.
+/// A secret that may open a frame.
 enum Secret<'a> {
     Own(KeySecret),
     Epoch(&'a EpochSecret),
@@ -68,7 +69,7 @@ enum Secret<'a> {
 }
 
 impl<'a> Ring<'a> {
-    /// What may open the frames, and who has it.
+    /// The secrets that may open the frames, and the devices that have each.
     fn secrets(&self, key: u64) -> Vec<(Secret<'a>, &'a BTreeSet<usize>)> {
         let mut secrets = Vec::new();
         if key >> OWN_KEY_BITS != 0 {
@@ -93,7 +94,7 @@ impl<'a> Ring<'a> {
                 (0..ahead).for_each(|_| secret = secret.ratcheted());
                 secrets.push((Secret::Own(secret), &given.holders));
             }
-            // Whatever number a key goes by, its bytes may be those of another.
+            // A key's bytes may be those of another key, whatever its number is.
             let mut secret = given.secret.clone();
             (secret.generation, secret.step) = (generation, step);
             secrets.push((Secret::Own(secret), &given.holders));
@@ -101,7 +102,7 @@ impl<'a> Ring<'a> {
         secrets
     }
 
-    /// The frames that `secret` opens.
+    /// The places of the frames that `secret` opens.
     fn opened(&self, secret: &Secret<'_>) -> Vec<usize> {
         let (first, last) = (self.frames.first(), self.frames.last());
         let some =
@@ -121,7 +122,7 @@ impl<'a> Ring<'a> {
         let mut plaintext = Vec::new();
         let mut last = None;
         frames.copied().filter(move |place| {
-            // A ring opens a frame once.
+            // A keyring opens a frame only once.
             let again = last.replace(*place) == Some(*place);
             let sealed = self.log.sealed(&self.log.frames[*place]);
             !again && ring.open(Timestamp::ZERO, sealed, &mut plaintext).is_ok()
@@ -140,13 +141,14 @@ impl<'a> Ring<'a> {
     }
 }
 
-/// One in so many frames of a key is tried with a key that has opened none yet.
+/// A key that has opened no frame yet is tried on one in this many frames of a key.
 const SAMPLED: usize = 16;
 
-/// Bits of a key id, but for those of epochs, which have more. [PROTO-6.1] [PROTO-11.8]
+/// The number of bits of a key id, except for keys of epochs, whose ids are longer. [PROTO-6.1]
+/// [PROTO-11.8]
 const OWN_KEY_BITS: u32 = 32;
 
-/// Numbers of steps. [PROTO-6.1]
+/// The number of steps of a generation. [PROTO-6.1]
 const STEPS: u8 = 16;
 
 #[cfg(test)]
@@ -171,7 +173,7 @@ mod tests {
         TargetId::of_channel(ChannelId::from_bytes([5; 16]))
     }
 
-    /// Device 1 talks; the witness hears it.
+    /// Device 1 talks, and the witness observes it.
     struct Talk {
         witness: Witness,
         key: Option<SenderKey>,
@@ -201,7 +203,7 @@ mod tests {
             self.command(to, given);
         }
 
-        /// A second of speech, sent to device 2.
+        /// Says one second of speech to device 2.
         fn says(&mut self) {
             for _ in 0..100 {
                 let (mut sealed, mut datagram) = (Vec::new(), Vec::new());
@@ -213,7 +215,8 @@ mod tests {
             }
         }
 
-        /// In which seconds a device could open all, or else nothing, of what was said.
+        /// For each second, whether a device could open all that was said in it (`true`) or nothing
+        /// (`false`).
         fn opened_by(self, number: u8) -> Vec<bool> {
             let log = self.witness.take();
             let listener = log.devices.iter().position(|it| *it == device(number));

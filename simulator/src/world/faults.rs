@@ -1,4 +1,4 @@
-//! What happens to machines and lines in a scenario.
+//! What happens to machines and links in a scenario.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ impl World<'_> {
         }
     }
 
-    /// A stranger begins to knock wherever the founder's ticket leads.
+    /// Has a stranger begin to knock at all addresses of the founder's ticket.
     pub(super) fn knock(&mut self, now: Duration, place: usize) {
         let machine = self.seats.len() + self.stations.len() + place;
         let ticket = self.tickets[0].as_ref().and_then(|ticket| ticket.parse::<Ticket>().ok());

@@ -15,14 +15,14 @@ use crate::{
     world::block_on,
 };
 
-/// Any bytes on a connection to a relay's admin API: each answer is one of HTTP, nobody without the
-/// token is told anything, and no request ends in an internal error.
+/// Any bytes on a connection to a relay's admin API. Each answer is an HTTP response, a client
+/// without the token learns nothing, and no request ends in an internal error.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mode = input.byte();
     let shows_token = mode % MODES == REQUEST;
     let sent = if shows_token {
-        // One whole request, so that its answer is the last.
+        // Exactly one whole request, so that its answer is the last.
         let word = |text: &[u8]| text.iter().map(|byte| (*byte).max(b'!')).collect::<Vec<_>>();
         let [method, path] = [word(input.piece()), word(input.piece())];
         let body = input.rest();
@@ -39,10 +39,11 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     let answer = block_on(async {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         Arc::clone(&RELAY.admin).converse(server, (Ipv4Addr::LOCALHOST, 4000).into());
-        // It may have been refused before its end.
+        // The request may have been refused before its end.
         let _ = client.write_all(&sent).await;
         if !shows_token {
-            // What may be whole is answered before the end is seen.
+            // Requests that may be complete are answered before the server sees the end of the
+            // stream.
             for _ in 0..TURNS {
                 tokio::task::yield_now().await;
             }
@@ -64,11 +65,11 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 struct Relay {
     admin: Arc<Admin>,
     token: String,
-    /// Of the relay's files, for as long as the program runs.
+    /// The folder of the relay's files, which must exist as long as the program runs.
     _home: tempfile::TempDir,
 }
 
-/// A relay that carries nobody, and cannot: what starts is refused.
+/// A relay that serves no organisation and cannot: every start of a carrier is refused.
 static RELAY: LazyLock<Relay> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let home = RelayHome::open(folder.path(), Box::new(|| None)).expect("a home");
@@ -105,11 +106,12 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The input is method, path and body of a request with the right token.
+/// The input is the method, path and body of a request with the right token.
 const REQUEST: u8 = 0;
-/// The input is what comes by the connection.
+/// The input is the bytes that arrive on the connection.
 const RAW: u8 = 1;
 const MODES: u8 = 2;
 
-/// How often the server may go on before a client is gone that has sent what it has.
+/// How many turns the server may take before a client that has sent everything closes the
+/// connection.
 const TURNS: usize = 8;

@@ -16,8 +16,8 @@ use crate::{
     world::{WORLD, device, key},
 };
 
-/// Any piece is taken or refused and leaves a charter that is whole, whoever signs it; what comes
-/// from a disk or a peer is checked; and the order in which pieces come changes nothing.
+/// Any piece is accepted or refused, whoever signs it, and leaves a consistent charter. What comes
+/// from a disk or a peer is checked. The order in which pieces arrive makes no difference.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {
@@ -49,7 +49,8 @@ fn is_piece(bytes: &[u8]) -> bool {
     let results = other.take_all([piece.clone(), piece]);
     check(&other);
     assert_ne!(results[1], Ok(true), "nothing is new twice");
-    // Only what comes from somebody who does not belong is taken with others but not alone.
+    // Only a piece from somebody who does not belong is accepted together with others but not
+    // alone.
     if taken.is_ok() {
         assert_eq!(results[0], taken);
         assert_eq!((charter.digest(), charter.state()), (other.digest(), other.state()));
@@ -60,7 +61,7 @@ fn is_piece(bytes: &[u8]) -> bool {
     results[0] == Ok(true)
 }
 
-/// What holds of every charter.
+/// Checks what is true of every charter.
 fn check(charter: &Charter) {
     let name = charter.name();
     assert!(name.len() <= NAME_MAX_BYTES && clean_name(name) == name);
@@ -68,7 +69,7 @@ fn check(charter: &Charter) {
     assert!((1..=ROOT_KEYS_MAX).contains(&root.keys.iter().len()));
     assert!(root.keys.iter().all(|key| charter.is_root(key)));
     assert_eq!(charter.organisation(), WORLD.charter.organisation());
-    // All that is there can be asked for: no channel lies below itself.
+    // The path of every channel can be computed, since no channel lies below itself.
     let state = charter.state();
     for channel in state.channels() {
         let path = state.path(hark_charter::content::Place::Channel(channel.id));
@@ -91,8 +92,8 @@ fn check_member(charter: &Charter, member: MemberId) {
     }
 }
 
-/// A charter comes back from the disk as it was, and by what it lacks somebody else comes to the
-/// same.
+/// A charter is the same after it was written to disk and read back, and neither copy lacks
+/// anything of the other.
 fn check_copy(charter: &Charter) {
     let restored = Charter::restore(&charter.snapshot()).expect("our own snapshot");
     assert_eq!(restored, *charter);
@@ -135,8 +136,8 @@ fn is_snapshot(bytes: &[u8]) -> bool {
     true
 }
 
-/// A snapshot of which some bytes are others, or that ends too early, is refused or says less, but
-/// says nothing else.
+/// A snapshot with changed bytes, or one that ends too early, is refused or contains less, but
+/// never contains anything else.
 fn is_damaged(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mut snapshot = WORLD.charter.snapshot();
@@ -175,7 +176,7 @@ fn is_have(bytes: &[u8]) -> bool {
     true
 }
 
-/// The piece of kind `kind` that these bytes say, behind a first byte that chooses who signs it.
+/// A piece of kind `kind` with these bytes as its content. The first byte chooses who signs it.
 fn cosigned<T: Cosignable>(kind: u8, bytes: &[u8]) -> Vec<u8> {
     let (chosen, value) = bytes.split_first().unwrap_or((&1, &[]));
     let mut signatures: Vec<_> = keys()
@@ -196,7 +197,7 @@ fn certificate(bytes: &[u8]) -> Vec<u8> {
     [&[1], value, &encode(&signer.sign(MemberCertificate::KIND, value))].concat()
 }
 
-/// Keys that sign what a target makes: the founder's, Cid's, Bob's, Dora's, and a stranger's.
+/// The keys that sign what a target makes: those of the founder, Cid, Bob, Dora and a stranger.
 fn keys() -> [DeviceKey; 5] {
     [1, 3, 2, 4, 8].map(key)
 }
@@ -257,28 +258,28 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 const BYTES: u8 = 0;
 /// The input is a chain of certificates.
 const CHAIN: u8 = 1;
-/// The input is a root document, which those sign whom the byte before it names.
+/// The input is a root document. The byte before it chooses who signs it.
 const ROOT: u8 = 2;
-/// The input is a certificate, and the byte before it says who signs it.
+/// The input is a certificate. The byte before it chooses who signs it.
 const CERTIFICATE: u8 = 3;
 /// The input is an operation, signed like a root document.
 const OPERATION: u8 = 4;
-/// The input is a checkpoint, signed the same.
+/// The input is a checkpoint, signed like a root document.
 const CHECKPOINT: u8 = 5;
-/// The input is another organisation's root document, signed the same.
+/// The input is another organisation's root document, signed like a root document.
 const FOUNDING: u8 = 6;
 /// The input is a charter from the disk.
 const SNAPSHOT: u8 = 7;
-/// The input says what has become of a charter on the disk.
+/// The input says how a charter on the disk is damaged.
 const DAMAGED: u8 = 8;
-/// The input is what a message holds of packed pieces.
+/// The input is the packed pieces of a message.
 const PACKED: u8 = 9;
-/// The input is what such a message holds before it is packed.
+/// The input is the pieces of a message before they are packed.
 const UNPACKED: u8 = 10;
-/// The input says what a message is to unpack to.
+/// The input says what a message should unpack to.
 const BOMB: u8 = 11;
-/// The input is what a peer has of the charter.
+/// The input says what a peer has of the charter.
 const HAVE: u8 = 12;
-/// The input is what members do, and in which order others hear of it.
+/// The input says what members do, and in which order others learn of it.
 const HISTORY: u8 = 13;
 const MODES: u8 = 14;

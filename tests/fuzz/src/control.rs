@@ -10,8 +10,8 @@ use hark_node::{
 };
 use serde_json::Value;
 
-/// Each request of the local API has one answer, with its own id; what is not understood is done in
-/// no part.
+/// Each request to the local API gets one answer, with its own id. A request that is not understood
+/// has no effect at all.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     let node = Node::default();
@@ -26,7 +26,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     asked == 1 || subscribes
 }
 
-/// Does whatever it is asked.
+/// A node that does whatever it is asked.
 #[derive(Default)]
 struct Node {
     asked: Mutex<usize>,

@@ -6,7 +6,7 @@ use hark_mesh::datagram::{
 };
 use hark_mesh::message::CheckNonce;
 
-/// What parses encodes to the same bytes.
+/// A datagram that parses encodes to the same bytes.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     if let Ok((header, packet)) = FrameHeader::parse(bytes) {
         assert!(!packet.is_empty() && header.talkspurt < 16);

@@ -2,8 +2,8 @@ use hark_keys::fast::{self, EXPORT_LENGTH, Kind, OVERHEAD, Opener, PACKET_MAX, S
 
 use crate::input::{Input, piece};
 
-/// A sender and a receiver, and between them somebody who repeats, changes and makes up packets. A
-/// packet opens once, unchanged, or not at all. [PROTO-8.5]
+/// A sender, a receiver, and an attacker between them who repeats, changes and invents packets. A
+/// packet opens once and unchanged, or not at all. [PROTO-8.5]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mut path = Path::new(bytes);
@@ -28,12 +28,12 @@ struct Packet {
 }
 
 impl Path {
-    /// Each input has keys of its own: a fuzzer that sees what is compared would otherwise learn a
-    /// tag from one run and show it in the next.
+    /// Each input has keys of its own. Otherwise a fuzzer that observes comparisons could learn a
+    /// tag in one run and use it in the next.
     fn new(input: &[u8]) -> Self {
         let mut exported = [0; EXPORT_LENGTH];
         blake3::Hasher::new().update(input).finalize_xof().fill(&mut exported);
-        // What is made up shall get as far as the seal.
+        // Invented packets should get as far as the seal.
         exported[64..].fill(INDEX);
         let (sealer, _) = fast::keys(&exported, true);
         let (_, opener) = fast::keys(&exported, false);
@@ -73,7 +73,7 @@ impl Path {
                     self.opener.pass_second();
                 }
             }
-            // Many are lost.
+            // Many packets are lost.
             _ => {
                 let mut lost = [0; OVERHEAD];
                 for _ in 0..u16::from(input.byte()) * 16 {
@@ -147,5 +147,5 @@ const OPERATIONS: u8 = 7;
 /// Seconds between two changes of keys.
 const RENEW_EVERY: u8 = 20;
 
-/// More than that make a run slow and find nothing more.
+/// How many operations are run at most. More would make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

@@ -40,7 +40,8 @@ struct Run {
     now: Timestamp,
     state: State,
     bundles: bool,
-    /// Whether nothing waits, so that what is delivered can be held to the rights of the moment.
+    /// Whether nothing waits, so that every delivery can be checked against the rights of the same
+    /// moment.
     at_once: bool,
     attached: BTreeMap<Slot, Attached>,
     delivered: bool,
@@ -144,7 +145,7 @@ impl Run {
                 self.forwarder.remove_route(slot, tag);
                 self.attached.get_mut(&slot).expect("it has a slot").routes.remove(&tag);
             }
-            // Without the rules that shut most of them out, and with them again.
+            // Sets a state without the rules that exclude most members, or the one with them.
             CHARTER => {
                 let charter = WORLD.charter.state();
                 self.state = if input.byte() & 1 == 0 { State::default() } else { charter.clone() };
@@ -170,7 +171,7 @@ impl Run {
         }
     }
 
-    /// Everything that is to be sent goes to who may have it.
+    /// Checks that everything that is to be sent goes to a device that may have it.
     fn settle(&mut self) {
         let mut looks = 0;
         loop {
@@ -202,7 +203,7 @@ impl Run {
                     }
                     FromRelay::Tunnel(tunnel) => {
                         assert_ne!(tunnel.slot, transmit.to);
-                        // Newcomers have nothing to do with each other.
+                        // Newcomers may not reach each other.
                         let from = from(tunnel.slot);
                         assert!(!to.newcomer || from.is_none_or(|from| !from.newcomer));
                     }
@@ -225,7 +226,7 @@ impl Run {
             }
             looks += 1;
             assert!(looks < 1_000, "polls come to an end");
-            // What waits for the organisation's rate is the one thing that is left.
+            // Only what waits for the organisation's rate may be left.
             if self.forwarder.poll_timeout().is_none_or(|at| at > self.now) {
                 break;
             }
@@ -236,7 +237,7 @@ impl Run {
     }
 }
 
-/// The channels of these bits.
+/// The channels whose bits are set.
 fn channels(bits: u8) -> BTreeSet<ChannelId> {
     (0..6).filter(|bit| bits & (1 << bit) != 0).map(|bit| WORLD.channel(bit)).collect()
 }
@@ -258,7 +259,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let mut knock = Vec::new();
     Knock { slot: None, device: WORLD.bob.key.id() }.encode(&mut knock);
     let newcomer = [&[NEWCOMER, 0, 0, SEND, 1, 3][..], &piece(&knock)].concat();
-    // Ann and Bob on the first channel, Ann with a route to it.
+    // Ann and Bob are on the first channel, and Ann has a route to it.
     let begin = |mode: u8| vec![mode, ATTACH, 0, 1, ATTACH, 2, 1, ROUTE, 0, 1, 1, 0];
     let many = |mode: u8| {
         let frames = (0..20).flat_map(|number| send(0, &voice(1, number, 0)));
@@ -282,11 +283,11 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Two devices that are nobody's yet.
+/// Two devices that do not belong to anybody yet.
 static NEWCOMERS: LazyLock<[DeviceId; 2]> =
     LazyLock::new(|| [61, 62].map(|seed| DeviceKey::generate(&SeededRandom::new(seed)).id()));
 
-/// The charter with channels of which the loudest talker, or the two loudest, are passed on.
+/// The charter with channels on which only the loudest talker, or the two loudest, are forwarded.
 static LOUDEST_STATES: LazyLock<[State; 2]> = LazyLock::new(|| {
     [1, 2].map(|places| {
         let mut charter = Charter::clone(&WORLD.charter);
@@ -313,5 +314,5 @@ const SEND: u8 = 7;
 const NEWCOMER: u8 = 9;
 const OPERATIONS: u8 = 10;
 
-/// Operations of one input; more are not looked at.
+/// How many operations of one input are run at most; further ones are ignored.
 const OPERATIONS_MAX: usize = 400;

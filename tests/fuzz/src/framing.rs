@@ -14,8 +14,8 @@ use crate::{
     world::block_on,
 };
 
-/// However a stream cuts its bytes up, the same frames come of them, and messages keep their bound.
-/// [PROTO-1.3] [PROTO-12.3]
+/// However a stream is cut into pieces, the same frames result, and messages stay within their
+/// limit. [PROTO-1.3] [PROTO-12.3]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mode = input.byte();
@@ -71,7 +71,7 @@ fn message(steps: Vec<u8>, times: usize, part: &[u8]) -> bool {
     })
 }
 
-/// A length byte, then so many bytes.
+/// Frames of a length byte and as many bytes.
 struct Short;
 
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -103,7 +103,7 @@ impl Encoder for Short {
     }
 }
 
-/// Gives and takes as many bytes at a time as the steps say, going round; none for "not yet".
+/// Reads and writes as many bytes at a time as the steps say, in turn; a step of 0 means "not yet".
 struct Pieces {
     steps: Vec<u8>,
     turn: usize,
@@ -113,7 +113,7 @@ struct Pieces {
 
 impl Pieces {
     fn new(mut steps: Vec<u8>, mut bytes: Vec<u8>) -> Self {
-        // It goes on at some time.
+        // At least one step moves on.
         steps.push(0xff);
         bytes.reverse();
         Self { steps, turn: 0, rest: bytes, taken: Vec::new() }
@@ -178,6 +178,6 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 
 /// The input is a stream of frames.
 const FRAMES: u8 = 0;
-/// The input is a part of one message, and how often it comes.
+/// The input is a part of one message, and how often it is repeated.
 const MESSAGE: u8 = 1;
 const MODES: u8 = 2;

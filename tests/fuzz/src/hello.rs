@@ -13,8 +13,8 @@ use hark_mesh::{
 
 use crate::world::{Member, WORLD, device, key};
 
-/// Both ends of a Hello: only a member, or who holds a ticket, gets through; who gets through gets
-/// an answer that it can read; and what a peer says of itself keeps its bounds.
+/// Both ends of a Hello. Only a member, or the holder of a ticket, gets through. A peer that gets
+/// through receives an answer that it can read. What a peer says of itself stays within its limits.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {
@@ -41,7 +41,8 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
             let charter = Some(&*WORLD.charter);
             let answer = refuse(refusal, organisation, charter, &EXPORTER, remote, bytes);
             let told = member_greeting().read_answer(WORLD.founder.key.id(), &answer).err();
-            // Nobody was removed; who does not know the organisation is told no more than that.
+            // Nobody was removed. A peer that does not know the organisation learns no more than
+            // the refusal.
             let sealed = Some(HelloError::Refused(refusal));
             let unsealed = Some(HelloError::Unsealed(refusal));
             assert!(told == sealed || told == unsealed, "{told:?}");
@@ -59,7 +60,7 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
             assert!(invite.expires > NOW && share.is_some() == addition.is_some());
             check_bounds(peer);
             if let Some(consent) = addition {
-                // What it asks for is what it has agreed to, and the door can do.
+                // The peer asks for what it has agreed to and what the door can do.
                 let own = &WORLD.founder;
                 assert_eq!((peer.member, remote), (Some(own.member), newcomer()));
                 let add = Change::AddDevice { device: remote, consent: *consent };
@@ -73,7 +74,7 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
     let redeems = matches!(opened.request(), HelloRequest::Redeem { .. });
     let (answer, peer) = opened.accept(&listener);
     assert!(peer.device == remote && answer.len() <= HELLO_MAX_BYTES);
-    // A member that redeems a ticket is no newcomer to the greeting that we have at hand.
+    // A member that redeems a ticket is not the newcomer of the greeting that is at hand here.
     if redeems == (remote == newcomer()) {
         let welcome = greeting.read_answer(WORLD.founder.key.id(), &answer);
         let welcome = welcome.expect("who is accepted reads the answer");
@@ -86,7 +87,7 @@ fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
     let welcome = match greeting.read_answer(WORLD.founder.key.id(), bytes) {
         Ok(welcome) => welcome,
         Err(HelloError::Ended(pieces)) => {
-            // Nobody is removed in this world, whatever is shown for it.
+            // Nobody is removed in this world, whatever is presented as proof.
             let mut charter = Charter::clone(&WORLD.charter);
             charter.take_all(pieces);
             assert!(charter.is_member(WORLD.cid.member));
@@ -98,7 +99,7 @@ fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
     assert_eq!(charter.organisation(), WORLD.charter.organisation());
     assert!(charter.roots().eq(WORLD.charter.roots()), "there is one organisation of this id");
     assert_eq!(welcome.peer.device, WORLD.founder.key.id());
-    // A newcomer knows the root documents alone, and learns the rest once it is there.
+    // A newcomer knows only the root documents, and learns the rest once it is linked.
     let peer = &welcome.peer;
     assert_eq!(
         charter.rooted_chain(&peer.chain, peer.device, &peer.added, false).map(Some),
@@ -190,7 +191,7 @@ fn device_greeting() -> Greeting {
         .expect("the ticket has not expired")
 }
 
-/// Pieces that are shown for something that has not happened.
+/// Pieces that are presented as proof of something that has not happened.
 fn proof() -> Vec<u8> {
     let pieces = WORLD.charter.pieces_in_order().take(4);
     encode(&List::<Piece, PROOF_PIECES_MAX>::truncated(pieces))
@@ -200,7 +201,7 @@ fn newcomer() -> DeviceId {
     device(9)
 }
 
-/// [PROTO-3.2]
+/// Seals the body of a Hello. [PROTO-3.2]
 fn sealed(header: &[u8], body: &[u8]) -> Vec<u8> {
     let side = if header.len() == greeting_header().len() { DIALLER } else { LISTENER };
     [header, &seal_once(&side_key(b"body", side), header, body)].concat()
@@ -222,17 +223,17 @@ const PROOF_HEADER: [u8; 6] = *b"HARK\x00\x09";
 const DIALLER: &[u8] = b"dialler";
 const LISTENER: &[u8] = b"listener";
 
-/// The input is all of a greeting.
+/// The input is a whole greeting.
 const GREETING: u8 = 0;
 /// The input is the body of a greeting, which a member seals.
 const GREETING_OF_MEMBER: u8 = 1;
-/// The same, sealed by the holder of a ticket.
+/// The input is the body of a greeting, which the holder of a ticket seals.
 const GREETING_OF_NEWCOMER: u8 = 2;
-/// The input is all of an answer.
+/// The input is a whole answer.
 const ANSWER: u8 = 3;
 /// The input is the body of an answer to a member, which a listener seals.
 const ANSWER_TO_MEMBER: u8 = 4;
-/// The same, to the holder of a ticket.
+/// The input is the body of an answer to the holder of a ticket, which a listener seals.
 const ANSWER_TO_NEWCOMER: u8 = 5;
 /// The input is the body of a proof that a member was removed.
 const ANSWER_WITH_PROOF: u8 = 6;

@@ -1,4 +1,4 @@
-/// Takes choices and pieces off the front of a fuzzer's input.
+/// Takes choices and pieces from the front of a fuzzer's input.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -6,7 +6,7 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
-    /// The next byte; none at the end.
+    /// The next byte; `None` at the end.
     pub(crate) fn next(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -18,7 +18,8 @@ impl<'a> Input<'a> {
         self.next().unwrap_or_default()
     }
 
-    /// A piece with its length, two bytes, before it; what there is where that is too much.
+    /// A piece of the input, after its length in two bytes. If the length is too large, it is the
+    /// rest of the input.
     pub(crate) fn piece(&mut self) -> &'a [u8] {
         let length = usize::from(u16::from_be_bytes([self.byte(), self.byte()]));
         let (piece, rest) = self.0.split_at(length.min(self.0.len()));
@@ -26,13 +27,13 @@ impl<'a> Input<'a> {
         piece
     }
 
-    /// All that is left.
+    /// The rest of the input.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
 }
 
-/// `bytes` as [`Input::piece`] takes them.
+/// `bytes` in the form that [`Input::piece`] reads.
 pub(crate) fn piece(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("seeds are short");
     [&length.to_be_bytes()[..], bytes].concat()

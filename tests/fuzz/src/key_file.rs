@@ -5,8 +5,8 @@ use hark_keys::{
 
 use crate::world::key;
 
-/// A file that gives a key gives the same one after it is written anew. No passphrase: stretching
-/// one is too slow to be tried often.
+/// A file that contains a key contains the same key after it is written again. The key has no
+/// passphrase, since stretching a passphrase is too slow to be tried often.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     match decode(text, None) {

@@ -1,9 +1,10 @@
-//! What becomes of hostile bytes: a fuzz target for each parser of the network or of a file.
+//! What happens to hostile bytes: a fuzz target for each parser of data from the network or from a
+//! file.
 //!
-//! A target takes any bytes and panics where the code under test breaks a promise. `ci/fuzz` drives
-//! them by coverage, and the ordinary tests replay `corpus/`. Where a parser stands behind a
-//! signature or a seal, the first byte of the input chooses how far in it begins: the target then
-//! signs or seals the rest, as a member who means harm could.
+//! A target takes any bytes and panics if the code under test breaks a promise. `ci/fuzz` drives
+//! the targets by coverage, and the ordinary tests replay `corpus/`. If a parser lies behind a
+//! signature or a seal, the first byte of the input chooses how far inside it begins. The target
+//! then signs or seals the rest, as a malicious member could.
 
 mod admin;
 mod charter;
@@ -27,11 +28,11 @@ mod world;
 
 /// One parser under test.
 pub struct Target {
-    /// Also its folder's name in the corpus.
+    /// The target's name, which is also the name of its folder in the corpus.
     pub name: &'static str,
-    /// Tries these bytes; says whether they were accepted, by which the corpus proves its worth.
+    /// Tries these bytes. Returns whether they were accepted, which shows what the corpus is worth.
     pub run: fn(&[u8]) -> bool,
-    /// Named inputs to begin with, made of real encodings. All are accepted.
+    /// Named inputs to start with, made from real encodings. All of them are accepted.
     pub seeds: fn() -> Vec<(&'static str, Vec<u8>)>,
 }
 

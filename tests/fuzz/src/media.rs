@@ -10,8 +10,8 @@ use crate::{
     world::device,
 };
 
-/// A sender and a listener, and between them somebody who repeats, changes and makes up frames.
-/// A frame opens once, unchanged, or not at all. [PROTO-6.7]
+/// A sender, a listener, and an attacker between them who repeats, changes and invents frames. A
+/// frame opens once and unchanged, or not at all. [PROTO-6.7]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mut call = Call::new(bytes);
@@ -29,7 +29,7 @@ struct Call {
     listener: SenderKeyring,
     frames: Vec<Frame>,
     now: Timestamp,
-    /// When the sender's step is over.
+    /// When the sender's step ends.
     step_ends: Option<Timestamp>,
 }
 
@@ -40,8 +40,8 @@ struct Frame {
 }
 
 impl Call {
-    /// Each input has keys of its own: a fuzzer that sees what is compared would otherwise learn
-    /// the tag of a frame from one run and show it in the next, without having forged anything.
+    /// Each input has keys of its own. Otherwise a fuzzer that observes comparisons could learn the
+    /// tag of a frame in one run and use it in the next, without having forged anything.
     fn new(input: &[u8]) -> Self {
         let hash = blake3::hash(input);
         let seed = hash.as_bytes()[..8].try_into().expect("eight of 32 bytes");
@@ -78,7 +78,7 @@ impl Call {
                 self.deliver(input.piece());
             }
             STEP => self.go_a_step_on(),
-            // Whatever the listener has missed: with the key it hears again.
+            // Whatever the listener has missed, with the key it hears again.
             GIVE_KEY => {
                 self.listener.install(self.now, &self.secret);
                 self.seal(b"fresh");
@@ -135,7 +135,8 @@ impl Call {
 
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let seal = [&[SEAL][..], &piece(b"hello")].concat();
-    // Of another key: a genuine frame would be one that this sender has not sealed in this run.
+    // The frame is sealed with another key. With the same key, it would be a genuine frame that
+    // this sender has not sealed in this run.
     let mut foreign = Vec::new();
     let secret = KeySecret::generate(7, &SeededRandom::new(2));
     let mut sender = SenderKey::new(TARGET, talker(), &secret);
@@ -171,5 +172,5 @@ const GIVE_KEY: u8 = 6;
 const PASS: u8 = 7;
 const OPERATIONS: u8 = 8;
 
-/// More than that make a run slow and find nothing more.
+/// How many operations are run at most. More would make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

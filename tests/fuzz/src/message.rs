@@ -24,8 +24,8 @@ use hark_keys::{
 
 use crate::world::{ALPHA, GHOST, Member, PILOT, WING, WORLD};
 
-/// Messages come back as the same bytes, their lists keep their bounds, and what a directory took
-/// it still has after it was on disk. [PROTO-12.5]
+/// Messages encode to the same bytes again, and their lists stay within their limits. What a
+/// directory accepted it still has after it was on disk. [PROTO-12.5]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {
@@ -120,7 +120,8 @@ fn is_message(bytes: &[u8]) -> bool {
         }
         Message::Pieces(packed) => unpack(&packed).is_ok(),
         Message::Past(part) => {
-            // Nothing was settled here: whatever the bytes are, they are the past of a newcomer.
+            // Nothing was settled here. Whatever the bytes are, they are the settled past of a
+            // newcomer.
             let mut charter = Charter::clone(&WORLD.charter);
             let taken = charter.take_past(&part.bytes) == Ok(true);
             assert_eq!(taken, charter != *WORLD.charter);
@@ -141,7 +142,7 @@ fn is_message(bytes: &[u8]) -> bool {
     }
 }
 
-/// A target that is sound has one form, and what is permitted of it is no more than it is.
+/// A sound target has exactly one form, and its permitted part is no larger than the target.
 fn check_target(target: &Target) {
     let (channels, members) = (target.channels(), target.members());
     let roles = target.roles().iter().copied();
@@ -299,7 +300,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Where a member takes what is sealed to it, and an epoch that another deals it.
+/// The prekey to which secrets are sealed for a member, and an epoch that another member deals to
+/// it.
 fn epoch() -> (Signed<Prekey>, EpochMessage) {
     let random = SeededRandom::new(9);
     let (bob, cid) = (&WORLD.bob.key, &WORLD.cid.key);
@@ -324,7 +326,7 @@ fn epoch() -> (Signed<Prekey>, EpochMessage) {
     (Signed::sign(prekey, cid), message)
 }
 
-/// What two checkpoints settle.
+/// The past that two checkpoints settle.
 fn past() -> Vec<u8> {
     let mut charter = Charter::clone(&WORLD.charter);
     for id in [[1; 16], [2; 16]] {
@@ -340,7 +342,7 @@ fn past() -> Vec<u8> {
     charter.past().expect("there is one")
 }
 
-/// What `member` says of itself.
+/// A record in which `member` describes itself.
 pub(crate) fn record(member: &Member, sequence_number: u64) -> MemberRecord {
     MemberRecord {
         device: member.key.id(),
@@ -355,7 +357,7 @@ pub(crate) fn record(member: &Member, sequence_number: u64) -> MemberRecord {
 const BYTES: u8 = 0;
 /// The input is the content of a key message, which a member signs.
 const KEY: u8 = 1;
-/// The input is a record, which the same member signs.
+/// The input is the content of a record, which the same member signs.
 const RECORD: u8 = 2;
 /// The input is a directory from the disk.
 const SNAPSHOT: u8 = 3;

@@ -15,8 +15,8 @@ use crate::{
     world::{block_on, device},
 };
 
-/// Whatever somebody types, mDNS brings or name servers answer: places are few, each is a place,
-/// and they are found with few questions. [PROTO-5.8]
+/// Whatever a person types, mDNS delivers or name servers answer: the places are few, each is
+/// valid, and they are found with few queries. [PROTO-5.8]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {
@@ -57,7 +57,7 @@ fn leads_somewhere(bytes: &[u8]) -> bool {
     }
 }
 
-/// Name servers that answer what the input says, and how often they were asked.
+/// Name servers that answer what the input says, and the number of queries they have received.
 struct Servers(Mutex<(Vec<u8>, usize)>);
 
 impl Servers {
@@ -120,10 +120,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The input is a text that somebody has typed, or read off a web page.
+/// The input is a text that a person has typed, or copied from a web page.
 const TEXT: u8 = 0;
-/// The input is a multiaddr in bytes, as mDNS brings it.
+/// The input is the bytes of a multiaddr, as mDNS delivers it.
 const ADDRESS: u8 = 1;
-/// The input is a place and what name servers answer.
+/// The input is a place, and the answers of name servers.
 const ANSWERS: u8 = 2;
 const MODES: u8 = 3;

@@ -19,7 +19,7 @@ use crate::{
     world::{device, key},
 };
 
-/// A server that is told anything believes in nobody but who has signed.
+/// A server that receives anything at all accepts only a client that has signed.
 pub(crate) fn run_server(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mode = input.byte() % MODES;
@@ -46,7 +46,7 @@ pub(crate) fn run_server(bytes: &[u8]) -> bool {
     convinced(&*server, &result, payload == honest, CLIENT)
 }
 
-/// The same of a client.
+/// A client that receives anything at all accepts only a server that has signed.
 pub(crate) fn run_client(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mode = input.byte() % MODES;
@@ -76,8 +76,8 @@ pub(crate) fn run_client(bytes: &[u8]) -> bool {
     convinced(&*client, &result, true, SERVER)
 }
 
-/// Hands over pieces of any length. They may be those of an honest handshake, as all randomness is
-/// fixed; nobody but `honest` can come out of it.
+/// Feeds pieces of any length to a session. They may be those of an honest handshake, since all
+/// randomness is fixed. No other peer than `honest` may be accepted.
 fn feed(session: &mut dyn Session, mut input: Input<'_>, honest: DeviceId) -> bool {
     let mut failed = false;
     for _ in 0..PIECES_MAX {
@@ -124,7 +124,7 @@ fn check_refused_keys(session: &dyn Session) {
     assert!(session.export_keying_material(&mut [0; 32], b"label", b"").is_err());
 }
 
-/// Somebody who knows how Noise goes, and means harm.
+/// A malicious peer that knows how Noise works.
 struct Stranger {
     noise: HandshakeState,
     public: [u8; 32],
@@ -247,7 +247,7 @@ pub(crate) fn client_seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The client's first message, what the server says, and the client's last.
+/// The client's first message, the server's messages, and the client's last message.
 fn honest() -> (Vec<u8>, [Vec<u8>; 2], Vec<u8>) {
     let (mut client, mut server) = (client(), server());
     let first = written(&mut *client);
@@ -265,7 +265,7 @@ fn in_pieces(messages: &[Vec<u8>]) -> Vec<u8> {
     messages.iter().flat_map(|message| message.chunks(50)).flat_map(piece).collect()
 }
 
-/// An `initial_max_data`, and nothing else.
+/// Transport parameters with an `initial_max_data` and nothing else.
 const PARAMETERS_SENT: [u8; 4] = [0x04, 0x02, 0x40, 0x99];
 
 const CLIENT: u8 = 1;
@@ -273,13 +273,13 @@ const SERVER: u8 = 2;
 
 /// The input is pieces of what the other side sends.
 const PIECES: u8 = 0;
-/// The input is the other side's transport parameters, for which it vouches.
+/// The input is the other side's transport parameters, which the other side has signed.
 const PARAMETERS: u8 = 1;
-/// Otherwise the input is what stands where the other side's identity should be.
+/// In all other modes the input stands in place of the other side's identity.
 const MODES: u8 = 3;
 
-/// Further pieces are left out.
+/// How many pieces are fed at most; further ones are ignored.
 const PIECES_MAX: usize = 64;
 
-/// Longer messages than that have no place in the frame that both sides use.
+/// The longest message that fits into the frame that both sides use.
 const LONGEST: usize = 1_500;

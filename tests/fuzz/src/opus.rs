@@ -2,8 +2,8 @@ use hark_voice::codec::{Decoder, Encoder, FRAME_SAMPLES_MAX, packet_samples};
 
 use crate::input::{Input, piece};
 
-/// Whoever holds a key may seal any bytes as a packet: libopus gives sound of the length that the
-/// packet says, or refuses, and goes on either way.
+/// The holder of a key may seal any bytes as a packet. libopus decodes sound of the length that the
+/// packet states, or refuses the packet, and continues to work either way.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mut decoder = Decoder::new().expect("libopus has memory");
@@ -13,7 +13,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         match input.next().map(|operation| operation % 8) {
             None => break,
             Some(0) => decoder.reset(),
-            // As the jitter buffer does: a frame as long as the one before.
+            // As in the jitter buffer: a frame as long as the one before is concealed.
             Some(1) => {
                 let frame = &mut out[..480];
                 decoder.conceal(frame).expect("10 ms can be made up at any time");
@@ -60,10 +60,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("speech", sequence(false, 48_000, &[])),
         ("low_delay", sequence(true, 64_000, &[])),
         ("lost", sequence(false, 24_000, &[1])),
-        // SILK in 20 ms, of a generator that is none of ours.
+        // SILK in 20 ms, from another encoder than ours.
         ("silk", [&[4][..], &piece(&[0x08, 0x0b, 0xe4, 0xc1, 0x36, 0xec, 0xc5, 0x80])].concat()),
     ]
 }
 
-/// More than that make a run slow and find nothing more.
+/// How many operations are run at most. More would make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 8;

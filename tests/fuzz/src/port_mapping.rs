@@ -5,8 +5,8 @@ use hark_node::reach::ports::{PortAnswer, client::PortClient, nat_pmp, pcp};
 
 use crate::input::{Input, piece};
 
-/// A router says what it likes, and when; the client takes no port that is none, sends no flood,
-/// and its time goes on.
+/// A router answers anything at any time. The client accepts no invalid port, sends no flood of
+/// requests, and its timers move on.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
     let mut input = Input::new(bytes);
@@ -19,7 +19,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
             request = datagram;
         }
         let answer = match choice {
-            // What the router says to the last request, but for a piece in it.
+            // What the router would answer to the last request, with a piece of it changed.
             0..64 => {
                 let mut answer = request.clone();
                 if answer.first() == Some(&2) {

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// One member's view of an organisation whose other members do and send anything, in any order,
-/// while its own disk takes its time.
+/// while its own disk is slow.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mut run = Run::new();
@@ -50,26 +50,26 @@ struct Run {
     now: Timestamp,
     random: SeededRandom,
     linked: BTreeMap<DeviceId, MemberId>,
-    /// What the disk is asked for, and what it has.
+    /// What the disk was asked to write, and the charter that it has written.
     asked: Vec<Persist>,
     in_force: Arc<Charter>,
     generations: BTreeMap<TargetId, u16>,
-    /// The charter as the others have it.
+    /// The charter of the other members.
     theirs: Charter,
-    /// Generation and step of our newest keys, and of each talker's, with what they are for.
+    /// Generation and step of our newest keys, and below of each talker's keys, with their targets.
     own_keys: BTreeMap<TargetId, (u16, u8)>,
-    /// The targets that may be talked to at present.
+    /// The targets that can be talked to at present.
     keyed: BTreeSet<TargetId>,
     talker_keys: BTreeMap<(DeviceId, TargetId), (u16, u8, Hearing)>,
     talker_targets: BTreeMap<(DeviceId, TargetId), Target>,
-    /// Who was given a key of a generation, when it might hear.
+    /// The devices that were given a key of a generation while they were allowed to hear.
     holders: BTreeMap<(TargetId, u16), BTreeSet<DeviceId>>,
     last_id: u64,
-    /// Where peers are seen, or were.
+    /// The addresses where peers are or were seen.
     hosts: BTreeSet<IpAddr>,
-    /// What is to come to a socket that listens.
+    /// The check that a listening socket waits for.
     awaited: Option<CheckNonce>,
-    /// Whether this device does not belong any more: the driver ends then.
+    /// Whether this device no longer belongs to the organisation. The driver then ends.
     removed: bool,
 }
 
@@ -255,7 +255,7 @@ impl Run {
         }
     }
 
-    /// `device` sends a message on its link.
+    /// Handles a message that `device` sends on its link.
     fn message(&mut self, device: DeviceId, bytes: &[u8]) {
         if let Ok(Message::Key(message)) = Message::decode(bytes) {
             let target = message.unverified().target.clone();
@@ -265,7 +265,7 @@ impl Run {
         assert!(result.is_err() || self.linked.contains_key(&device));
     }
 
-    /// A key as only its sender can make it.
+    /// Sends a key message, which only the key's sender can make.
     fn key(&mut self, peer: &Member, input: &mut Input<'_>) {
         let mut secret = KeySecret::generate(u16::from(input.byte()), &self.random);
         secret.step = input.byte();
@@ -285,7 +285,7 @@ impl Run {
         self.message(sender, &bytes);
     }
 
-    /// `peer` changes the charter, and tells nobody, all, or us.
+    /// `peer` changes the charter, and tells nobody, everybody, or only us.
     fn change(&mut self, peer: &Member, input: &mut Input<'_>) {
         let how = input.byte();
         let count = 1 + how / 64;
@@ -307,7 +307,7 @@ impl Run {
         }
     }
 
-    /// Something that the disk was asked for is there.
+    /// The disk has finished something that it was asked to write.
     fn disk(&mut self, which: u8) {
         let Some(which) = usize::from(which).checked_rem(self.asked.len()) else { return };
         let persist = self.asked.remove(which);
@@ -329,7 +329,7 @@ impl Run {
         assert!(next.is_none_or(|at| at > self.now), "time that has come is dealt with");
     }
 
-    /// Takes all that there is to do, and looks at each.
+    /// Takes everything that the squad wants done, and checks each item.
     fn settle(&mut self) {
         // [CHARTER-8.1]
         assert!(Arc::ptr_eq(self.squad.charter(), &self.in_force), "nothing before it is kept");
@@ -355,7 +355,7 @@ impl Run {
         self.check_all();
     }
 
-    /// What an accepted Hello of `peer` says.
+    /// The content of an accepted Hello of `peer`.
     fn hello(&self, peer: &Member, incarnation: u8, heard: u8) -> PeerHello {
         PeerHello {
             device: peer.key.id(),
@@ -371,7 +371,7 @@ impl Run {
     }
 }
 
-/// Those channels whose bits are set.
+/// The channels whose bits are set.
 fn channels(chosen: u8) -> impl Iterator<Item = ChannelId> {
     let mut channels: Vec<_> = (0..6)
         .filter(|number| chosen & 1 << number != 0)
@@ -381,7 +381,7 @@ fn channels(chosen: u8) -> impl Iterator<Item = ChannelId> {
     channels.into_iter()
 }
 
-/// The target of two bytes: channels, and persons, roles and priority.
+/// The target that two bytes choose: channels, and people, roles and priority.
 fn target(input: &mut Input<'_>) -> Target {
     let (chosen, others) = (input.byte(), input.byte());
     let members = (0..4).filter(|number| others & 1 << number != 0);
@@ -570,11 +570,11 @@ const TALK: u8 = 10;
 const DISCOVER: u8 = 11;
 const RENAME: u8 = 12;
 const WAIT: u8 = 13;
-/// A peer says what it listens to.
+/// A peer reports what it listens to.
 const LISTENING: u8 = 14;
 /// A peer gives keys of hidden names.
 const NAMES: u8 = 15;
-/// A peer says what it has of the charter.
+/// A peer reports what it has of the charter.
 const COMPARE: u8 = 16;
 /// A peer sends what we lack of the charter.
 const PIECES: u8 = 17;
@@ -589,13 +589,13 @@ const BRING: u8 = 23;
 const MOVE: u8 = 24;
 /// A peer moves us.
 const MOVED: u8 = 25;
-/// How a peer is seen, what it sees, and where it would be dialled.
+/// The address where a peer is seen, the address that it sees, and where it would be dialled.
 const PATH: u8 = 26;
-/// A packet comes that shows that strangers reach us.
+/// A packet arrives that shows that strangers reach us.
 const CHECKED: u8 = 27;
 /// A person is deaf, muted or away: ours, or a peer's.
 const AVAILABILITY: u8 = 28;
 const OPERATIONS: u8 = 29;
 
-/// More than that make a run slow and find nothing more.
+/// How many operations are run at most. More would make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

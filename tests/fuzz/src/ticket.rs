@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::world::{device, key};
 
-/// A text that is a ticket is the only text of it, and keeps its bounds; one that holds a ticket
-/// gives that. [PROTO-4.4]
+/// A ticket has exactly one text, and stays within its limits. A text that contains a ticket yields
+/// that ticket. [PROTO-4.4]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {
@@ -47,7 +47,7 @@ fn is_ticket(text: &str) -> bool {
     true
 }
 
-/// What the issuer signs: anything.
+/// A ticket's fields, with anything that the issuer may sign.
 #[derive(Serialize, Deserialize)]
 struct Draft {
     name: String,
@@ -102,7 +102,7 @@ impl Draft {
     }
 }
 
-/// `bytes` as a ticket's text, with a checksum that is right.
+/// `bytes` as the text of a ticket, with a correct checksum.
 fn text(bytes: &[u8]) -> String {
     let sum = blake3::hash(bytes);
     let bytes = [bytes, &sum.as_bytes()[..4]].concat();
@@ -146,7 +146,7 @@ const EXPORTER: [u8; 32] = [7; 32];
 
 /// The input is a text.
 const TEXT: u8 = 0;
-/// The input is what a text stands for, without the checksum.
+/// The input is the bytes that a text encodes, without the checksum.
 const SUMMED: u8 = 1;
 /// The input is a [`Draft`], which is signed.
 const SIGNED: u8 = 2;

@@ -19,13 +19,13 @@ use hark_mesh::{List, hello::Presence};
 /// ```
 pub(crate) struct World {
     pub(crate) charter: Arc<Charter>,
-    /// The root key.
+    /// Holds the root key.
     pub(crate) founder: Member,
-    /// Admitted by the founder; an officer of rank 10, and a pilot.
+    /// Admitted by the founder. An officer of rank 10, and a pilot.
     pub(crate) bob: Member,
-    /// Admitted by Bob; a pilot.
+    /// Admitted by Bob. A pilot.
     pub(crate) cid: Member,
-    /// Admitted by Cid; has no role.
+    /// Admitted by Cid. Has no role.
     pub(crate) dora: Member,
     /// The key of the hidden channel's name.
     pub(crate) name_key: NameKey,
@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) voice: ChannelId,
 }
 
-/// Runs what waits for nothing that the input does not hold.
+/// Runs a task that waits for nothing outside the input.
 pub(crate) fn block_on<T>(task: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -42,7 +42,7 @@ pub(crate) fn block_on<T>(task: impl Future<Output = T>) -> T {
     RUNTIME.block_on(task)
 }
 
-/// A device with all that it needs to be a member.
+/// A device with everything that it needs to be a member.
 pub(crate) struct Member {
     pub(crate) key: Arc<DeviceKey>,
     pub(crate) member: MemberId,
@@ -51,18 +51,18 @@ pub(crate) struct Member {
 }
 
 impl World {
-    /// The member that the targets call `number`: 2 is Bob.
+    /// The member to which the targets refer as `number`: 2 is Bob.
     pub(crate) fn member(&self, number: u8) -> &Member {
         [&self.founder, &self.cid, &self.bob, &self.dora][usize::from(number % 4)]
     }
 
-    /// The channel that the targets call `number`; the last is not there yet.
+    /// The channel to which the targets refer as `number`. The last one does not exist yet.
     pub(crate) fn channel(&self, number: u8) -> ChannelId {
         [self.voice, ALPHA, BRAVO, WING, GHOST, NEW][usize::from(number % 6)]
     }
 }
 
-/// Made once, as signatures cost more than what is tested with them.
+/// Made only once, since signatures cost more than what is tested with them.
 pub(crate) static WORLD: LazyLock<World> = LazyLock::new(|| {
     let [founder, bob, cid, dora] = [1, 2, 3, 4].map(key);
     let random = SeededRandom::new(1);
@@ -126,12 +126,12 @@ fn changes([_, bob, cid]: [MemberId; 3], voice: ChannelId, name_key: &NameKey) -
     ]
 }
 
-/// The device that the targets call `number`.
+/// The key of the device to which the targets refer as `number`.
 pub(crate) fn key(number: u8) -> DeviceKey {
     DeviceKey::from_secret(&[number; 32])
 }
 
-/// Its id.
+/// The id of the device to which the targets refer as `number`.
 pub(crate) fn device(number: u8) -> DeviceId {
     key(number).id()
 }
@@ -151,5 +151,5 @@ pub(crate) const ALPHA: ChannelId = ChannelId::from_bytes([1; 16]);
 pub(crate) const BRAVO: ChannelId = ChannelId::from_bytes([2; 16]);
 pub(crate) const WING: ChannelId = ChannelId::from_bytes([3; 16]);
 pub(crate) const GHOST: ChannelId = ChannelId::from_bytes([4; 16]);
-/// A channel for operations to make.
+/// A channel that operations can create.
 const NEW: ChannelId = ChannelId::from_bytes([5; 16]);

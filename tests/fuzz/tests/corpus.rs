@@ -1,4 +1,4 @@
-//! Replays the corpus, so that what a fuzzer once found is never forgotten.
+//! Replays the corpus, so that nothing that a fuzzer once found is forgotten.
 
 use std::{fs, path::Path};
 
@@ -20,7 +20,7 @@ fn corpus_is_replayed() {
     }
 }
 
-/// Else the fuzzer no longer gets beyond the first check.
+/// If a seed is not accepted, the fuzzer no longer gets beyond the first check.
 #[test]
 fn seeds_are_accepted() {
     for target in TARGETS {
@@ -30,7 +30,7 @@ fn seeds_are_accepted() {
     }
 }
 
-/// Every prefix of every seed, and every seed with a byte changed.
+/// Tries every prefix of every seed, and every seed with one byte changed.
 #[test]
 fn damaged_seeds_are_harmless() {
     for target in TARGETS {

@@ -1,4 +1,4 @@
-//! The page of the local API, in JSON and by a WebSocket as any program would.
+//! The page of the local API, in JSON and over a WebSocket, as any program would use it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
 use super::{ROOT, block::Block, stage::Stage};
 
-/// `control.json` of a member, with its folder's name.
+/// The text of `control.json` of a member, and the name of its folder.
 fn description(scene: &Scene, name: &str) -> (String, Value) {
     let organisations = scene.home(name).join("organisations");
     let folder = fs::read_dir(organisations).expect("there").flatten().next().expect("one");
@@ -23,7 +23,7 @@ fn description(scene: &Scene, name: &str) -> (String, Value) {
     (id, serde_json::from_str(&text).expect("JSON"))
 }
 
-/// `{"version": 2, …}` as shown, with what differs from run to run in its place.
+/// `{"version": 2, …}` as shown, with values that differ from run to run replaced.
 pub(super) fn place([shown]: [Block; 1]) {
     let scene = Scene::default();
     let kestrel = scene.talk("Kestrel").start();
@@ -45,7 +45,7 @@ fn keys(object: &Value) -> BTreeSet<&String> {
     object.as_object().expect("an object").keys().collect()
 }
 
-/// A connection as the page says to make one.
+/// A connection that is made as the page describes.
 struct Socket(WebSocket<TcpStream>);
 
 impl Socket {
@@ -70,7 +70,7 @@ impl Socket {
         }
     }
 
-    /// The answer with this id, events passed over.
+    /// Sends a request and returns the answer with its id, passing over events.
     fn ask(&mut self, line: &Value) -> Value {
         self.say(line);
         loop {
@@ -81,7 +81,7 @@ impl Socket {
         }
     }
 
-    /// Comes in, by the lines of the page's drawing.
+    /// Authenticates with the lines of the page's drawing.
     fn enter(node: &Value, nonce: &str, shown: [&str; 4]) -> Self {
         let prove = |text: &str| {
             let token = node["token"].as_str().expect("text");
@@ -92,7 +92,7 @@ impl Socket {
         let mut socket = Self::open(node);
         let filled = |line: &str, node_nonce: &str| {
             let line = line.replace("NC", nonce).replace("NN", node_nonce);
-            // `HMAC(token, "…")` is what it stands for.
+            // Replaces `HMAC(token, "…")` by its value.
             let line = match line.split_once("HMAC(token, \"") {
                 Some((before, rest)) => {
                     let (text, after) = rest.split_once("\")").expect("an end");
@@ -216,7 +216,7 @@ fn every_command_of_the_table(page: &str, socket: &mut Socket, wren: &Member) {
     assert_eq!(sent, shown, "sent here, and shown on the page");
 }
 
-/// The names of fields in a cell; what values they take stands between parentheses.
+/// The names of fields in a cell. Their values stand between parentheses.
 fn fields(cell: &str) -> BTreeSet<String> {
     let outside = cell.split('(').map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
     outside.flat_map(|part| part.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
@@ -245,7 +245,7 @@ pub(super) fn events([shown]: [Block; 1]) {
     assert_eq!(named, fields.filter(|it| *it != "event").collect());
 }
 
-/// Each line with `$`, and the object below it.
+/// Checks each line with `$`, and the object below it.
 pub(super) fn errors([shown]: [Block; 1]) {
     let stage = Stage::default();
     stage.scene.found("Kestrel", "Falconry");

@@ -1,13 +1,13 @@
-//! The fenced blocks of a page, and what is shown there against what is said.
+//! The fenced blocks of a page, and the comparison of what they show with what was printed.
 
-/// What stands between two fences.
+/// The text between two fences.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// The number of its first fence's line.
+    /// The line number of its first fence.
     pub(super) line: usize,
     /// The nearest heading above it.
     pub(super) heading: String,
-    /// The first word behind the fence.
+    /// The first word after the fence.
     pub(super) language: String,
     /// Why it is not played, if it says so: ```` ```sh not-played: it needs root ````.
     pub(super) excuse: Option<String>,
@@ -15,15 +15,15 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Its commands: without empty lines and remarks that fill a line, and with lines that go on
-    /// after a backslash made one.
+    /// Its commands, without empty lines and remarks that fill a line. Lines that continue after a
+    /// backslash are joined.
     pub(super) fn commands(&self) -> Vec<String> {
         let whole = self.text.replace("\\\n", " ");
         let lines = whole.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.map(str::to_owned).collect()
     }
 
-    /// That the text of the block, with these stand-ins in their places, is what was said.
+    /// Checks that `shown`, with the replacements made, is what was printed.
     #[track_caller]
     pub(super) fn is_what_was_said(&self, shown: &str, said: &str) {
         let like = |(shown, said): (&str, &str)| {
@@ -39,8 +39,8 @@ impl Block {
     }
 }
 
-/// Words are the same, but for those that differ from run to run: they have a figure or `…`, or
-/// underline such.
+/// Whether two words are the same. Words that differ from run to run count as the same: they
+/// contain a digit or `…`, or underline such words.
 fn alike(shown: &str, said: &str) -> bool {
     let is_line = |word: &str| word.chars().all(|it| it == '─');
     shown == said

@@ -27,7 +27,7 @@ pub(super) fn machines([invite, recover]: [Block; 2]) {
     assert!(said.contains("you are yourself again"), "{said}");
 }
 
-/// The device of somebody in the only organisation.
+/// The device of a person in the only organisation.
 fn device(stage: &Stage, who: &str) -> String {
     stage.answer(who, &["id"])["organisations"][0]["device"].as_str().expect("an id").to_owned()
 }
@@ -42,7 +42,7 @@ pub(super) fn nets([commands]: [Block; 1]) {
     sable.wait_after(0, "Heron", |event| event.is("peer_up"));
     for line in steer {
         if line.contains("down 2") {
-            // Whose layout has a second key.
+            // The layout of this role has a second key.
             stage.plays("Sable", "hark charter grant 'flight lead' Sable");
             stage.plays("Sable", "hark charter preset load patrol");
         }
@@ -90,7 +90,7 @@ pub(super) fn scripts([commands]: [Block; 1]) {
     let stage = Stage::default();
     let home = stage.scene.path("kestrel");
     stage.stands_for("/tmp/kestrel", &home.display().to_string());
-    // It stays on this machine, and not for so long.
+    // It stays on this machine, and runs for a shorter time.
     stage.stands_for("--for 30s", "--for 2s --listen 127.0.0.1:0 --no-mdns --no-port-mapping");
     fs::copy(speech("english"), stage.scene.path("here").join("speech.wav")).expect("copied");
     let said = stage.plays_all("Kestrel", &commands);
@@ -105,7 +105,7 @@ pub(super) fn scripts([commands]: [Block; 1]) {
 pub(super) fn relay([start, volunteer]: [Block; 2]) {
     let stage = Stage::default();
     let lines = start.commands();
-    // What is to be built has been built.
+    // What the page builds has been built already.
     let [line] = &lines[1..] else { panic!("{lines:?}") };
     let line = line.split(" #").next().unwrap_or(line).trim();
     let home = stage.scene.path("hub");

@@ -6,8 +6,8 @@ use hark_tests::{Event, Member, run};
 
 use super::{block::Block, stage::Stage};
 
-/// The organisation of the page, with Sable, who has founded it and talks, members who do not, and
-/// the founder's 24 words.
+/// The organisation of the page, with Sable, who has founded it and whose node runs, members whose
+/// nodes do not run, and the founder's 24 words.
 fn watch(members: &[&str]) -> (Stage, Member, String) {
     let stage = Stage::default();
     let founded = stage.answer("Sable", &["new", "Meridian Watch"]);
@@ -21,11 +21,11 @@ fn watch(members: &[&str]) -> (Stage, Member, String) {
 }
 
 pub(super) fn evening([people, evening @ ..]: [Block; 11]) {
-    // The people of the page were to be made by its reader, who was not told how.
+    // A regression: the reader had to create the people of the page, but was not told how.
     let stage = Stage::default();
     let start = people.text.replace("/tmp/watch/sable", "/tmp/watch/Sable");
     let start = start.replace("/tmp/watch", &stage.scene.folder());
-    // Whatever becomes of the test, it ends.
+    // The node ends by itself, whatever happens to the test.
     let start = start.replace("hark talk", "hark talk --for 3m --no-port-mapping");
     stage.scene.shell(&start, super::ROOT).success();
     let asks = stage.plays("Sable", "hark invite --ask --expires 5m");
@@ -81,7 +81,7 @@ pub(super) fn trouble([lost, rogue, alone]: [Block; 3]) {
     let said = stage.plays_all("Sable", &rogue);
     assert!(said.contains("ban") && said.contains("Osprey"), "{said}");
 
-    // Osprey hears of it, and is pardoned: the next part wants an officer.
+    // Osprey learns of it, and is then pardoned, since the next part needs an officer.
     let told = stage.scene.talk("Osprey").outcome();
     assert!(told.complaint().contains("banned you everywhere"), "{told:?}");
     stage.plays("Sable", "hark charter unban Osprey");

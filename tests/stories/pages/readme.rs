@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{block::Block, stage::Stage};
 
-/// What `./run` alone prints in the end. It plays for 20 s there.
+/// What `./run` alone prints in the end. It runs for 20 s there.
 pub(super) fn demo([shown]: [Block; 1]) {
     let stage = Stage::default();
     let said = stage.plays("Kestrel", "hark demo --seconds 5");
@@ -68,10 +68,10 @@ pub(super) fn replay([commands]: [Block; 1]) {
     let stage = Stage::default();
     let here = stage.scene.path("here");
     fs::write(here.join("failing.toml"), FAILING).expect("written");
-    // In debug builds each takes seconds.
+    // In debug builds each seed takes seconds.
     stage.stands_for("--seeds 200", "--seeds 1");
     for line in commands.commands() {
-        // What is to be built has been built.
+        // What the page builds has been built already.
         if line.starts_with("cargo build") {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The page for those who run a relay.
+//! The page for people who run a relay.
 
 use std::net::UdpSocket;
 
@@ -45,7 +45,7 @@ pub(super) fn server([journal, name, serve, look]: [Block; 4]) {
         |event: &hark_tests::Event| event.is("session_up") && event.is_about(&kestrel.device());
     hub.wait_after(0, "Kestrel", is_up);
     hub.wait_after(0, "its name in the charter", |event| event.is("named"));
-    // The shell is the one in which the organisation was added.
+    // This is the shell in which the organisation was added.
     let shell: Vec<_> =
         serve.commands().into_iter().filter(|line| !line.starts_with("api -d")).collect();
     let said = stage.plays("operator", &format!("{}\n{}", shell.join("\n"), look.text));

@@ -1,5 +1,5 @@
-//! Where a page is played: the programs on the path, the repository's files here, a home for each
-//! of those who type.
+//! The place where a page is played: the programs are on the path, the repository's files are here,
+//! and each person who types has a home.
 
 #[path = "../../src/words.rs"]
 mod words;
@@ -19,7 +19,7 @@ use super::{ROOT, block::Block};
 
 pub(super) struct Stage {
     pub(super) scene: Scene,
-    /// What the page shows, and what stands in its place here.
+    /// Texts that the page shows, and their replacements here.
     stand_ins: RefCell<Vec<(String, String)>>,
 }
 
@@ -37,7 +37,7 @@ impl Default for Stage {
         for folder in ["examples", "relay"] {
             symlink(Path::new(ROOT).join(folder), here.join(folder)).expect("a link");
         }
-        // What the script of this name does once all is built.
+        // Stands for the repository's script of this name, which runs the program once it is built.
         let run = here.join("run");
         fs::write(&run, "#!/bin/sh\nexec hark \"$@\"\n").expect("written");
         fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).expect("its owner's");
@@ -46,26 +46,27 @@ impl Default for Stage {
 }
 
 impl Stage {
-    /// From now on `real` is meant where the page shows `shown`.
+    /// From now on, `real` replaces `shown`.
     pub(super) fn stands_for(&self, shown: &str, real: &str) {
         let mut stand_ins = self.stand_ins.borrow_mut();
         stand_ins.retain(|(it, _)| it != shown);
         stand_ins.push((shown.to_owned(), real.to_owned()));
     }
 
-    /// What a text of the page means here.
+    /// A text of the page with all replacements made.
     pub(super) fn meant(&self, text: &str) -> String {
         let stand_ins = self.stand_ins.borrow();
         stand_ins.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real))
     }
 
-    /// A shell does this in the name of somebody, and all of it works.
+    /// Runs a script in a shell in the name of somebody. All of it must succeed. Returns what it
+    /// printed.
     #[track_caller]
     pub(super) fn plays(&self, who: &str, script: &str) -> String {
         self.plays_with(who, script, "")
     }
 
-    /// The same; this is typed when it asks.
+    /// Like [`Self::plays`]; `input` is typed when the script asks.
     #[track_caller]
     pub(super) fn plays_with(&self, who: &str, script: &str, input: &str) -> String {
         let outcome = self.outcome(&["bash", "-ec", &self.meant(script)], who, input);
@@ -73,7 +74,7 @@ impl Stage {
         outcome.stdout
     }
 
-    /// The same at a terminal, where alone passphrases are asked for.
+    /// Like [`Self::plays_with`], but at a terminal, since passphrases are asked for only there.
     #[track_caller]
     pub(super) fn plays_at_a_terminal(&self, who: &str, script: &str, input: &str) -> String {
         let script = self.meant(script);
@@ -82,14 +83,15 @@ impl Stage {
         outcome.stdout
     }
 
-    /// Plays all commands of a block in the name of somebody, and returns what the last one said.
+    /// Plays all commands of a block in the name of somebody, and returns what the last one
+    /// printed.
     #[track_caller]
     pub(super) fn plays_all(&self, who: &str, block: &Block) -> String {
         let commands = block.commands().into_iter();
         commands.map(|line| self.plays(who, &line)).last().expect("a command")
     }
 
-    /// A line with `talk`, for the member of this name: on loopback, silent, while the key is down.
+    /// A line with `talk`, for the member of this name: on loopback, silent, push to talk.
     pub(super) fn talk(&self, who: &str, line: &str) -> Talk {
         let meant = self.meant(line);
         let line = meant.split(" #").next().unwrap_or(&meant).trim().trim_end_matches(" &");
@@ -103,13 +105,13 @@ impl Stage {
         self.scene.talk(who).transmit("ptt").with(&rest)
     }
 
-    /// A member who has joined by this ticket, and does not run.
+    /// Makes a member that has joined with this ticket and does not run.
     #[track_caller]
     pub(super) fn joins(&self, who: &str, ticket: &str) {
         self.scene.run(who, &["join", ticket, "--name", who]).success();
     }
 
-    /// What a command answers to scripts.
+    /// A command's answer to scripts, as JSON.
     #[track_caller]
     pub(super) fn answer(&self, who: &str, command: &[&str]) -> serde_json::Value {
         let outcome = self.scene.run(who, &[command, &["--json"]].concat());

@@ -1,9 +1,8 @@
-//! Frames in streams of bytes, by the interface of `asynchronous-codec` 0.7 as far as libp2p uses
-//! it.
+//! Frames in byte streams, with the interface of `asynchronous-codec` 0.7 as far as libp2p uses it.
 //!
-//! That crate keeps 16 KiB of buffers for each stream, used or not: with gossipsub's two streams on
-//! each link, a third of what a relay would need for a member. Here a buffer exists while something
-//! is in it.
+//! That crate keeps 16 KiB of buffers for each stream, used or not. With gossipsub's two streams on
+//! each link, that is a third of the memory that a relay would need for a member. Here a buffer
+//! exists only while something is in it.
 
 #![forbid(unsafe_code)]
 
@@ -16,34 +15,34 @@ use std::{
 pub use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, AsyncWrite, Sink, Stream};
 
-/// Makes frames of bytes.
+/// Turns bytes into frames.
 pub trait Decoder {
-    /// A frame.
+    /// The type of the frames.
     type Item;
-    /// Why bytes are no frame.
+    /// Why bytes do not form a frame.
     type Error: From<io::Error>;
 
-    /// Takes the next frame from the front of `bytes`; none where more must come first.
+    /// Takes the next frame from the front of `bytes`; `None` if more bytes must arrive first.
     fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Self::Item>, Self::Error>;
 
-    /// The same where nothing more will come.
+    /// Like [`Self::decode`], when no more bytes will arrive.
     fn decode_eof(&mut self, bytes: &mut BytesMut) -> Result<Option<Self::Item>, Self::Error> {
         self.decode(bytes)
     }
 }
 
-/// Makes bytes of frames.
+/// Turns frames into bytes.
 pub trait Encoder {
-    /// A frame.
+    /// The type of the frames.
     type Item<'a>;
-    /// Why there are no bytes for it.
+    /// Why a frame cannot be encoded.
     type Error: From<io::Error>;
 
     /// Appends the frame to `bytes`.
     fn encode(&mut self, item: Self::Item<'_>, bytes: &mut BytesMut) -> Result<(), Self::Error>;
 }
 
-/// Frames that come by a stream.
+/// Frames that arrive on a stream.
 #[derive(Debug)]
 pub struct FramedRead<T, D> {
     io: T,
@@ -52,7 +51,7 @@ pub struct FramedRead<T, D> {
 }
 
 impl<T: AsyncRead, D: Decoder> FramedRead<T, D> {
-    /// The frames that `io` brings.
+    /// Reads frames from `io`.
     pub fn new(io: T, decoder: D) -> Self {
         Self { io, decoder, came: BytesMut::new() }
     }
@@ -67,7 +66,7 @@ impl<T: AsyncRead + Unpin, D: Decoder + Unpin> Stream for FramedRead<T, D> {
     }
 }
 
-/// Frames that go by a stream.
+/// Frames that are sent on a stream.
 #[derive(Debug)]
 pub struct FramedWrite<T, E> {
     io: T,
@@ -76,7 +75,7 @@ pub struct FramedWrite<T, E> {
 }
 
 impl<T: AsyncWrite, E: Encoder> FramedWrite<T, E> {
-    /// Sends frames by `io`.
+    /// Sends frames on `io`.
     pub fn new(io: T, encoder: E) -> Self {
         Self { io, encoder, waits: BytesMut::new() }
     }
@@ -107,7 +106,7 @@ impl<T: AsyncWrite + Unpin, E: Encoder + Unpin> Sink<E::Item<'_>> for FramedWrit
     }
 }
 
-/// Frames both ways.
+/// Frames in both directions.
 #[derive(Debug)]
 pub struct Framed<T, U> {
     io: T,
@@ -117,7 +116,7 @@ pub struct Framed<T, U> {
 }
 
 impl<T: AsyncRead + AsyncWrite, U: Decoder + Encoder> Framed<T, U> {
-    /// Frames that come and go by `io`.
+    /// Reads frames from `io` and sends frames on it.
     pub fn new(io: T, codec: U) -> Self {
         Self { io, codec, came: BytesMut::new(), waits: BytesMut::new() }
     }
@@ -157,7 +156,7 @@ impl<T: AsyncWrite + Unpin, U: Encoder + Unpin> Sink<U::Item<'_>> for Framed<T, 
     }
 }
 
-/// The next frame of what came and comes; none at the end.
+/// The next frame of the bytes that have arrived and that still arrive; `None` at the end.
 fn poll_decode<T: AsyncRead + Unpin, D: Decoder>(
     io: &mut T,
     decoder: &mut D,
@@ -210,18 +209,18 @@ fn poll_write_down_to<T: AsyncWrite + Unpin>(
     Poll::Ready(Ok(()))
 }
 
-/// Keeps no room for what is not there.
+/// Frees the buffer's memory if the buffer is empty.
 fn release(buffer: &mut BytesMut) {
     if buffer.is_empty() {
         *buffer = BytesMut::new();
     }
 }
 
-/// Bytes that are read at once.
+/// How many bytes are read at once.
 const CHUNK: usize = 4 * 1024;
 
-/// Bytes that may wait before further frames do: as many as the crate allows whose place this
-/// takes.
+/// How many bytes may wait before further frames have to: as many as in the crate that this
+/// replaces.
 const WAITING_MAX: usize = 128 * 1024;
 
 #[cfg(test)]
@@ -232,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    /// A length byte, then so many bytes.
+    /// Frames of a length byte and as many bytes.
     struct Short;
 
     impl Encoder for Short {
@@ -263,7 +262,7 @@ mod tests {
         }
     }
 
-    /// Gives and takes one byte at a time, and wants to be asked twice for each.
+    /// Reads and writes one byte at a time, and has to be polled twice for each.
     struct Reluctant(Cursor<Vec<u8>>, bool);
 
     impl Reluctant {

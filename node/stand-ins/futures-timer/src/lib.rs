@@ -1,7 +1,7 @@
-//! The interface of the crate `futures-timer` on tokio's clock.
+//! The interface of the crate `futures-timer`, on tokio's clock.
 //!
-//! libp2p keeps its timeouts by `futures-timer`, which has a thread and a clock of its own. On
-//! tokio's they need neither, and follow virtual time where a simulation sets it.
+//! libp2p uses `futures-timer` for its timeouts, which has a thread and a clock of its own. On
+//! tokio's clock the timeouts need neither, and follow virtual time if a simulation sets it.
 
 #![forbid(unsafe_code)]
 
@@ -14,17 +14,17 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// A future that is done when a time has passed. Must live on a tokio runtime.
+/// A future that completes after a time. It must be polled on a tokio runtime.
 #[derive(Debug)]
 pub struct Delay(Pin<Box<Sleep>>);
 
 impl Delay {
-    /// Done `duration` from now.
+    /// A future that completes `duration` from now.
     pub fn new(duration: Duration) -> Self {
         Self(Box::pin(tokio::time::sleep(duration)))
     }
 
-    /// Starts again: done `duration` from now.
+    /// Starts again: the future completes `duration` from now.
     pub fn reset(&mut self, duration: Duration) {
         self.0.as_mut().reset(Instant::now() + duration);
     }

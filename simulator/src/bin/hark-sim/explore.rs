@@ -27,7 +27,7 @@ pub(crate) fn explore(arguments: &ExploreArguments) -> anyhow::Result<ExitCode> 
             break;
         }
         let Some(place) = first_ended(&mut running)? else {
-            // Children end in their own time, which no queue of this process tells of.
+            // No channel of this process reports when a child ends, so the children are polled.
             std::thread::sleep(LOOK_AGAIN);
             continue;
         };
@@ -63,7 +63,7 @@ pub(crate) fn explore(arguments: &ExploreArguments) -> anyhow::Result<ExitCode> 
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Another process of this program that plays the scenario.
+/// The command that plays the scenario in another process of this program.
 pub(crate) fn child(scenario: &OsStr, seed: u64) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("this program's own file")?);
     command.arg("run").arg(scenario).arg("--seed").arg(seed.to_string());
@@ -90,6 +90,6 @@ fn erase() {
     }
 }
 
-/// How often children are looked after; a run takes a second or more. What they print until then
-/// fits a pipe.
+/// How often children are polled; a run takes a second or more. A pipe holds all that a child
+/// prints in that time.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -1,8 +1,8 @@
-//! The system's clock and randomness, which a simulation answers itself.
+//! Replaces the system's clock and randomness by those of the simulation.
 //!
-//! These functions stand before those of the C library, so that everything in this program asks
-//! them: the standard library, quinn, libp2p and all that they use. They forward to the system
-//! where no simulation runs.
+//! These functions take the place of those of the C library, so that everything in this program
+//! calls them: the standard library, quinn, libp2p and all that they use. On threads without a
+//! simulation they forward to the system.
 
 use std::{
     cell::Cell,
@@ -13,11 +13,11 @@ use std::{
 use hark_simulator::context;
 
 thread_local! {
-    /// Set while a question is being answered, so that the answer may ask the system.
+    /// Set while a call is being answered, so that the answer itself may ask the system.
     static ANSWERING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Answers by `simulated`, or by `system` where there is no simulation.
+/// Answers by `simulated` if this thread runs a simulation, otherwise by `system`.
 fn answer<T>(simulated: impl FnOnce() -> T, system: impl FnOnce() -> T) -> T {
     let inside = ANSWERING.try_with(|answering| answering.replace(true)).unwrap_or(true);
     if inside {
@@ -28,11 +28,11 @@ fn answer<T>(simulated: impl FnOnce() -> T, system: impl FnOnce() -> T) -> T {
     answer
 }
 
-/// Stands before clock_gettime(2).
+/// Replaces clock_gettime(2).
 ///
 /// # Safety
 ///
-/// As the system's: `time` is valid for a write.
+/// As for the system's function: `time` is valid for a write.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn clock_gettime(
     clock: libc::clockid_t,
@@ -53,11 +53,11 @@ pub(crate) unsafe extern "C" fn clock_gettime(
     answer(simulated, system)
 }
 
-/// Stands before gettimeofday(2).
+/// Replaces gettimeofday(2).
 ///
 /// # Safety
 ///
-/// As the system's: `time` is valid for a write, the time zone is not looked at.
+/// As for the system's function: `time` is valid for a write. The time zone is ignored.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn gettimeofday(time: *mut libc::timeval, _: *mut c_void) -> c_int {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -68,11 +68,11 @@ pub(crate) unsafe extern "C" fn gettimeofday(time: *mut libc::timeval, _: *mut c
     status
 }
 
-/// Stands before getrandom(2).
+/// Replaces getrandom(2).
 ///
 /// # Safety
 ///
-/// As the system's: `buffer` is valid for writes of `length` bytes.
+/// As for the system's function: `buffer` is valid for writes of `length` bytes.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn getrandom(
     buffer: *mut c_void,
@@ -90,11 +90,11 @@ pub(crate) unsafe extern "C" fn getrandom(
     answer(simulated, system)
 }
 
-/// Stands before syscall(2), by which some ask for randomness past the C library.
+/// Replaces syscall(2), by which some programs ask for randomness past the C library.
 ///
 /// # Safety
 ///
-/// As the system's.
+/// As for the system's function.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn syscall(
     number: c_long,
@@ -117,11 +117,11 @@ pub(crate) unsafe extern "C" fn syscall(
     unsafe { raw(number, [a, b, c, d, e, f]) }
 }
 
-/// Stands before getrusage(2): a node's use of the processor is not the same in any two runs.
+/// Replaces getrusage(2), since a node's use of the processor differs from run to run.
 ///
 /// # Safety
 ///
-/// As the system's: `usage` is valid for a write.
+/// As for the system's function: `usage` is valid for a write.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn getrusage(who: c_int, usage: *mut libc::rusage) -> c_int {
     let simulated = || {
@@ -134,12 +134,12 @@ pub(crate) unsafe extern "C" fn getrusage(who: c_int, usage: *mut libc::rusage) 
     answer(simulated, system)
 }
 
-/// Time on the processor that this process has used, whatever the simulation says.
+/// The processor time that this process has used, whatever the simulation says.
 pub(crate) fn real_cpu_time() -> Duration {
     real_time(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-/// Time since some moment, whatever the simulation says.
+/// The real time since some fixed moment, whatever the simulation says.
 pub(crate) fn real_elapsed() -> Duration {
     real_time(libc::CLOCK_MONOTONIC)
 }
@@ -153,11 +153,11 @@ fn real_time(clock: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Asks the system, and answers as the C library does.
+/// Makes the system call, and answers as the C library does.
 ///
 /// # Safety
 ///
-/// As the call's.
+/// As for the system call.
 unsafe fn forward<const N: usize>(number: c_long, arguments: [c_long; N]) -> c_int {
     let mut all = [0; 6];
     all[..N].copy_from_slice(&arguments);
@@ -165,15 +165,15 @@ unsafe fn forward<const N: usize>(number: c_long, arguments: [c_long; N]) -> c_i
     unsafe { raw(number, all) as c_int }
 }
 
-/// The system call itself, with errors in errno.
+/// The bare system call; errors are stored in errno.
 ///
 /// # Safety
 ///
-/// As the call's.
+/// As for the system call.
 #[cfg(target_arch = "x86_64")]
 unsafe fn raw(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
     let result: c_long;
-    // SAFETY: the kernel's calling convention; memory is touched as the call says.
+    // SAFETY: the kernel's calling convention; the call touches only the memory that it documents.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -186,15 +186,15 @@ unsafe fn raw(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
     errno(result)
 }
 
-/// The same.
+/// The bare system call; errors are stored in errno.
 ///
 /// # Safety
 ///
-/// As the call's.
+/// As for the system call.
 #[cfg(target_arch = "aarch64")]
 unsafe fn raw(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
     let result: c_long;
-    // SAFETY: the kernel's calling convention; memory is touched as the call says.
+    // SAFETY: the kernel's calling convention; the call touches only the memory that it documents.
     unsafe {
         std::arch::asm!(
             "svc 0",

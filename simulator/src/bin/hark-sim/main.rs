@@ -25,13 +25,13 @@ struct Arguments {
 enum Command {
     /// Play a scenario and judge it by its expectations.
     Run(RunArguments),
-    /// The scenarios that come with Hark.
+    /// List the scenarios that come with Hark.
     List,
     /// Play a scenario with many seeds, and stop at the first that fails.
     Explore(ExploreArguments),
     /// Make a failing scenario as small as it can be and still fail.
     Minimize(MinimizeArguments),
-    /// Print what has a shell complete the commands of hark-sim.
+    /// Print a script with which a shell completes the commands of hark-sim.
     Completions(CompletionsArguments),
     /// Print the manual page, or write those of all commands.
     Man(ManArguments),
@@ -41,13 +41,13 @@ enum Command {
 struct RunArguments {
     /// The scenario, a TOML file, or the name of one that `hark-sim list` shows.
     scenario: PathBuf,
-    /// Where all randomness comes from.
+    /// The number that determines all random choices of the run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write every packet and event here, a line each.
+    /// Write every packet and event to this file, one line each.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Write a page to look at, what everyone heard, and the packets for Wireshark.
+    /// Write a page with the results, the sound that everyone heard, and the packets for Wireshark.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Write all that was measured to standard output as JSON.
@@ -59,34 +59,35 @@ struct RunArguments {
 struct ExploreArguments {
     /// The scenario, a TOML file, or the name of one that `hark-sim list` shows.
     scenario: PathBuf,
-    /// How many seeds.
+    /// How many seeds to play.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Processes side by side; as many as there are cores if not said.
+    /// How many processes run side by side; by default as many as there are cores.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Go on after a failure, and count them.
+    /// Continue after a failure, and count the failures.
     #[arg(long)]
     count: bool,
 }
 
 #[derive(Debug, Args)]
 struct MinimizeArguments {
-    /// A scenario that fails.
+    /// A scenario that fails, as a TOML file or the name of one that `hark-sim list` shows.
     scenario: PathBuf,
-    /// With this seed.
+    /// The seed with which it fails.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the smallest goes; beside the scenario if not said, here for one that comes with Hark.
+    /// Where to write the smallest scenario. By default it is written beside the scenario, or into
+    /// the current folder if the scenario comes with Hark.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    // As other tools do: who reads no further, as `head` does, has seen enough.
+    // As in other tools: a reader that closes the pipe early, such as `head`, has seen enough.
     // SAFETY: no other thread runs yet, and no handler is set.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let program = Program::new("hark-sim");
@@ -126,7 +127,7 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
-    /// Pages showed commands and flags that are not there.
+    /// Pages once showed commands and flags that do not exist.
     #[test]
     fn every_command_line_on_a_page_is_one_that_hark_sim_takes() {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

@@ -14,7 +14,8 @@ use crate::{MinimizeArguments, explore::child, play::find};
 pub(crate) fn minimize(arguments: &MinimizeArguments) -> anyhow::Result<ExitCode> {
     let scenario = find(&arguments.scenario)?;
     let mut best: Table = scenario.text()?.parse().with_context(|| scenario.to_string())?;
-    // Beside the scenario, from where its recordings are looked for; here for one that is no file.
+    // The default is beside the scenario, since recordings are looked for from there. For a
+    // built-in scenario it is the current folder.
     let beside = || Path::new(scenario.argument()).with_extension("min.toml");
     let result = arguments.output.clone().unwrap_or_else(beside);
     let attempt = Attempt { path: result.with_extension("trying.toml"), seed: arguments.seed };
@@ -52,12 +53,12 @@ fn smaller_still_failing(
     Ok(None)
 }
 
-/// Everything that is one step smaller, the largest steps first.
+/// All scenarios that are one step smaller; the largest steps come first.
 fn candidates(table: &Table) -> Vec<Table> {
     let mut candidates = Vec::new();
     for key in ["members", "faults", "orders", "expect"] {
         let length = table.get(key).and_then(Value::as_array).map_or(0, Vec::len);
-        // From the end: what comes first often carries the rest.
+        // From the end: later entries often depend on earlier ones.
         for index in (0..length).rev() {
             let mut smaller = table.clone();
             if let Some(Value::Array(entries)) = smaller.get_mut(key) {
@@ -128,14 +129,14 @@ fn describe(table: &Table) -> String {
     )
 }
 
-/// Plays scenarios that are tried out.
+/// Plays candidates.
 struct Attempt {
     path: PathBuf,
     seed: u64,
 }
 
 impl Attempt {
-    /// The expectations that do not hold; none where it cannot be played.
+    /// The texts of the expectations that do not hold; `None` if the scenario cannot be played.
     fn failures(&self, table: &Table) -> anyhow::Result<Option<BTreeSet<String>>> {
         std::fs::write(&self.path, toml::to_string(table)?)
             .with_context(|| self.path.display().to_string())?;
@@ -156,7 +157,7 @@ fn play(path: &Path, seed: u64) -> anyhow::Result<Option<BTreeSet<String>>> {
     Ok(Some(failed.filter_map(|it| it["text"].as_str().map(str::to_owned)).collect()))
 }
 
-/// A scenario that lasts less shows little.
+/// The shortest duration of a candidate, in milliseconds: a shorter scenario shows little.
 const SHORTEST_MS: u128 = 1_000;
 
 #[cfg(test)]

@@ -103,15 +103,17 @@ fn play(arguments: &RunArguments, source: &Source, cast: &Cast) -> anyhow::Resul
     Ok(record)
 }
 
-/// Plays on a thread of its own, while this one waits: what the thread's hash tables and random
-/// number generators begin with then comes from the seed, whatever this program has done before.
+/// Plays on a thread of its own, while this thread waits. The seeds of that thread's hash tables
+/// and random number generators then follow from the scenario's seed, whatever this program did
+/// before.
 fn play_apart(cast: &Cast, options: WorldOptions) -> anyhow::Result<PlayOutcome> {
     std::thread::scope(|scope| {
         let simulation =
             std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
                 let outcome = world::play(cast, options)?;
                 let threads = std::fs::read_dir("/proc/self/task").context("/proc")?.count();
-                // Another one would have its own idea of time, and the next run another result.
+                // A further thread would have its own idea of time, and runs would no longer be
+                // equal.
                 anyhow::ensure!(threads == 2, "the node has started a thread, past its seams");
                 Ok(outcome)
             })?;
@@ -119,7 +121,7 @@ fn play_apart(cast: &Cast, options: WorldOptions) -> anyhow::Result<PlayOutcome>
     })
 }
 
-/// Writes what leaves each machine, with the addresses that it has there.
+/// Writes the packets that leave each machine, with the addresses that they have there.
 fn capture(file: BufWriter<File>) -> anyhow::Result<PacketWatcher> {
     let mut pcap = PcapWriter::new(file, SNAP_LENGTH)?;
     Ok(Box::new(move |event| {
@@ -131,7 +133,8 @@ fn capture(file: BufWriter<File>) -> anyhow::Result<PacketWatcher> {
     }))
 }
 
-/// Draws on the terminal how far it is; virtual time tells no program when to draw.
+/// Draws the progress on the terminal. It draws by real time, since virtual time does not say when
+/// a person has waited long enough.
 fn progress(cast: &Cast) -> Box<dyn FnMut(f64) + Send> {
     let name = cast.scenario.name.clone();
     let mut drawn = real_elapsed();
@@ -159,11 +162,11 @@ fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '-' }).collect()
 }
 
-/// Where a scenario comes from. It is shown as it is named on the command line.
+/// Where a scenario comes from. It is displayed as it is named on the command line.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     File(PathBuf),
-    /// One that comes with Hark: its name and its text.
+    /// A scenario that comes with Hark: its name and its text.
     BuiltIn(&'static str, &'static str),
 }
 
@@ -197,7 +200,7 @@ impl Source {
         }
     }
 
-    /// How the program's command line names it.
+    /// The argument by which the program's command line names it.
     pub(crate) fn argument(&self) -> &OsStr {
         match self {
             Self::File(path) => path.as_os_str(),
@@ -206,7 +209,7 @@ impl Source {
     }
 }
 
-/// The file, or the scenario of that name among those that come with Hark.
+/// The scenario's file, or the built-in scenario of that name.
 pub(crate) fn find(scenario: &Path) -> anyhow::Result<Source> {
     if scenario.exists() {
         return Ok(Source::File(scenario.to_owned()));
@@ -234,7 +237,7 @@ pub(crate) fn list() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Bytes of the simulation's stack: as many as a program's first thread has.
+/// Size of the simulation thread's stack in bytes: the same as a program's first thread has.
 const STACK: usize = 8 << 20;
 
 #[cfg(test)]

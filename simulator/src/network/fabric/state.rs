@@ -1,4 +1,4 @@
-//! How packets move: from stage to stage, by links and through gateways.
+//! How packets move from stage to stage, over links and through gateways.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -28,7 +28,7 @@ pub(super) struct State {
     pub(super) packets: u64,
     pub(super) cuts: BTreeSet<(usize, usize)>,
     pub(super) flows: Vec<Flow>,
-    /// How long each link's queue was, in milliseconds, at each second that was looked at.
+    /// Samples of each link's queueing delay: seconds of the run, milliseconds.
     pub(super) queues: Vec<Vec<(f64, f64)>>,
     pub(super) statistics: FabricStatistics,
     pub(super) watcher: Option<PacketWatcher>,
@@ -36,16 +36,16 @@ pub(super) struct State {
 
 pub(super) struct Network {
     pub(super) parent: Option<NetworkId>,
-    /// Its gateway's address in the network above, where it translates.
+    /// The gateway's address in the network above, if the gateway translates addresses.
     pub(super) external: Option<Ipv4Addr>,
     pub(super) nat: Option<Nat>,
     pub(super) firewall: Option<Firewall>,
     pub(super) up: SimulatedLink,
     pub(super) down: SimulatedLink,
     pub(super) name: String,
-    /// Addresses given out so far.
+    /// How many addresses have been assigned so far.
     pub(super) addresses: usize,
-    /// Packets that its gateway did not let through, by cause.
+    /// Packets that the gateway did not let through, by cause.
     pub(super) dropped: BTreeMap<String, u64>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Host {
     pub(super) next_port: u16,
     pub(super) interfaces: Option<UnboundedSender<(Ipv4Addr, bool)>>,
     pub(super) paused: bool,
-    /// What a paused machine sends when it goes on.
+    /// The packets that a paused machine sends when it resumes.
     pub(super) held: Vec<Packet>,
 }
 
@@ -73,14 +73,14 @@ pub(super) struct Packet {
     pub(super) hops: u8,
 }
 
-/// What becomes of a packet next.
+/// The next stage of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
-    /// It is in a network and goes on to a machine or a gateway.
+    /// The packet is in a network and moves on to a machine or a gateway.
     Switch(NetworkId),
-    /// It has come down to the gateway of a network.
+    /// The packet has come down to the gateway of a network.
     Enter(NetworkId),
-    /// It has reached a machine.
+    /// The packet has reached a machine.
     Arrive(usize),
 }
 
@@ -118,7 +118,7 @@ impl State {
         address(network, network_state.addresses - 1)
     }
 
-    /// Every direction of every link with its name.
+    /// All links, one entry for each direction, with their names.
     pub(super) fn links(&self) -> impl Iterator<Item = (String, &SimulatedLink)> {
         let networks = self.networks.iter().filter(|network| network.parent.is_some());
         let networks = networks.map(|network| (&network.name, &network.up, &network.down));
@@ -148,7 +148,7 @@ impl State {
         }
     }
 
-    /// A packet is in a network: to whom does it go?
+    /// Moves on a packet that is in a network, to a machine or a gateway.
     fn switch(&mut self, at: Duration, network: NetworkId, mut packet: Packet) {
         let destination = *packet.destination.ip();
         if let Some(host) =
@@ -165,7 +165,7 @@ impl State {
         let Network { parent, external, nat, firewall, .. } = &mut self.networks[network];
         let now = timestamp(at);
         if *external == Some(destination) {
-            // [RFC 4787, section 6] To itself, from inside.
+            // [RFC 4787, section 6] An inside host has sent it to the NAT's own external address.
             let Some(nat) = nat else { return };
             match nat.hairpin(now, packet.source, packet.destination) {
                 Ok((source, inside)) => {
@@ -223,7 +223,7 @@ impl State {
             return self.lose(at, &packet, "partition");
         }
         let machine = &self.hosts[host];
-        // It may have moved away while the packet was under way.
+        // The machine may have moved away while the packet was under way.
         if machine.address != *packet.destination.ip() {
             return self.lose(at, &packet, "no such address");
         }
@@ -244,7 +244,7 @@ impl State {
         self.tell(at, &packet, Some(host), None);
     }
 
-    /// Sends what transfers may send now.
+    /// Sends the segments that transfers may send now.
     pub(super) fn send_flows(&mut self, now: Duration) {
         for index in 0..self.flows.len() {
             if self.flows[index].is_done() {
@@ -260,7 +260,7 @@ impl State {
         }
     }
 
-    /// Puts a segment, or the answer to one, on its way.
+    /// Sends a segment, or its acknowledgement.
     fn send_flow(
         &mut self,
         now: Duration,
@@ -291,12 +291,12 @@ impl State {
         if flow.from == host {
             flow.handle_acknowledgement(at, segment);
         } else {
-            // A gateway may have written another port on it.
+            // A gateway may have translated the source port.
             self.send_flow(at, index, segment, host, packet.source, ACKNOWLEDGEMENT);
         }
     }
 
-    /// Whether the address is inside a network, seen from the one above.
+    /// Whether the address lies within a network, seen from the network above.
     fn leads_to(&self, network: NetworkId, destination: Ipv4Addr) -> bool {
         if let Some(external) = self.networks[network].external {
             return external == destination;
@@ -339,7 +339,7 @@ impl State {
         self.events.push(Reverse(Event { at, sequence: self.packets, stage, packet }));
     }
 
-    /// A gateway lets a packet not through.
+    /// Counts a packet that a gateway does not let through, and drops it.
     fn refuse(&mut self, at: Duration, network: NetworkId, packet: &Packet, cause: NatDrop) {
         *self.networks[network].dropped.entry(cause.to_string()).or_default() += 1;
         self.lose(at, packet, "gateway");
@@ -384,14 +384,14 @@ pub(super) fn timestamp(at: Duration) -> Timestamp {
     Timestamp::from_duration(at)
 }
 
-/// Ports from here on are those of transfers, one each.
+/// The ports from here on belong to transfers, one each.
 const FLOW_PORTS: u16 = 60_000;
 
-/// Transfers that can be told apart.
+/// How many ports there are for transfers. Further transfers use the same ports again.
 const FLOWS_MAX: usize = 1_000;
 
-/// Where gateways are asked for ports (RFC 6887, section 19).
+/// The port at which gateways answer requests for mappings (RFC 6887, section 19).
 const MAPPING_PORT: u16 = 5_351;
 
-/// Stages that a packet may pass: more than four NATs on each side need.
+/// The most stages that a packet may pass. It is more than four NATs on each side need.
 const HOPS_MAX: u8 = 32;

@@ -1,7 +1,7 @@
-//! How long packets travel.
+//! How long packets take to travel.
 //!
-//! Logarithms and powers come from the libm crate and not from the system's library, whose last
-//! bit depends on its version and the processor.
+//! Logarithms and powers come from the libm crate. The last bit of those of the system's library
+//! depends on its version and on the processor.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::units::{Span, from_value_or_table};
 
-/// How long packets travel: `"40ms"`, or a table with one [`Distribution`] such as
+/// How long packets take to travel: `"40ms"`, or a table with one [`Distribution`] such as
 /// `{ normal = { mean = "40ms", deviation = "5ms" } }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Delay {
-    /// Always the same.
+    /// The same delay for all packets.
     Fixed(Span),
-    /// Each packet its own.
+    /// A delay that is drawn for each packet.
     Drawn(Distribution),
 }
 
@@ -58,42 +58,44 @@ impl<'de> Deserialize<'de> for Delay {
     }
 }
 
-/// How delays are spread. None drawn is longer than ten minutes.
+/// The distribution of delays. A drawn delay is never longer than ten minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distribution {
-    /// Anything between two spans alike.
+    /// Uniform between two spans.
     Uniform {
-        /// The shortest.
+        /// The shortest delay.
         from: Span,
-        /// The longest.
+        /// The longest delay.
         to: Span,
     },
-    /// A bell, cut off at zero: a negative delay is drawn again.
+    /// A normal distribution, cut off at zero: a negative delay is drawn again.
     Normal {
-        /// Its middle.
+        /// The mean.
         mean: Span,
         /// The standard deviation.
         deviation: Span,
     },
-    /// `base` and a gamma distributed rest, of mean `shape * scale` and variance
+    /// `base` plus a gamma distributed part, of mean `shape * scale` and variance
     /// `shape * scale^2`.
     Gamma {
-        /// The least delay.
+        /// The smallest delay.
         base: Span,
-        /// How symmetric: 1 is exponential, large is a bell.
+        /// The shape of the gamma distribution: 1 is exponential, large values approach a bell
+        /// curve.
         shape: Shape,
-        /// How wide.
+        /// The scale of the gamma distribution.
         scale: Span,
     },
-    /// `base` and a rest with a heavy tail (Pareto, type I): it is longer than `x >= scale` in a
-    /// share `(scale / x)^shape` of packets.
+    /// `base` plus a part with a heavy tail (Pareto, type I): that part is longer than `x >= scale`
+    /// for a share `(scale / x)^shape` of packets.
     Pareto {
-        /// What comes before the rest; the least delay is `base + scale`.
+        /// The constant part of the delay; the smallest delay is `base + scale`.
         base: Span,
-        /// How light the tail: with 2 or less the variance is infinite, with 1 or less the mean.
+        /// How light the tail is: with 2 or less the variance is infinite, with 1 or less the mean
+        /// is too.
         shape: Shape,
-        /// The least rest.
+        /// The smallest value of the drawn part.
         scale: Span,
     },
 }
@@ -145,13 +147,13 @@ impl<'de> Deserialize<'de> for Distribution {
     }
 }
 
-/// A distribution's shape: above zero, and finite.
+/// The shape of a distribution: positive and finite.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64")]
 pub struct Shape(f64);
 
 impl Shape {
-    /// The shape `value`, where it is positive and finite.
+    /// The shape `value`; `None` unless it is positive and finite.
     pub fn new(value: f64) -> Option<Self> {
         (value > 0.0 && value.is_finite()).then_some(Self(value))
     }
@@ -165,26 +167,26 @@ impl TryFrom<f64> for Shape {
     }
 }
 
-/// Stretches of time in which every packet travels longer, as while a radio changes cells.
+/// Periods in which every packet takes longer, as while a radio changes cells.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spikes {
-    /// From the start of one to the start of the next, on average. At least 1 ms.
+    /// The average time from the start of one spike to the start of the next. At least 1 ms.
     pub every: Span,
-    /// How much longer packets travel.
+    /// The delay that a spike adds.
     pub extra: Span,
-    /// How long a spike lasts; one that starts within another prolongs it.
+    /// How long a spike lasts. A spike that starts within another prolongs it.
     pub lasting: Span,
-    /// Whether they come at chance or like clockwork.
+    /// Whether spikes come at random or at even intervals.
     #[serde(default)]
     pub spacing: Spacing,
 }
 
-/// How the starts of spikes follow each other.
+/// How the starts of spikes are spaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spacing {
-    /// At any moment alike, as in a Poisson process.
+    /// At random, as in a Poisson process.
     #[default]
     Exponential,
     /// At even intervals.
@@ -216,7 +218,7 @@ impl SpikeClock {
         Self { next: now + spikes.map_or(Duration::ZERO, |spikes| spikes.gap(rng)), until: now }
     }
 
-    /// What a packet that sets out at `at` travels longer; calls come in order of `at`.
+    /// The delay that a spike adds to a packet sent at `at`. Calls must come in order of `at`.
     pub(super) fn extra(
         &mut self,
         at: Timestamp,
@@ -232,7 +234,7 @@ impl SpikeClock {
     }
 }
 
-/// A delay in a file: one of these.
+/// A delay in a file: exactly one of these keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -266,14 +268,14 @@ struct Tail {
 }
 
 /// A standard normal number. G. E. P. Box and M. E. Muller, "A Note on the Generation of Random
-/// Normal Deviates", 1958; the second of the pair is not used, so that nothing is kept.
+/// Normal Deviates", 1958. The second number of the pair is discarded, so that no state is kept.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * libm::log(positive(rng))).sqrt();
     radius * libm::cos(std::f64::consts::TAU * rng.random::<f64>())
 }
 
 /// A gamma distributed number of scale 1. G. Marsaglia and W. W. Tsang, "A Simple Method for
-/// Generating Gamma Variables", 2000; shapes below 1 as in its section 6.
+/// Generating Gamma Variables", 2000; shapes below 1 are treated as in its section 6.
 fn gamma(shape: f64, rng: &mut ChaCha8Rng) -> f64 {
     if shape < 1.0 {
         return gamma(shape + 1.0, rng) * libm::pow(positive(rng), 1.0 / shape);
@@ -290,18 +292,20 @@ fn gamma(shape: f64, rng: &mut ChaCha8Rng) -> f64 {
     }
 }
 
-/// A number above 0 and at most 1.
+/// A random number above 0 and at most 1.
 fn positive(rng: &mut ChaCha8Rng) -> f64 {
     1.0 - rng.random::<f64>()
 }
 
-/// `count` nanoseconds, rounded; never more than a [`Duration`] of `u64` of them.
+/// `count` nanoseconds, rounded, and limited to what a `u64` of nanoseconds holds.
 fn nanoseconds(count: f64) -> Duration {
     Duration::from_nanos((count + 0.5) as u64)
 }
 
-/// The bound on a drawn delay: a tail with a shape near zero would reach past the end of time.
+/// The upper limit of a drawn delay. Without it, a tail with a shape near zero would exceed what a
+/// timestamp holds.
 const LONGEST_DRAWN: Duration = Duration::from_secs(600);
 
-/// Spikes closer than this would make a long silence on the link expensive to catch up with.
+/// The shortest gap between spikes. With shorter gaps it would be expensive to catch up after a
+/// long silence on the link.
 const SHORTEST_GAP: Duration = Duration::from_millis(1);

@@ -10,7 +10,7 @@ use crate::units::{Share, from_value_or_table};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Loss {
-    /// Each packet alike, whatever happened to the one before (Bernoulli).
+    /// Each packet with the same probability, independent of the packets before it (Bernoulli).
     Bernoulli(Share),
     /// In bursts.
     GilbertElliott(GilbertElliott),
@@ -41,20 +41,20 @@ impl<'de> Deserialize<'de> for Loss {
     }
 }
 
-/// A chain of a good and a bad state that moves once per packet, beginning in the good one.
+/// A chain of a good and a bad state that moves once per packet, beginning in the good state.
 ///
 /// E. O. Elliott, "Estimates of Error Rates for Codes on Burst-Noise Channels", Bell System
-/// Technical Journal 42(5), 1963; with the defaults the chain is that of E. N. Gilbert, "Capacity
-/// of a Burst-Noise Channel", 39(5), 1960, where a burst is as long as a stay in the bad state and
-/// `1 / leave_bad` packets on average. In the letters of G. Hasslinger and O. Hohlfeld, "The
-/// Gilbert-Elliott Model for Packet Loss in Real Time Services on the Internet", 2008, the four
-/// are p, r, 1 - h and 1 - k.
+/// Technical Journal 42(5), 1963. With the defaults the chain is that of E. N. Gilbert, "Capacity
+/// of a Burst-Noise Channel", 39(5), 1960: a burst then lasts as long as a stay in the bad state,
+/// which is `1 / leave_bad` packets on average. In the letters of G. Hasslinger and O. Hohlfeld,
+/// "The Gilbert-Elliott Model for Packet Loss in Real Time Services on the Internet", 2008, the
+/// four are p, r, 1 - h and 1 - k.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GilbertElliott {
-    /// How likely the state turns from good to bad after a packet: p.
+    /// The probability that the state turns from good to bad after a packet: p.
     pub enter_bad: Share,
-    /// How likely it turns back: r.
+    /// The probability that the state turns from bad to good after a packet: r.
     pub leave_bad: Share,
     /// The share of packets lost in the bad state: 1 - h.
     #[serde(default = "all")]
@@ -64,14 +64,14 @@ pub struct GilbertElliott {
     pub loss_in_good: Share,
 }
 
-/// Where a link's loss is in its chain.
+/// The state of a link's loss.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     bad: bool,
 }
 
 impl Chain {
-    /// Whether the next packet is lost.
+    /// Whether the next packet is lost. Moves the chain on.
     pub(super) fn loses(&mut self, loss: Loss, rng: &mut ChaCha8Rng) -> bool {
         let chain = match loss {
             Loss::Bernoulli(share) => return happens(share, rng),

@@ -1,4 +1,4 @@
-//! The queue before a link and what empties it: a rate, or recorded opportunities.
+//! The queue before a link and what empties it: a rate, or a recording of opportunities.
 
 use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use super::trace::{Opportunities, Position};
 use crate::units::{BitRate, Size, Span, UnitError, written_as_text};
 
 /// How much may wait for a link; a packet beyond that is dropped at the tail. A packet that is
-/// being sent no longer waits, so a link that is idle takes any packet.
+/// being sent no longer waits, so an idle link takes any packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueLimit {
     /// In bytes of IP packets: `"64 kB"`.
@@ -30,7 +30,7 @@ impl QueueLimit {
 }
 
 impl Default for QueueLimit {
-    /// What Linux gives a network interface.
+    /// The default of Linux for a network interface.
     fn default() -> Self {
         Self::Packets(1000)
     }
@@ -60,7 +60,7 @@ impl FromStr for QueueLimit {
         match (trimmed.parse(), trimmed.parse()) {
             (Ok(size), _) => Ok(Self::Size(size)),
             (_, Ok(span)) => Ok(Self::Time(span)),
-            // One of the two has understood what was meant.
+            // One of the two parsers has recognised what was meant.
             (Err(error @ UnitError::AlmostUnit { .. }), _)
             | (_, Err(error @ UnitError::AlmostUnit { .. })) => Err(error.into()),
             _ => Err(unknown()),
@@ -74,18 +74,18 @@ written_as_text!(QueueLimit, "a queue such as \"64 kB\", \"200ms\" or \"50 packe
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueLimitError {
-    /// Not a quantity of any of the three kinds.
+    /// The text is not a quantity of any of the three kinds.
     #[error("`{0}` is not a queue: write \"64 kB\", \"200ms\" or \"50 packets\"")]
     Unknown(String),
-    /// Almost one.
+    /// The text is almost a quantity of one of the kinds.
     #[error(transparent)]
     Unit(#[from] UnitError),
 }
 
-/// Sends packets one after the other, and knows which of them still wait.
+/// Sends packets one after another, and tracks which of them still wait.
 #[derive(Debug, Default)]
 pub(super) struct Transmitter {
-    /// When the last byte given to it is sent.
+    /// When the last of all bytes given to it is sent.
     free_at: Timestamp,
     recording: Option<(Arc<Opportunities>, Cursor)>,
     waiting: VecDeque<Waiting>,
@@ -94,13 +94,13 @@ pub(super) struct Transmitter {
 
 #[derive(Debug)]
 struct Waiting {
-    /// When its first byte is sent.
+    /// When the packet's first byte is sent.
     start: Timestamp,
     bytes: u64,
 }
 
 impl Transmitter {
-    /// Sends by `recording` from `now` on, after what waits already.
+    /// Follows `recording` from `now` on. What waits already is sent first, as planned.
     pub(super) fn follow(&mut self, now: Timestamp, recording: Option<Arc<Opportunities>>) {
         self.recording = recording.map(|opportunities| {
             let mut cursor = Cursor::new(now);
@@ -109,12 +109,13 @@ impl Transmitter {
         });
     }
 
-    /// How long a packet that comes now waits.
+    /// How long a packet that arrives at `now` waits.
     pub(super) fn backlog(&self, now: Timestamp) -> Duration {
         self.free_at.saturating_duration_since(now)
     }
 
-    /// When the last of `bytes` leaves; none where the queue is full.
+    /// Queues a packet of `bytes` and returns when its last byte is sent; `None` if the queue is
+    /// full.
     pub(super) fn send(
         &mut self,
         now: Timestamp,
@@ -157,14 +158,14 @@ impl Transmitter {
 /// The first opportunity with room for what comes next.
 ///
 /// As in mahimahi's `LinkQueue` (R. Netravali et al., "Mahimahi: Accurate Record-and-Replay for
-/// HTTP", USENIX ATC 2015) an opportunity is of use only to what came before it, carries the end of
-/// one packet and the start of the next, and what then is left of it is lost.
+/// HTTP", USENIX ATC 2015) an opportunity serves only packets that arrived before it. It may carry
+/// the end of one packet and the start of the next. Whatever room is then left is lost.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
-    /// When the recording starts.
+    /// The time at which the recording starts.
     origin: Timestamp,
     position: Position,
-    /// How many bytes it still carries.
+    /// How many bytes the opportunity can still carry.
     left: u64,
 }
 
@@ -173,7 +174,7 @@ impl Cursor {
         Self { origin, position: Position::default(), left: OPPORTUNITY }
     }
 
-    /// Lets every opportunity go by until `time`, that moment included.
+    /// Skips all opportunities up to and including `time`.
     fn skip_to_after(&mut self, time: Timestamp, opportunities: &Opportunities) {
         if self.time(opportunities) <= time {
             self.position = opportunities.after(time.saturating_duration_since(self.origin));
@@ -181,7 +182,7 @@ impl Cursor {
         }
     }
 
-    /// Uses `bytes` of what there is; when the first and the last of them are sent.
+    /// Takes room for `bytes`; returns when the first and the last of them are sent.
     fn take(&mut self, mut bytes: u64, opportunities: &Opportunities) -> (Timestamp, Timestamp) {
         if self.left == 0 {
             self.advance(opportunities);
@@ -205,5 +206,5 @@ impl Cursor {
     }
 }
 
-/// How many bytes of IP packets one opportunity carries: one packet of the usual length.
+/// How many bytes of IP packets one opportunity carries: one packet of the usual maximum length.
 const OPPORTUNITY: u64 = 1500;

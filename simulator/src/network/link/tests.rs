@@ -27,7 +27,7 @@ fn us(microseconds: u64) -> Timestamp {
     Timestamp::from_micros(microseconds)
 }
 
-/// When the packet arrives, where it does.
+/// When the packet arrives; `None` if it is lost.
 fn arrival(fate: Fate) -> Option<Timestamp> {
     fate.deliveries().next().map(|delivery| delivery.at)
 }
@@ -46,7 +46,7 @@ fn a_default_link_does_nothing() {
 #[test]
 fn a_rate_sends_packets_one_after_the_other() {
     let mut link = link("rate = \"1 Mbit/s\"\ndelay = \"40ms\"");
-    // 1472 + 28 bytes are 12 ms, 97 + 28 are 1 ms.
+    // 1472 + 28 bytes take 12 ms, 97 + 28 bytes take 1 ms.
     assert_eq!(arrival(link.transmit(ms(0), 1472)), Some(ms(52)));
     assert_eq!(arrival(link.transmit(ms(0), 97)), Some(ms(53)));
     assert_eq!(arrival(link.transmit(ms(12), 97)), Some(ms(54)));
@@ -56,7 +56,7 @@ fn a_rate_sends_packets_one_after_the_other() {
 
 #[test]
 fn a_full_queue_drops_at_the_tail() {
-    // One packet of 1 ms is being sent, and so many may wait.
+    // One packet of 1 ms is being sent, and `waiting` more may wait.
     for (limit, waiting) in [
         ("3 packets", 3),
         ("0 packets", 0),
@@ -73,7 +73,7 @@ fn a_full_queue_drops_at_the_tail() {
         }
         assert_eq!(link.transmit(ms(0), 97), Fate::Lost(LossCause::Queue), "{limit}");
         assert_eq!(link.transmit(us(999), 97), Fate::Lost(LossCause::Queue), "{limit}");
-        // The first has left: there is room for exactly one more.
+        // The first packet has left, so there is room for exactly one more.
         assert_eq!(arrival(link.transmit(ms(1), 97)), Some(ms(waiting + 2)), "{limit}");
         assert_eq!(link.transmit(ms(1), 97), Fate::Lost(LossCause::Queue), "{limit}");
         assert_eq!(link.statistics().lost_in_queue, Tally { packets: 3, bytes: 291 });
@@ -110,7 +110,7 @@ fn a_new_model_holds_from_now_on() {
     let mut link = link("rate = \"1 Mbit/s\"\ndelay = \"100ms\"");
     assert_eq!(arrival(link.transmit(ms(0), 1472)), Some(ms(112)));
     assert_eq!(arrival(link.transmit(ms(0), 1472)), Some(ms(124)));
-    // The queue still empties at the old rate, and what follows does not overtake it.
+    // The queue still empties at the old rate, and later packets do not overtake what waits in it.
     link.set_model(ms(6), model("rate = \"2 Mbit/s\"\ndelay = \"150ms\""));
     assert_eq!(arrival(link.transmit(ms(6), 1472)), Some(ms(180)));
     link.set_model(ms(40), model("delay = \"10ms\""));
@@ -141,7 +141,7 @@ fn spikes_come_and_go_like_clockwork() {
         (999, 1009),
         (1000, 1210),
         (1099, 1309),
-        // The spike is over, but order is kept.
+        // The spike is over, but packets keep their order.
         (1100, 1309),
         (1298, 1309),
         (1300, 1310),
@@ -182,7 +182,7 @@ fn one_bit_of_the_payload_is_flipped() {
     assert!(empty.deliveries().all(|delivery| delivery.flipped_bit.is_none()));
 }
 
-/// Whoever turns a knob for one kind of fault sees the others happen to the same packets.
+/// A change to one kind of fault leaves the others happening to the same packets.
 #[test]
 fn each_kind_of_chance_has_its_own_stream() {
     let arrivals = |extra: &str| -> Vec<_> {

@@ -1,4 +1,4 @@
-//! Recordings of real links: when they could send, and how their delay and loss went.
+//! Recordings of real links: when they could send, and how their delay and loss changed.
 
 use std::{
     fmt, fs,
@@ -18,14 +18,14 @@ use crate::{
 
 /// The moments at which a link could send 1500 bytes, in the format of mahimahi (`mm-link`): one
 /// whole number of milliseconds in each line, none smaller than the one before. The recording
-/// repeats with its last number as the period.
+/// repeats, and its last number is the period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opportunities {
     milliseconds: Vec<u32>,
     period: u32,
 }
 
-/// One opportunity of the endless repetition.
+/// One opportunity of the endlessly repeated recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Position {
     cycle: u64,
@@ -33,7 +33,7 @@ pub(super) struct Position {
 }
 
 impl Opportunities {
-    /// When an opportunity comes, from the start of the recording.
+    /// The time of an opportunity, from the start of the recording.
     pub(super) fn time(&self, position: Position) -> Duration {
         let start = position.cycle.saturating_mul(self.period.into());
         Duration::from_millis(start.saturating_add(self.milliseconds[position.index].into()))
@@ -43,12 +43,13 @@ impl Opportunities {
     pub(super) fn after(&self, elapsed: Duration) -> Position {
         let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let (cycle, rest) = (elapsed / u64::from(self.period), elapsed % u64::from(self.period));
-        // There is always one: the last is at the period, and the rest is less.
+        // There is always such an opportunity, since the last one is at the period and `rest` is
+        // less.
         let index = self.milliseconds.partition_point(|&time| u64::from(time) <= rest);
         Position { cycle, index }
     }
 
-    /// The opportunity that follows.
+    /// The next opportunity.
     pub(super) fn next(&self, position: Position) -> Position {
         match position.index + 1 {
             index if index < self.milliseconds.len() => Position { index, ..position },
@@ -79,18 +80,18 @@ impl FromStr for Opportunities {
     }
 }
 
-/// How a link's delay and loss went: lines of `time_ms,delay_ms,loss`, the first perhaps with those
-/// names, each later than the one before. A line holds until the next one does, the first also
-/// before its time, and the last for good.
+/// How a link's delay and loss changed: lines of `time_ms,delay_ms,loss`, each later than the one
+/// before. The first line may contain these names. A line holds until the next one does. The first
+/// also holds before its time, and the last for ever.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateSeries {
     lines: Vec<(Span, Conditions)>,
 }
 
-/// What a link adds to a packet's delay, and its chance to be lost.
+/// The delay that a link adds to a packet, and the probability that it loses the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Conditions {
-    /// The delay.
+    /// The delay that is added.
     pub delay: Span,
     /// The share of packets lost.
     pub loss: Share,
@@ -130,8 +131,8 @@ pub struct TraceFile<T> {
 }
 
 impl<T: FromStr<Err = TraceError>> TraceFile<T> {
-    /// Reads the file, where that has not happened yet, at its path relative to `folder`; one that
-    /// is not there may have come with Hark.
+    /// Reads the file, if that has not happened yet. Its path is relative to `folder`; if there is
+    /// no such file, one that comes with Hark is used.
     pub fn load(&mut self, folder: &Path) -> Result<(), LoadError> {
         if self.contents.is_none() {
             let path = folder.join(&self.path);
@@ -155,23 +156,23 @@ impl<T: FromStr<Err = TraceError>> TraceFile<T> {
 }
 
 impl<T> TraceFile<T> {
-    /// The file's path, as it was written.
+    /// The file's path, as the scenario gives it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the file says.
+    /// The parsed contents of the file.
     ///
     /// # Panics
     ///
-    /// Panics where it is not loaded.
+    /// Panics if the file is not loaded.
     pub(super) fn contents(&self) -> &Arc<T> {
         self.contents.as_ref().expect("recordings are loaded before a link uses them")
     }
 }
 
 impl<T> From<T> for TraceFile<T> {
-    /// A recording that is at hand and needs no file.
+    /// A recording that needs no file.
     fn from(contents: T) -> Self {
         Self { path: PathBuf::new(), contents: Some(Arc::new(contents)) }
     }
@@ -199,41 +200,41 @@ impl<'de, T> Deserialize<'de> for TraceFile<T> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// There is no line in it.
+    /// The file contains no line.
     #[error("the recording is empty")]
     Empty,
-    /// Not a line of mahimahi's format.
+    /// A line is not in mahimahi's format.
     #[error("line {line}: `{text}` is not a whole number of milliseconds")]
     NotMilliseconds {
-        /// The line, from 1.
+        /// The number of the line, counted from 1.
         line: usize,
-        /// What it says.
+        /// The text of the line.
         text: String,
     },
-    /// Time goes back.
+    /// A line's time is before that of the line above.
     #[error("line {line}: the time is before that of the line above")]
     Backwards {
-        /// The line, from 1.
+        /// The number of the line, counted from 1.
         line: usize,
     },
-    /// A recording that would repeat without end at one moment.
+    /// The recording would repeat endlessly at one moment, since its period is zero.
     #[error("line {line}: the last time is the period and cannot be 0")]
     NoPeriod {
-        /// The line, from 1.
+        /// The number of the line, counted from 1.
         line: usize,
     },
-    /// Not a line of a series.
+    /// A line does not belong to a series.
     #[error("line {line}: `{text}` is not time_ms,delay_ms,loss, such as 1500,42.5,0.01")]
     NotConditions {
-        /// The line, from 1.
+        /// The number of the line, counted from 1.
         line: usize,
-        /// What it says.
+        /// The text of the line.
         text: String,
     },
-    /// Two lines for the same time, or time goes back.
+    /// A line's time is not after that of the line above.
     #[error("line {line}: the time is not after that of the line above")]
     NotLater {
-        /// The line, from 1.
+        /// The number of the line, counted from 1.
         line: usize,
     },
 }
@@ -245,25 +246,25 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read {}: {error}", .path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The file is not a recording.
     #[error("{}: {error}", .path.display())]
     Parse {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong with it.
         error: TraceError,
     },
-    /// The link would have two rates.
+    /// The link would have two rates, since it has this recording and `rate`.
     #[error("the link's rate is recorded in {}: leave out rate, or opportunities", .0.display())]
     TwoRates(PathBuf),
 }
 
-/// What a line of a series says: the time, and what holds from then on.
+/// Parses a line of a series: the time, and the conditions from then on.
 fn conditions(line: &str) -> Option<(Span, Conditions)> {
     let mut fields = line.split(',').map(str::trim);
     let (time, delay, loss) = (fields.next()?, fields.next()?, fields.next()?);
@@ -281,12 +282,13 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Enough of a line to find it.
+/// The beginning of a line, long enough to find it.
 fn shortened(line: &str) -> String {
     line.chars().take(40).collect()
 }
 
 const HEADER: &str = "time_ms,delay_ms,loss";
 
-/// Larger files are refused. An hour of a fast cellular link is a tenth of this.
+/// The largest file that is accepted, in bytes. An hour of a fast cellular link needs a tenth of
+/// it.
 const LARGEST_FILE: u64 = 16 << 20;

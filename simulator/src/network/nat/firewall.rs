@@ -11,11 +11,11 @@ use crate::units::Span;
 
 /// How a firewall treats UDP.
 ///
-/// In a scenario it is the word for a [`FirewallPolicy`], or a table of these fields where the
-/// timeout matters: `{ policy = "stateful", timeout = "30s" }`.
+/// In a scenario it is the word for a [`FirewallPolicy`]. To set the timeout too, it is a table of
+/// these fields: `{ policy = "stateful", timeout = "30s" }`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FirewallModel {
-    /// What passes.
+    /// Which packets pass.
     pub policy: FirewallPolicy,
     /// How long a flow outlives its last packet in either direction (RFC 6092, REC-14).
     pub timeout: Span,
@@ -40,12 +40,12 @@ impl<'de> Deserialize<'de> for FirewallModel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FirewallPolicy {
-    /// All.
+    /// All packets.
     Open,
-    /// All from inside, and from outside what belongs to a flow that was begun inside ("address
-    /// and port-dependent filtering", RFC 6092, section 3.2).
+    /// All packets from inside, and packets from outside that belong to a flow that was begun
+    /// inside ("address and port-dependent filtering", RFC 6092, section 3.2).
     Stateful,
-    /// None.
+    /// No packets.
     BlocksUdp,
 }
 
@@ -71,12 +71,12 @@ pub struct Firewall {
 }
 
 impl Firewall {
-    /// One that knows no flows yet.
+    /// A firewall that knows no flows yet.
     pub fn new(model: FirewallModel) -> Self {
         Self { model, flows: BTreeMap::new() }
     }
 
-    /// A packet from inside: whether it passes.
+    /// Decides whether a packet from inside passes. `Ok` if it does.
     pub fn outbound(
         &mut self,
         now: Timestamp,
@@ -100,7 +100,7 @@ impl Firewall {
         }
     }
 
-    /// A packet from outside: whether it passes.
+    /// Decides whether a packet from outside passes. `Ok` if it does.
     pub fn inbound(
         &mut self,
         now: Timestamp,
@@ -122,7 +122,7 @@ impl Firewall {
         }
     }
 
-    /// The firewall restarts and knows no flows.
+    /// Restarts the firewall, which then knows no flows.
     pub fn forget(&mut self) {
         self.flows.clear();
     }
@@ -132,21 +132,21 @@ impl Firewall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FirewallDrop {
-    /// No UDP passes.
+    /// The firewall blocks all UDP.
     #[error("the firewall blocks udp")]
     UdpBlocked,
-    /// Nobody inside has lately sent to where the packet is from.
+    /// No inside host has lately sent to the packet's source.
     #[error("the packet belongs to no established flow")]
     NotEstablished,
-    /// As many flows as fit are alive.
+    /// The table is full of live flows.
     #[error("the firewall's table is full")]
     TableFull,
 }
 
-/// The least that RFC 4787, REQ-5 and RFC 6092, REC-14 allow.
+/// The smallest value that RFC 4787, REQ-5 and RFC 6092, REC-14 allow.
 const DEFAULT_TIMEOUT: Span = Span::from_millis(1_000 * (120));
 
-/// How many flows a firewall tracks. A full one drops the first packet of any other.
+/// How many flows a firewall tracks. A full firewall drops the first packet of any other flow.
 const MAX_FLOWS: usize = DEFAULT_TABLE_SIZE as usize;
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(firewall.inbound(at(0), outside(80), inside()), stranger);
         assert_eq!(firewall.outbound(at(0), inside(), outside(80)), Ok(()));
         assert_eq!(firewall.inbound(at(0), outside(80), inside()), Ok(()));
-        // Another port there, another port here.
+        // A flow is told apart by the port on either side.
         assert_eq!(firewall.inbound(at(0), outside(81), inside()), stranger);
         let other = SocketAddr::new(inside().ip(), 5001);
         assert_eq!(firewall.inbound(at(0), outside(80), other), stranger);

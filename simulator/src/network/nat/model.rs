@@ -43,13 +43,14 @@ pub struct NatModel {
     pub ports_per_host: Option<u16>,
     /// How long the external port of a dead mapping stays out of use (RFC 6888, REQ-8).
     pub reuse_after: Span,
-    /// How many sessions fit. A full table refuses new ones, as Linux's connection tracking does
-    /// ("table full, dropping packet"), and keeps those it has (RFC 6888, REQ-5).
+    /// How many sessions fit into the table. A full table refuses new sessions, as Linux's
+    /// connection tracking does ("table full, dropping packet"), and keeps those it has (RFC 6888,
+    /// REQ-5).
     pub table_size: u32,
 }
 
 impl NatModel {
-    /// The preset of that name, as in [`NatPreset`].
+    /// The model of the preset of that name, as in [`NatPreset`].
     pub fn preset(name: &str) -> Option<Self> {
         let name = StrDeserializer::<ValueError>::new(name);
         NatPreset::deserialize(name).ok().map(Self::from)
@@ -126,36 +127,36 @@ impl<'de> Deserialize<'de> for NatModel {
     }
 }
 
-/// The NATs that scenarios call by name.
+/// The NATs that scenarios refer to by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NatPreset {
-    /// A good home router: endpoint-independent mapping, address and port-dependent filtering,
-    /// the port kept where it is free, hairpinning, five minutes.
+    /// A good home router: endpoint-independent mapping, address and port-dependent filtering, the
+    /// port preserved if it is free, hairpinning, and a timeout of five minutes.
     Home,
-    /// "Full cone" of RFC 3489: lets anyone in.
+    /// "Full cone" of RFC 3489: lets every sender in.
     FullCone,
-    /// "Restricted cone" of RFC 3489: lets in the addresses it has sent to.
+    /// "Restricted cone" of RFC 3489: lets in the addresses that the inside host has sent to.
     RestrictedCone,
-    /// "Port restricted cone" of RFC 3489: lets in the endpoints it has sent to.
+    /// "Port restricted cone" of RFC 3489: lets in the endpoints that the inside host has sent to.
     PortRestrictedCone,
-    /// "Symmetric" of RFC 3489: another random port for each remote endpoint.
+    /// "Symmetric" of RFC 3489: uses another random port for each remote endpoint.
     Symmetric,
-    /// An Internet provider's NAT that does all that RFC 6888 asks for.
+    /// An Internet provider's NAT that meets all requirements of RFC 6888.
     CarrierGrade,
-    /// A mobile operator's NAT: symmetric over several addresses, and forgets in 30 seconds.
+    /// A mobile operator's NAT: symmetric over several addresses, with a timeout of 30 seconds.
     Mobile,
-    /// A guest network's NAT: symmetric, forgets in 30 seconds, few ports for each guest.
+    /// A guest network's NAT: symmetric, with a timeout of 30 seconds and few ports for each guest.
     Hotel,
 }
 
-/// What of a remote endpoint matters to a mapping or a filter (RFC 4787, sections 4.1 and 5).
+/// Which part of a remote endpoint matters to a mapping or a filter (RFC 4787, sections 4.1 and 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NatBehaviour {
     /// Nothing: every remote endpoint is treated alike.
     EndpointIndependent,
-    /// Its address, whatever the port.
+    /// Its address, whatever its port.
     AddressDependent,
     /// Its address and port.
     AddressAndPortDependent,
@@ -172,8 +173,8 @@ impl fmt::Display for NatBehaviour {
 }
 
 impl NatBehaviour {
-    /// The part of `remote` that matters, with the rest blanked out: remote endpoints are treated
-    /// alike where this is equal.
+    /// The part of `remote` that matters, with the rest blanked out. Remote endpoints with equal
+    /// scopes are treated alike.
     pub(super) fn scope(self, remote: SocketAddrV4) -> SocketAddrV4 {
         match self {
             Self::EndpointIndependent => ANYWHERE,
@@ -185,16 +186,16 @@ impl NatBehaviour {
 
 /// Which external port a new mapping gets (RFC 4787, section 4.2.1).
 ///
-/// A port that is taken gives way to the next higher free one. None is ever shared (REQ-3: no
-/// "port overloading"), and ports below 1024 stay below (REQ-3a).
+/// If a port is taken, the next higher free one is used. No port is ever shared (REQ-3: no "port
+/// overloading"), and ports below 1024 stay below 1024 (REQ-3a).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PortAssignment {
     /// The inside port ("port preservation").
     Preserving,
-    /// The one after that of the mapping before.
+    /// The port after that of the mapping before.
     Sequential,
-    /// Any, evenly (RFC 7857, section 9).
+    /// Any port, with equal probability (RFC 7857, section 9).
     Random,
 }
 
@@ -202,9 +203,10 @@ pub enum PortAssignment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// The one that the inside address's other mappings have; where its ports are used up, none.
+    /// The address of the inside address's other mappings. A new mapping is refused if the ports of
+    /// that address are used up.
     Paired,
-    /// Any.
+    /// Any address.
     Arbitrary,
 }
 
@@ -245,18 +247,18 @@ impl From<NatTable> for NatModel {
     }
 }
 
-/// Stands for every remote endpoint.
+/// The scope that stands for every remote endpoint.
 pub(super) const ANYWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
-/// What RFC 4787, REQ-5c recommends.
+/// The timeout that RFC 4787, REQ-5c recommends.
 const RECOMMENDED_TIMEOUT: Span = Span::from_millis(1_000 * (300));
 
-/// Far less than RFC 4787, REQ-5 allows, and common: Linux keeps a UDP flow without an answer for
-/// as long.
+/// Far less than RFC 4787, REQ-5 allows, but common: Linux keeps a UDP flow without an answer for
+/// this long.
 const SHORT_TIMEOUT: Span = Span::from_millis(1_000 * (30));
 
-/// How many sessions fit into a NAT or firewall that does not say: what a small home router
-/// tracks. A full one refuses new sessions and keeps those it has.
+/// How many sessions fit into a NAT or firewall if the scenario does not say: as many as a small
+/// home router tracks. A full one refuses new sessions and keeps those it has.
 pub(super) const DEFAULT_TABLE_SIZE: u32 = 4_096;
 
 #[cfg(test)]
@@ -330,7 +332,8 @@ mod tests {
         assert!(kind.contains("expected a word or a table"), "{kind}");
     }
 
-    /// What the documentation of the presets says, and no other, RFC 6888's REQ-4, 7, 8 and 9.
+    /// The presets match their documentation. For the carrier-grade one that includes RFC 6888's
+    /// REQ-4, 7, 8 and 9.
     #[test]
     fn presets_are_as_described() {
         use NatBehaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};

@@ -17,7 +17,7 @@ fn nat(model: NatModel) -> Nat {
     Nat::new(model, vec![EXTERNAL], ChaCha8Rng::seed_from_u64(7))
 }
 
-/// A NAT with nothing but these behaviours, and random ports.
+/// A NAT with these behaviours, random ports and otherwise the defaults.
 fn plain(mapping: NatBehaviour, filtering: NatBehaviour) -> Nat {
     nat(NatModel { mapping, filtering, ports: PortAssignment::Random, ..NatModel::default() })
 }
@@ -42,7 +42,8 @@ fn seconds(seconds: u32) -> Span {
     Span::from_millis(1_000 * seconds)
 }
 
-/// Section 4.1, and REQ-1: which of other port, other address the mapping is shared with.
+/// Section 4.1, and REQ-1: whether the mapping is shared with another port and with another
+/// address.
 #[test]
 fn section_4_1_mapping_is_reused_as_defined() {
     for filtering in BEHAVIOURS {
@@ -60,14 +61,14 @@ fn section_4_1_mapping_is_reused_as_defined() {
             assert_eq!(shown(outside(1, 81)) == first, same_address, "{mapping:?}");
             assert_eq!(shown(outside(2, 80)) == first, other_address, "{mapping:?}");
             assert_eq!(shown(outside(1, 80)), first);
-            // Another inside endpoint is never merged, be it of the same host.
+            // Different inside endpoints never share a mapping, even those of the same host.
             assert_ne!(nat.outbound(START, inside(2, 5001), outside(1, 80)).unwrap(), first);
             assert_ne!(nat.outbound(START, inside(3, 5000), outside(1, 80)).unwrap(), first);
         }
     }
 }
 
-/// Section 5, and REQ-8: who gets in besides the endpoint sent to.
+/// Section 5, and REQ-8: which senders get in besides the endpoint that was sent to.
 #[test]
 fn section_5_filtering_lets_in_as_defined() {
     for mapping in BEHAVIOURS {
@@ -88,7 +89,7 @@ fn section_5_filtering_lets_in_as_defined() {
     }
 }
 
-/// Section 5: the rule is assigned to the mapping.
+/// Section 5: a filter belongs to its mapping.
 #[test]
 fn section_5_sending_through_one_mapping_opens_no_other() {
     let mut nat = plain(AddressAndPortDependent, AddressDependent);
@@ -116,7 +117,7 @@ fn answer_leaves_by_the_mapping_the_packet_came_in_by() {
     nat.inbound(START, outside(3, 80), shown).unwrap();
 
     assert_eq!(nat.outbound(START, inside(2, 5000), outside(2, 80)), Ok(shown));
-    // A flow that has its mapping keeps it.
+    // A flow that already has a mapping keeps it.
     assert_eq!(nat.outbound(START, inside(2, 5000), outside(3, 80)), Ok(busy));
     assert_ne!(busy, shown);
 }
@@ -173,7 +174,7 @@ fn req_3a_low_ports_stay_low() {
     }
 }
 
-/// No overloading: when all ports are taken, nobody shares one.
+/// No overloading: when all ports are taken, no port is shared.
 #[test]
 fn req_3_ports_run_out_rather_than_overload() {
     let mut nat = nat(NatModel { table_size: 2_000, ..preset("home") });
@@ -202,7 +203,7 @@ fn req_2_paired_pooling_keeps_a_host_on_one_address() {
     assert_eq!(used(Pooling::Paired, 2).len(), 1);
     assert_eq!(used(Pooling::Arbitrary, 2).len(), 8);
 
-    // Several hosts are spread all the same.
+    // Several hosts are still spread over the addresses.
     let mut nat = Nat::new(preset("home"), addresses.clone(), ChaCha8Rng::seed_from_u64(7));
     for host in 0..40 {
         nat.outbound(START, inside(host, 5000), outside(1, 80)).unwrap();
@@ -212,7 +213,7 @@ fn req_2_paired_pooling_keeps_a_host_on_one_address() {
     assert_eq!(spread, addresses);
 }
 
-/// REQ-5, REQ-6: silence ends a mapping, and a packet from inside keeps it.
+/// REQ-5, REQ-6: a mapping expires after silence, and a packet from inside keeps it alive.
 #[test]
 fn req_6_outbound_refreshes() {
     let mut nat = nat(NatModel { timeout: seconds(30), ..preset("symmetric") });
@@ -239,7 +240,7 @@ fn req_6a_inbound_refreshes_where_asked_to() {
     }
 }
 
-/// A stranger who is turned away keeps nothing alive.
+/// Packets that the filter drops do not keep a mapping alive.
 #[test]
 fn req_6a_filtered_packets_do_not_refresh() {
     let mut nat = nat(NatModel { timeout: seconds(30), ..preset("home") });
@@ -249,7 +250,7 @@ fn req_6a_filtered_packets_do_not_refresh() {
     assert_eq!(nat.mappings(at(30)).count(), 0);
 }
 
-/// A mapping that one remote keeps alive closes to another that has fallen silent.
+/// A sender that has fallen silent is no longer let in, even if another keeps the mapping alive.
 #[test]
 fn each_sender_is_let_in_for_the_timeout() {
     let mut nat = nat(NatModel { timeout: seconds(30), ..preset("home") });
@@ -265,7 +266,7 @@ fn req_9_hairpinning_shows_the_external_source() {
     let mut nat = nat(preset("home"));
     let ann = nat.outbound(START, inside(2, 5000), outside(1, 80)).unwrap();
     let bob = nat.outbound(START, inside(3, 6000), outside(1, 80)).unwrap();
-    // Filtered like any other: Bob has not sent to Ann yet.
+    // A hairpinned packet is filtered like any other: Bob has not sent to Ann yet.
     assert_eq!(nat.hairpin(START, inside(2, 5000), bob), Err(NatDrop::Filtered));
     assert_eq!(nat.hairpin(START, inside(3, 6000), ann), Ok((bob, inside(2, 5000))));
     assert_eq!(nat.hairpin(START, inside(2, 5000), bob), Ok((ann, inside(3, 6000))));
@@ -306,7 +307,7 @@ fn rfc_6888_req_8_ports_rest_before_reuse() {
     assert_eq!(port(at(150), 4), 5000);
 }
 
-/// A port at rest is not held by the host that had it.
+/// A port that rests does not count for the host that had it.
 #[test]
 fn rfc_6888_req_8_resting_ports_do_not_count() {
     let base = NatModel { timeout: seconds(30), ports_per_host: Some(1), ..preset("home") };
@@ -316,14 +317,14 @@ fn rfc_6888_req_8_resting_ports_do_not_count() {
     }
 }
 
-/// RFC 6888, REQ-5: memory is bounded, and who has a session keeps it.
+/// RFC 6888, REQ-5: memory is bounded, and existing sessions are kept.
 #[test]
 fn full_table_refuses_new_sessions_only() {
     let mut nat = nat(NatModel { table_size: 3, timeout: seconds(30), ..preset("home") });
     let shown = nat.outbound(START, inside(2, 5000), outside(1, 80)).unwrap();
     nat.outbound(at(10), inside(2, 5000), outside(2, 80)).unwrap();
     nat.outbound(at(10), inside(3, 5000), outside(1, 80)).unwrap();
-    // Neither a new mapping nor a new remote of an old one.
+    // The full table takes neither a new mapping nor a new remote endpoint of an existing mapping.
     for source in [inside(4, 5000), inside(2, 5000)] {
         assert_eq!(nat.outbound(at(10), source, outside(3, 80)), Err(NatDrop::TableFull));
     }
@@ -333,7 +334,7 @@ fn full_table_refuses_new_sessions_only() {
     assert!(nat.outbound(at(40), inside(4, 5000), outside(3, 80)).is_ok());
 }
 
-/// A mapping that was asked for takes room before anybody uses it.
+/// An explicit mapping takes room before anybody uses it.
 #[test]
 fn full_table_refuses_explicit_mappings() {
     let mut nat = nat(NatModel { table_size: 2, port_mapping: true, ..preset("home") });
@@ -344,7 +345,7 @@ fn full_table_refuses_explicit_mappings() {
     assert!(map(5001).is_ok());
 }
 
-/// Strangers cannot make the table grow.
+/// Packets from strangers cannot make the table grow without bound.
 #[test]
 fn packets_from_outside_take_bounded_room() {
     let mut nat = plain(AddressAndPortDependent, EndpointIndependent);
@@ -364,7 +365,7 @@ fn explicit_mapping_lets_anybody_in_until_it_expires() {
         let shown = nat.map_port(START, inside(2, 5000), 443, hour).unwrap();
         assert_eq!(shown, SocketAddrV4::new(EXTERNAL, 443));
         assert_eq!(nat.inbound(at(3_599), outside(9, 9), shown), Ok(inside(2, 5000)));
-        // What the host sends shows it as well, to whomever.
+        // Packets that the host sends also show this endpoint, whatever their destination.
         assert_eq!(nat.outbound(START, inside(2, 5000), outside(1, 80)), Ok(shown));
         assert_eq!(nat.outbound(START, inside(2, 5000), outside(2, 80)), Ok(shown));
         let mapping = nat.mappings(at(3_599)).next().unwrap();
@@ -386,7 +387,7 @@ fn explicit_mapping_is_given_back() {
     assert_eq!(nat.inbound(at(2), outside(1, 80), shown), Ok(inside(2, 5000)));
 }
 
-/// RFC 6887, section 11: the port is a suggestion, and a dynamic mapping is taken over.
+/// RFC 6887, section 11: the port is a suggestion, and a dynamic mapping becomes explicit.
 #[test]
 fn explicit_mapping_gets_another_port_where_the_wanted_is_taken() {
     let hour = Duration::from_secs(3_600);
@@ -415,7 +416,7 @@ fn restart_forgets_everything() {
     assert_eq!(nat.outbound(START, inside(3, 5000), outside(1, 80)).unwrap().port(), 5000);
 }
 
-/// Two layers: a home router whose outside is the inside of a carrier-grade NAT.
+/// Two layers: a home router whose outside network is the inside network of a carrier-grade NAT.
 #[test]
 fn home_behind_carrier_grade() {
     let wan = Ipv4Addr::new(100, 64, 0, 9);
@@ -430,11 +431,11 @@ fn home_behind_carrier_grade() {
     let shown = carrier.outbound(START, middle, bob).unwrap();
     assert_eq!(carrier.inbound(START, bob, shown), Ok(middle));
     assert_eq!(home.inbound(START, bob, middle), Ok(ann));
-    // The carrier lets strangers in, the home router does not.
+    // The carrier's NAT lets strangers in, the home router does not.
     assert_eq!(carrier.inbound(START, outside(9, 9), shown), Ok(middle));
     assert_eq!(home.inbound(START, outside(9, 9), middle), Err(NatDrop::Filtered));
 
-    // Two customers of the carrier, by its hairpin.
+    // Two customers of the carrier reach each other by its hairpinning.
     let neighbour = SocketAddrV4::new(Ipv4Addr::new(100, 64, 0, 10), 6000);
     let neighbour_shown = carrier.outbound(START, neighbour, bob).unwrap();
     let middle = home.outbound(START, ann, neighbour_shown).unwrap();

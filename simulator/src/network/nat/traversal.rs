@@ -1,8 +1,8 @@
-//! Which pairs of NATs two hosts can punch through, by brute force.
+//! Determines by brute force which pairs of NATs two hosts can punch through.
 //!
-//! The oracle knows no tables, ports or time: it keeps what was sent and let in, and applies the
-//! sentences of RFC 4787, sections 4.1 and 5, to that history. Two [`Nat`]s driven packet by
-//! packet must agree with it.
+//! The oracle knows no tables, ports or time: it records what was sent and let in, and applies the
+//! sentences of RFC 4787, sections 4.1 and 5, to that history. Two [`Nat`]s that are driven packet
+//! by packet must agree with it.
 
 use std::{
     fmt::Write,
@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Nat, NatBehaviour, NatModel, PortAssignment};
 
-/// All 81 pairs, whoever sends first, agree with the oracle.
+/// All 81 pairs agree with the oracle, whichever host sends first.
 #[test]
 fn nats_punch_exactly_where_the_oracle_does() {
     for first in all_behaviours() {
@@ -39,8 +39,8 @@ fn documented_table_is_the_oracles() {
     assert_eq!(render(), include_str!("traversal.md"));
 }
 
-/// Ford, Srisuresh and Kegel, "Peer-to-Peer Communication Across Network Address Translators":
-/// what the oracle must say of the four NATs of RFC 3489.
+/// Ford, Srisuresh and Kegel, "Peer-to-Peer Communication Across Network Address Translators": the
+/// results that the oracle must give for the four NATs of RFC 3489.
 #[test]
 fn oracle_agrees_with_the_literature() {
     use NatBehaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
@@ -58,20 +58,20 @@ fn oracle_agrees_with_the_literature() {
     assert!(!cell(symmetric, symmetric));
 }
 
-/// A host, or the rendezvous server, and its place in arrays.
+/// A host, or the rendezvous server, by its place in arrays.
 type Host = usize;
 
 const A: Host = 0;
 const B: Host = 1;
 const SERVER: Host = 2;
 
-/// Who sends without waiting for whom, in each round.
+/// For each round, the groups of hosts that send without waiting for each other.
 type Order = &'static [&'static [Host]];
 
 const BOTH_AT_ONCE: Order = &[&[A, B]];
 const ORDERS: [Order; 3] = [BOTH_AT_ONCE, &[&[A], &[B]], &[&[B], &[A]]];
 
-/// After this many rounds no pair that is still trying has ever succeeded.
+/// The number of rounds. No pair has ever succeeded after more rounds.
 const ROUNDS: usize = 5;
 
 /// Mapping and filtering of one NAT.
@@ -92,21 +92,21 @@ trait Pair {
     /// An endpoint as seen between the NATs.
     type Endpoint: Copy + PartialEq;
 
-    /// Where the rendezvous server is.
+    /// The rendezvous server's endpoint.
     fn server(&self) -> Self::Endpoint;
 
-    /// `host` sends: the source that its packet shows.
+    /// `host` sends a packet. Returns the source that the packet shows.
     fn send(&mut self, host: Host, to: Self::Endpoint) -> Self::Endpoint;
 
-    /// Whether a packet gets in to `host`.
+    /// Whether the NAT of `host` lets a packet in.
     fn receive(&mut self, host: Host, from: Self::Endpoint, to: Self::Endpoint) -> bool;
 }
 
-/// Whether the hosts find a pair of endpoints that works both ways: the answer comes from where
-/// the packet was sent to, as ICE (RFC 8445, section 7.2.5.2.1) and QUIC insist.
+/// Whether the hosts find a pair of endpoints that works both ways: the answer must come from where
+/// the packet was sent to, as ICE (RFC 8445, section 7.2.5.2.1) and QUIC require.
 ///
-/// A server tells each the endpoint that it saw the other use; both send there again and again,
-/// and to whatever source they see.
+/// A server tells each host the endpoint that it saw the other use. Both hosts send there again and
+/// again, and to every source that they see.
 fn punches<P: Pair>(pair: &mut P, order: Order) -> bool {
     let server = pair.server();
     let seen = [A, B].map(|host| pair.send(host, server));
@@ -131,7 +131,7 @@ fn punches<P: Pair>(pair: &mut P, order: Order) -> bool {
     delivered.iter().any(|(from, to)| delivered.contains(&(*to, *from)))
 }
 
-/// RFC 4787's definitions over the history of all packets.
+/// Applies RFC 4787's definitions to the history of all packets.
 struct Oracle {
     behaviours: [Behaviours; 2],
     history: Vec<Event>,
@@ -140,7 +140,7 @@ struct Oracle {
 /// The `number`-th external endpoint of a host's NAT, whose only address is the host's number.
 type Numbered = (Host, usize);
 
-/// A packet that left a NAT (`sent`) or was let in by it.
+/// A packet that left a NAT (`sent`) or that a NAT let in.
 struct Event {
     sent: bool,
     local: Numbered,
@@ -174,7 +174,7 @@ impl Pair for Oracle {
     }
 
     /// Section 4.1: the mapping is reused for packets to the same remote endpoint, to the same
-    /// remote address, or to any. A packet that was let in began a session as well.
+    /// remote address, or to any. A packet that was let in has also begun a session.
     fn send(&mut self, host: Host, to: Numbered) -> Numbered {
         let mapping = self.behaviours[host].0;
         let reused = self.of(host).find(|event| alike(mapping, event.remote, to));
@@ -184,8 +184,8 @@ impl Pair for Oracle {
         local
     }
 
-    /// Section 5: the mapping lets in whom it was used to send to, the address it was used to
-    /// send to, or anybody.
+    /// Section 5: the mapping lets in the endpoints that it was used to send to, the addresses that
+    /// it was used to send to, or anybody.
     fn receive(&mut self, host: Host, from: Numbered, to: Numbered) -> bool {
         let filtering = self.behaviours[host].1;
         let let_in = self
@@ -234,7 +234,7 @@ impl Pair for TwoNats {
     }
 }
 
-/// The table as the documentation shows it.
+/// The table as the documentation displays it.
 fn render() -> String {
     let label = |behaviour| match behaviour {
         NatBehaviour::EndpointIndependent => "EI",

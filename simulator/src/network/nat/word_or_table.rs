@@ -1,4 +1,4 @@
-//! Settings written as one word or, with more to say, as a table.
+//! Settings that are written as one word or, to say more, as a table.
 
 use std::{fmt, marker::PhantomData};
 
@@ -12,7 +12,7 @@ use serde::{
 
 /// One of a few words `W`, or a table `T`.
 ///
-/// Unlike an untagged enum it keeps the reason and the place of a mistake inside the table.
+/// Unlike an untagged enum it keeps the reason and the place of a mistake within the table.
 pub(super) enum WordOrTable<W, T> {
     Word(W),
     Table(T),

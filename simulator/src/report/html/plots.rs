@@ -1,6 +1,6 @@
-//! Small drawings of how streams fared over time, a row for each pair of listener and talker.
+//! Small plots of the quality of streams over time, one row for each pair of listener and talker.
 //!
-//! All rows share their limits, so that rows compare.
+//! All rows have the same limits, so that they can be compared.
 
 use std::fmt::{self, Write};
 
@@ -14,7 +14,7 @@ use crate::{
     report::text::{Milliseconds, Percent},
 };
 
-/// Writes the section with the plots of the worst pairs, if anything happened to any.
+/// Writes the section with the plots of the worst pairs, if any pair had trouble.
 pub(super) fn write(out: &mut String, record: &RunRecord, palette: &Palette<'_>) -> fmt::Result {
     let mut ears = record.worst_first();
     ears.retain(|ear| eventful(ear));
@@ -64,7 +64,7 @@ pub(super) fn write(out: &mut String, record: &RunRecord, palette: &Palette<'_>)
     Ok(())
 }
 
-/// Whether a stream is worth a look.
+/// Whether anything happened to a stream that is worth a row.
 fn eventful(ear: &EarRecord) -> bool {
     ear.frames_concealed > 0
         || ear.frames_late > 0
@@ -115,7 +115,7 @@ fn plot(
     write!(out, "<path class=\"concealed\" d=\"{concealed}\"/></svg>")
 }
 
-/// A line through the points, broken where there is none for a while.
+/// A line through the points. It is broken where there is no point for a while.
 fn path(points: &[(f64, f64)], axis: &TimeAxis, limit: f64) -> String {
     let longest_step_s = LONGEST_STEP_S.max(axis.duration_s / BUCKETS as f64 * 2.5);
     let mut before = f64::NEG_INFINITY;
@@ -129,7 +129,7 @@ fn path(points: &[(f64, f64)], axis: &TimeAxis, limit: f64) -> String {
     path
 }
 
-/// How far down a share of the limit lies.
+/// The vertical position of a share of the limit.
 fn height(share: f64) -> f64 {
     BOTTOM - share.max(0.0) * (BOTTOM - TOP)
 }
@@ -138,12 +138,12 @@ fn height(share: f64) -> f64 {
 struct Kind {
     title: &'static str,
     hint: &'static str,
-    /// The limit is at least this, so that little things look little.
+    /// The smallest limit, so that small values look small.
     floor: f64,
     lines: &'static [Values],
 }
 
-/// Takes what a line shows from a record: seconds, then values.
+/// Extracts the values of a line from a record, as (seconds, value).
 type Values = fn(&EarRecord) -> Vec<(f64, f64)>;
 
 const KINDS: [Kind; 4] = [
@@ -175,13 +175,14 @@ fn series(ear: &EarRecord, value: fn(&EarSample) -> f64) -> Vec<(f64, f64)> {
     ear.series.iter().map(|sample| (sample.at_s, value(sample))).collect()
 }
 
-/// Rows drawn; the worst ones.
+/// How many rows are drawn; the worst pairs come first.
 const PAIRS: usize = 12;
-/// Lines for faults in each plot; more would hide the curve.
+/// How many faults are drawn as lines in each plot. More would hide the curve.
 const FAULTS: usize = 20;
-/// A silence shorter than this is not worth a row.
+/// The shortest silence that is worth a row, in milliseconds.
 const NOTABLE_SILENCE_MS: f64 = 200.0;
-/// A line is broken where values are further apart: nothing was measured between.
+/// A line is broken between points further apart than this, in seconds, since nothing was measured
+/// there.
 const LONGEST_STEP_S: f64 = 1.2;
 const BUCKETS: usize = 200;
 const TICKS: usize = 4;

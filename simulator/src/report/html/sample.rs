@@ -1,4 +1,4 @@
-//! A made-up run, as like a real one as drawing it needs.
+//! An invented run, as similar to a real one as the drawing code needs.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -41,7 +41,7 @@ pub(super) fn squad_of_five() -> RunRecord {
     record
 }
 
-/// `members` of whom all speak in turn, with loss everywhere.
+/// A run with `members` members, all of whom speak in turn, with loss everywhere.
 pub(super) fn crowd(members: usize, duration_s: f64) -> RunRecord {
     let names: Vec<_> = (1..=members).map(|number| format!("Member-{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();

@@ -1,10 +1,10 @@
-//! From measured values to places in a drawing.
+//! Maps measured values to positions in a drawing.
 
 use std::fmt;
 
 use crate::record::Interval;
 
-/// Where moments of the run lie in a drawing.
+/// Maps times of the run to horizontal positions in a drawing.
 #[derive(Clone, Copy)]
 pub(super) struct TimeAxis {
     pub(super) left: f64,
@@ -18,14 +18,14 @@ impl TimeAxis {
         Px(self.left + share * (self.right - self.left))
     }
 
-    /// Round moments, about `count` of them.
+    /// About `count` times with round values.
     pub(super) fn ticks(&self, count: usize) -> impl Iterator<Item = f64> {
         let step = at_least(self.duration_s / count as f64, &TICKS);
         let last = (self.duration_s / step) as usize;
         (0..=last).map(move |tick| tick as f64 * step)
     }
 
-    /// Strokes along `y` over the given times.
+    /// Horizontal strokes at height `y` over the given times.
     pub(super) fn strokes(&self, intervals: &[Interval], y: f64) -> String {
         let stroke = |interval: &Interval| {
             let (from, to) = (self.x(interval.start_s), self.x(interval.end_s));
@@ -34,9 +34,9 @@ impl TimeAxis {
         intervals.iter().map(stroke).collect()
     }
 
-    /// The points, thinned to the largest of each of `buckets` equal spans of the run.
+    /// The points, thinned to the largest in each of `buckets` equal spans of the run.
     ///
-    /// What is not a number is left out.
+    /// Values that are not finite are left out.
     pub(super) fn peaks(
         &self,
         points: impl IntoIterator<Item = (f64, f64)>,
@@ -60,7 +60,7 @@ pub(super) struct Px(pub(super) f64);
 
 impl fmt::Display for Px {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Adding zero turns the negative zero into the other one.
+        // Adding zero turns negative zero into zero.
         write!(f, "{}", (self.0 * 10.0).round() / 10.0 + 0.0)
     }
 }
@@ -71,12 +71,12 @@ fn at_least(value: f64, steps: &[f64]) -> f64 {
         return 1.0;
     }
     let power = 10_f64.powf(value.log10().floor());
-    // A step that rounding has left a hair too small still counts.
+    // A step that is slightly too small through rounding still counts.
     let enough = |step: &&f64| **step * power >= value * (1.0 - 1e-9);
     steps.iter().find(enough).unwrap_or(&10.0) * power
 }
 
-/// A limit for a plot of `values`: at least `floor`, and past all but the odd one of them.
+/// A limit for a plot of `values`: at least `floor`, and above all values but rare outliers.
 pub(super) fn limit(mut values: Vec<f64>, floor: f64) -> f64 {
     values.retain(|value| value.is_finite());
     values.sort_by(f64::total_cmp);
@@ -84,12 +84,12 @@ pub(super) fn limit(mut values: Vec<f64>, floor: f64) -> f64 {
     at_least(usual.max(floor), &LIMITS)
 }
 
-/// Steps that people count in.
+/// Steps that people use to count.
 const TICKS: [f64; 3] = [1.0, 2.0, 5.0];
-/// Limits whose half is short to write too.
+/// Limits whose half is short to write, too.
 const LIMITS: [f64; 7] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0];
 
-/// Anything shorter would vanish.
+/// The length of the shortest stroke; a shorter one would not be visible.
 const MIN_STROKE: f64 = 0.6;
 
 #[cfg(test)]

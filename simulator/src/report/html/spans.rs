@@ -1,8 +1,8 @@
-//! Arithmetic of spans of time.
+//! Arithmetic with spans of time.
 
 use crate::record::Interval;
 
-/// What of `all` lies outside `taken`. Both are in order, and no two of `taken` overlap.
+/// The parts of `all` that lie outside `taken`. Both are in order, and no two of `taken` overlap.
 pub(super) fn without(all: &[Interval], taken: &[Interval]) -> Vec<Interval> {
     let mut left = Vec::new();
     for span in all {
@@ -18,12 +18,12 @@ pub(super) fn without(all: &[Interval], taken: &[Interval]) -> Vec<Interval> {
     left
 }
 
-/// What of `all` lies within `frame`.
+/// The parts of `all` that lie within `frame`.
 pub(super) fn within(all: &[Interval], frame: &[Interval]) -> Vec<Interval> {
     without(all, &without(all, frame))
 }
 
-/// `all`, later by `delay_s`.
+/// All spans of `all`, moved to `delay_s` seconds later.
 pub(super) fn later(all: &[Interval], delay_s: f64) -> Vec<Interval> {
     let shift =
         |span: &Interval| Interval { start_s: span.start_s + delay_s, end_s: span.end_s + delay_s };
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(later(&spans([(1.0, 2.0)]), 0.5), spans([(1.5, 2.5)]));
     }
 
-    /// Spans in order, none of which overlap, with ends at whole numbers.
+    /// Ordered spans that do not overlap, with ends at whole numbers.
     fn any_spans() -> impl Strategy<Value = Vec<Interval>> {
         prop::collection::btree_set(0_u8..40, 0..12).prop_map(|ends| {
             let ends: Vec<_> = ends.into_iter().map(f64::from).collect();

@@ -96,7 +96,7 @@ fn links(out: &mut String, record: &RunRecord) -> fmt::Result {
     let Some(left_out) = open(out, "Links", columns, record.links.len(), LINKS)? else {
         return Ok(());
     };
-    // One scale for all, so that the bad one stands out.
+    // All links share one scale, so that a bad one stands out.
     let longest = record.links.iter().map(longest_queue_ms).fold(MIN_QUEUE_SCALE_MS, f64::max);
     for link in record.links.iter().take(LINKS) {
         let lost: u64 = link.lost.values().sum();
@@ -143,7 +143,7 @@ fn nats(out: &mut String, record: &RunRecord) -> fmt::Result {
     close(out, left_out)
 }
 
-/// What happened, in order. Where there is too much of it, faults go before the rest.
+/// The events in order of time. If there are too many, faults are kept first.
 fn events(out: &mut String, record: &RunRecord, palette: &Palette<'_>) -> fmt::Result {
     let columns = "<th>Time<th>Member<th>Event<th>What happened";
     let Some(left_out) = open(out, "Events", columns, record.events.len(), EVENTS)? else {
@@ -168,8 +168,8 @@ fn events(out: &mut String, record: &RunRecord, palette: &Palette<'_>) -> fmt::R
     close(out, left_out)
 }
 
-/// Begins a table that shows `shown` of `rows` at most and says how many it leaves out; nothing
-/// where there are none at all. Long tables begin closed.
+/// Begins a table that shows at most `shown` of `rows` rows and says how many it leaves out. Does
+/// nothing if there are no rows. Long tables begin closed.
 fn open(
     out: &mut String,
     title: &str,
@@ -233,7 +233,8 @@ fn sparkline(points: &[(f64, f64)], duration_s: f64, longest: f64) -> String {
     )
 }
 
-// Rows shown at most of each table; the rest are counted. Enough for squads of 32.
+// The largest number of rows shown of each table; further rows are only counted. Enough for squads
+// of 32.
 const PAIRS: usize = 1000;
 const MEMBERS: usize = 100;
 const LINKS: usize = 200;
@@ -242,7 +243,7 @@ const EVENTS: usize = 500;
 /// Tables with more rows than this begin closed.
 const OPEN_ROWS: usize = 40;
 
-// From when on a value is notable, and from when on it is bad.
+// The value from which on something is notable, and the value from which on it is bad.
 const NOTABLE_CONCEALMENT: [f64; 2] = [1.0, 5.0];
 const NOTABLE_SILENCE_MS: [f64; 2] = [200.0, 1000.0];
 const NOTABLE_LOSS: [f64; 2] = [1.0, 10.0];
@@ -250,5 +251,5 @@ const NOTABLE_LOSS: [f64; 2] = [1.0, 10.0];
 const SPARK_WIDTH: f64 = 160.0;
 const SPARK_HEIGHT: f64 = 22.0;
 const SPARK_STROKES: usize = 80;
-/// Queues shorter than this look short.
+/// The smallest full scale of queues, in milliseconds, so that short queues look short.
 const MIN_QUEUE_SCALE_MS: f64 = 20.0;

@@ -26,7 +26,8 @@ fn a_run_without_failures_says_so() {
     assert!(page.contains("<title>✓ bad_uplink_then_crash, seed 41</title>"));
 }
 
-/// Every text that a scenario can choose, with what would break out of a tag or an attribute.
+/// Every text that a scenario can choose contains characters that would break out of a tag or an
+/// attribute.
 #[test]
 fn hostile_texts_stay_texts() {
     let evil = || "<script>alert('1')</script>\"&".to_owned();
@@ -96,7 +97,7 @@ fn nothing_is_fetched() {
 fn a_page_of_32_members_for_a_minute_stays_small() {
     let page = page(&sample::crowd(32, 60.0));
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
-    // All pairs have their row, the drawings only the worst.
+    // All pairs have a row in the table; only the worst are drawn.
     assert_eq!(page.matches("<tr><td><span class=\"who").count(), 32 * 31 + 32);
     assert_eq!(page.matches("class=\"pair\"").count(), 12);
     assert!(page.contains("The worst 12 of 992 pairs to which something happened"));
@@ -135,7 +136,7 @@ fn the_same_record_makes_the_same_page() {
     assert_eq!(page(&sample::squad_of_five()), page(&sample::squad_of_five()));
 }
 
-/// Where drawings come from: a gap is what was said while connected and not played.
+/// A drawn gap is speech that was sent while the two were connected and that was not played.
 #[test]
 fn a_gap_and_its_cause_are_told_apart() {
     let mut record = sample::squad_of_five();
@@ -143,7 +144,7 @@ fn a_gap_and_its_cause_are_told_apart() {
     let paths = |record: &RunRecord, class: &str| {
         page(record).matches(&format!("<path class=\"{class}\" d=\"M")).count()
     };
-    // Osprey misses 0.7 s of Wren; the others hear all that is due while they are connected.
+    // Osprey misses 0.7 s of Wren; the others hear everything that is due while they are connected.
     assert_eq!(paths(&record, "gap"), 1);
     for ear in &mut record.ears {
         ear.heard.clear();

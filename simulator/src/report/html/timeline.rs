@@ -1,7 +1,7 @@
-//! The drawing of who spoke when and what reached whom.
+//! The drawing of who spoke when, and of what reached whom.
 //!
-//! Each member has a lane with what it said and below it what it heard: all of it as a level, and a
-//! thin lane per talker in the talker's colour. Faults are lines through everything.
+//! Each member has a lane with its speech and, below it, what it heard: the level of all sound, and
+//! one thin lane per talker in the talker's colour. Faults are lines across all lanes.
 
 use std::fmt::{self, Write};
 
@@ -52,7 +52,7 @@ pub(super) fn write(out: &mut String, record: &RunRecord, palette: &Palette<'_>)
     for mark in &marks {
         mark.write_line(out, &axis, y)?;
     }
-    // Above the lines, which may cross them.
+    // Labels are written last, so that they lie above the lines that cross them.
     for mark in &marks {
         mark.write_label(out, &axis)?;
     }
@@ -65,7 +65,7 @@ pub(super) fn write(out: &mut String, record: &RunRecord, palette: &Palette<'_>)
     Ok(())
 }
 
-/// Draws all lanes of one member from `y` on and says where they end.
+/// Draws all lanes of one member from `y` on and returns where they end.
 fn write_member(
     out: &mut String,
     record: &RunRecord,
@@ -148,7 +148,7 @@ fn write_ear(
     let member = |name| record.members.iter().find(|member| member.name == name);
     let spoken = member(ear.talker.as_str()).map_or(&[][..], |talker| &talker.speaking);
     let running = member(ear.listener.as_str()).map_or(&[][..], |listener| &listener.running);
-    // Speech is due at the listener after the delay it usually has.
+    // Speech is due at the listener after its usual delay.
     let due = later(spoken, ear.delay_ms.map_or(0.0, |delay| delay.median / 1000.0));
     let mut unheard = within(&without(&due, &ear.heard), running);
     unheard.retain(|gap| gap.length_s() >= SHORTEST_GAP_S);
@@ -176,7 +176,7 @@ fn write_ear(
         ("heard", &ear.heard, middle),
         ("gap", &connected_gaps, middle),
         ("apart", &other_gaps, middle),
-        // An underline: among the frames at these times were some, not only, made up ones.
+        // An underline: some of the frames at these times were concealed, but perhaps not all.
         ("concealed", &concealed(ear), y + LANE_HEIGHT - 2.0),
     ] {
         if !intervals.is_empty() {
@@ -187,7 +187,7 @@ fn write_ear(
     Ok(())
 }
 
-/// The talkers a listener's lanes show, in the members' order, and how many had no room.
+/// The talkers that a listener's lanes show, in the members' order, and how many did not fit.
 fn shown_ears<'a>(record: &'a RunRecord, listener: &str) -> (Vec<&'a EarRecord>, usize) {
     let spoke = |name: &str| {
         record.members.iter().any(|member| member.name == name && !member.speaking.is_empty())
@@ -201,7 +201,7 @@ fn shown_ears<'a>(record: &'a RunRecord, listener: &str) -> (Vec<&'a EarRecord>,
     (ears, left_out)
 }
 
-/// The spans between samples in which frames were concealed; neighbours are joined.
+/// The spans between samples in which frames were concealed; adjacent spans are joined.
 pub(super) fn concealed(ear: &EarRecord) -> Vec<Interval> {
     let mut spans: Vec<Interval> = Vec::new();
     for pair in ear.series.windows(2) {
@@ -215,7 +215,7 @@ pub(super) fn concealed(ear: &EarRecord) -> Vec<Interval> {
     spans
 }
 
-/// Upright strokes around `middle`, as high as it was loud.
+/// Upright strokes around `middle`, whose heights show the level.
 fn waveform(levels: &[f32], axis: &TimeAxis, middle: f64, half_height: f64) -> String {
     let per_stroke = levels.len().div_ceil(WAVEFORM_STROKES).max(1);
     let stroke = |(index, levels): (usize, &[f32])| {
@@ -228,16 +228,16 @@ fn waveform(levels: &[f32], axis: &TimeAxis, middle: f64, half_height: f64) -> S
     levels.chunks(per_stroke).enumerate().filter_map(stroke).collect()
 }
 
-/// The mark of a fault and where its label stands.
+/// The mark of a fault, and the place of its label.
 struct Mark<'a> {
     event: &'a EventRecord,
     label: String,
     row: usize,
-    /// The label ends at the line instead of beginning there.
+    /// Whether the label ends at the line instead of beginning there.
     before: bool,
 }
 
-/// Finds room for the labels of the first faults, in as few rows as they need.
+/// Places the labels of the first faults in as few rows as they need.
 fn place_marks<'a>(record: &'a RunRecord, axis: &TimeAxis) -> (Vec<Mark<'a>>, usize) {
     let mut taken_to = [f64::NEG_INFINITY; MARK_ROWS];
     let faults = record.events.iter().filter(|event| event.fault);
@@ -255,7 +255,8 @@ fn place_marks<'a>(record: &'a RunRecord, axis: &TimeAxis) -> (Vec<Mark<'a>>, us
         let row = free.unwrap_or(MARK_ROWS - 1);
         match free {
             Some(row) => taken_to[row] = from + width,
-            // No room: the line stays, and what it is shows when pointed at.
+            // There is no room for the label. The line stays, and shows the text when it is pointed
+            // at.
             None => label.clear(),
         }
         Mark { event, label, row, before }
@@ -303,7 +304,7 @@ const LEGEND: &str = "<p class=\"legend\">\
     <span><i class=\"k off\"></i>not running</span>\
     <span><i class=\"k fault\"></i>fault or change</span></p>\n";
 
-/// The hatching of what was not running.
+/// The hatching for times when a member was not running.
 const PATTERNS: &str = "<defs><pattern id=\"hatch\" width=\"6\" height=\"6\" \
     patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
     <path class=\"hatch\" d=\"M0,0V6\"/></pattern></defs>\n";
@@ -320,20 +321,21 @@ const PANEL_PADDING: f64 = 4.0;
 const MEMBER_GAP: f64 = 10.0;
 const NAME_LENGTH: usize = 14;
 
-/// More would run into each other.
+/// The largest number of strokes of a waveform; more would run into each other.
 const WAVEFORM_STROKES: usize = 300;
-/// What is quieter is drawn as silence.
+/// The level below which sound is drawn as silence.
 const QUIETEST_DBFS: f32 = -60.0;
 const LEVEL_INTERVAL_S: f64 = 0.1;
 
-/// Missing speech shorter than this is the edge of a talkspurt rather than a gap.
+/// Missing speech shorter than this, in seconds, is the edge of a talkspurt rather than a gap.
 const SHORTEST_GAP_S: f64 = 0.1;
-/// Talkers shown below each listener; the worst ones, so that large squads stay readable.
+/// The largest number of talkers shown below each listener. The worst are shown, so that large
+/// squads stay readable.
 const LANES_PER_LISTENER: usize = 8;
 
 const MARK_HEIGHT: f64 = 16.0;
 const MARK_ROWS: usize = 5;
 const LABEL_LENGTH: usize = 44;
 const CHARACTER_WIDTH: f64 = 6.2;
-/// Faults drawn; later ones are only in the list.
+/// The largest number of faults drawn; later ones are only in the list.
 const MARKS: usize = 60;

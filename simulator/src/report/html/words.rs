@@ -1,4 +1,4 @@
-//! Words of others, and the colours that stand for members.
+//! Texts of other people, and the colours of members.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{record::MemberMeasures, report::text::printable};
 
-/// Text as it may stand between tags and within quoted attributes.
+/// Text, escaped for places between tags and within quoted attributes.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -26,12 +26,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A path of a file as a relative reference (RFC 3986, section 4.2).
+/// The path of a file as a relative reference (RFC 3986, section 4.2).
 pub(super) struct RelativePath<'a>(pub(super) &'a str);
 
 impl fmt::Display for RelativePath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Else a first segment with a colon would be taken for a scheme.
+        // Without this, a first segment with a colon would be taken for a scheme.
         f.write_str("./")?;
         for byte in self.0.bytes() {
             match byte {
@@ -45,7 +45,7 @@ impl fmt::Display for RelativePath<'_> {
     }
 }
 
-/// At most `length` characters of `text`.
+/// The first characters of `text`, at most `length` of them.
 pub(super) fn shortened(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
         return text.to_owned();
@@ -54,12 +54,12 @@ pub(super) fn shortened(text: &str, length: usize) -> String {
     kept.chain(['…']).collect()
 }
 
-/// Which colour stands for which member.
+/// The colour of each member.
 pub(super) struct Palette<'a>(BTreeMap<&'a str, usize>);
 
 impl<'a> Palette<'a> {
-    /// The classes that set a member's colour. Reds and ambers are left to what goes wrong; the
-    /// page's theme sets the lightness.
+    /// The classes that set a member's colour. Reds and ambers are reserved for what goes wrong;
+    /// the page's theme sets the lightness.
     pub(super) const STYLE: &'static str = "\
         .m0{--c:oklch(var(--l) .15 255)}.m1{--c:oklch(var(--l) .14 152)}\
         .m2{--c:oklch(var(--l) .16 298)}.m3{--c:oklch(var(--l) .11 205)}\
@@ -72,12 +72,12 @@ impl<'a> Palette<'a> {
         Self(members.iter().enumerate().map(|(i, member)| (member.name.as_str(), i)).collect())
     }
 
-    /// The number of the class that gives things of `name` their colour.
+    /// The number of the class that gives the member `name` its colour.
     pub(super) fn class(&self, name: &str) -> usize {
         self.0.get(name).map_or(0, |index| index % Self::COLOURS)
     }
 
-    /// A member's name with its colour beside it.
+    /// A member's name with its colour beside it, as HTML.
     pub(super) fn member(&self, name: &str) -> String {
         format!("<span class=\"who m{}\">{}</span>", self.class(name), Escaped(name))
     }

@@ -14,14 +14,15 @@ fn capture(snap_length: usize, source: &str, destination: &str, payload: &[u8]) 
 #[test]
 fn an_ipv4_capture_byte_by_byte() {
     let expected: &[&[u8]] = &[
-        // File: magic, version 2.4, two unused fields, snap length 1500, raw IP.
+        // The file header: magic, version 2.4, two unused fields, snap length 1500, raw IP.
         &[0x4d, 0x3c, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &[0xdc, 0x05, 0, 0, 101, 0, 0, 0],
-        // Record: 3 s, 250,000,001 ns, 31 bytes kept of 31.
+        // The record header: 3 s, 250,000,001 ns, 31 bytes kept of 31.
         &[3, 0, 0, 0, 0x81, 0xb2, 0xe6, 0x0e, 31, 0, 0, 0, 31, 0, 0, 0],
-        // IPv4: the words sum to 0xd933.
+        // The IPv4 header: its words sum to 0xd933.
         &[0x45, 0, 0, 31, 0, 0, 0x40, 0, 64, 17, 0x26, 0xcc, 10, 0, 0, 1, 10, 0, 0, 2],
-        // UDP: the words, with those of the pseudo header and the payload, sum to 0xc0bb.
+        // The UDP header: its words, with those of the pseudo header and the payload, sum to
+        // 0xc0bb.
         &[0x0f, 0xa0, 0x13, 0x88, 0, 11, 0x3f, 0x44],
         b"hi!",
     ];
@@ -33,7 +34,7 @@ fn an_ipv6_record_byte_by_byte() {
     let mut expected = vec![49, 0, 0, 0, 49, 0, 0, 0, 0x60, 0, 0, 0, 0, 9, 17, 64];
     expected.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     expected.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-    // The words sum to 0x1fb29, folded 0xfb2a.
+    // The words sum to 0x1fb29, which is 0xfb2a when folded.
     expected.extend([0, 1, 0, 2, 0, 9, 0x04, 0xd5, 1]);
     let file = capture(1500, "[fd00::1]:1", "[fd00::2]:2", &[1]);
     assert_eq!(file[FILE_HEADER + 8..], expected);
@@ -71,7 +72,7 @@ fn what_cannot_be_written_leaves_no_trace() {
 }
 
 proptest! {
-    /// A reader finds what was written, cut at the snap length, with sums that check out.
+    /// A reader finds what was written, cut off at the snap length, with correct checksums.
     #[test]
     fn reads_back(
         packets in prop::collection::vec(
@@ -85,7 +86,7 @@ proptest! {
         let mut whole = PcapWriter::new(Vec::new(), SNAP_LENGTH).unwrap();
         for (v6, bytes, ports, micros, payload) in &packets {
             let [from, to] = [0, 16].map(|at| -> IpAddr {
-                // Neither family's addresses may look like the other's.
+                // The first bytes must not make the addresses look like those of the other family.
                 let mut address: [u8; 16] = bytes[at..at + 16].try_into().unwrap();
                 address[0] = 0xfd;
                 if *v6 { address.into() } else { [10, address[1], address[2], address[3]].into() }

@@ -1,5 +1,5 @@
-//! The targets under libFuzzer, built and started by `ci/fuzz`. `HARK_FUZZ_TARGET` names the one
-//! to run.
+//! Runs the targets under libFuzzer; `ci/fuzz` builds and starts it. `HARK_FUZZ_TARGET` names the
+//! target.
 
 #![no_main]
 
@@ -19,28 +19,29 @@ static TARGET: LazyLock<fn(&[u8]) -> bool> = LazyLock::new(|| {
     target.unwrap_or_else(|| panic!("HARK_FUZZ_TARGET={name:?} is no target")).run
 });
 
-/// Refuses what nobody's bytes should lead to, which ends the run as a crash.
+/// An allocator that refuses allocations to which no input should lead. That ends the run as a
+/// crash.
 struct Bounded;
 
 #[global_allocator]
 static ALLOCATOR: Bounded = Bounded;
 
-// SAFETY: every block comes from and goes back to `System`; null means that there is none.
+// SAFETY: every block comes from `System` and is returned to it; null means that there is none.
 unsafe impl GlobalAlloc for Bounded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A panic's own report reads all of the program's symbols.
+        // The report of a panic reads all symbols of the program, which needs more.
         if layout.size() > ALLOCATION_MAX && !std::thread::panicking() {
             return ptr::null_mut();
         }
-        // SAFETY: the caller vouches for `layout`.
+        // SAFETY: the caller guarantees that `layout` is valid.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: `block` is one of `alloc`, which took it from `System`.
+        // SAFETY: `block` was returned by `alloc`, which took it from `System`.
         unsafe { System.dealloc(block, layout) }
     }
 }
 
-/// Bytes of one allocation: far more than the longest message.
+/// The largest allocation in bytes, which is far more than the longest message.
 const ALLOCATION_MAX: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Writes the seeds of all targets to the corpus: `cargo run -p hark-fuzz`.
+//! Writes the seeds of all targets to the corpus. Run it with `cargo run -p hark-fuzz`.
 
 use std::{fs, io, path::Path};
 

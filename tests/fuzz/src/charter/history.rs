@@ -19,8 +19,8 @@ use crate::{
     world::{OFFICER, PILOT, WORLD, key},
 };
 
-/// Members make pieces, by the rules or with any fields at all, and others take them in any order,
-/// by themselves or many at once: who holds the same says the same.
+/// Members make pieces, by the rules or with any fields at all. Others take them in any order, one
+/// by one or many at once. Replicas with the same pieces compute the same state.
 pub(super) fn run(mut input: Input<'_>) -> bool {
     let mut run = Run {
         start: Arc::clone(&WORLD.charter),
@@ -36,11 +36,11 @@ pub(super) fn run(mut input: Input<'_>) -> bool {
 }
 
 struct Run {
-    /// What all replicas have begun with.
+    /// The charter with which all replicas begin.
     start: Arc<Charter>,
-    /// All that was made since.
+    /// All pieces that were made since.
     pieces: Vec<Piece>,
-    /// Two members' views, who have heard of some of it.
+    /// The charters of two members, each of whom knows some of the pieces.
     replicas: [Charter; 2],
 }
 
@@ -71,7 +71,7 @@ impl Run {
         }
     }
 
-    /// A member makes a change as the rules have it.
+    /// A member makes a change according to the rules.
     fn edit(&mut self, replica: usize, input: &mut Input<'_>) {
         let charter = &self.replicas[replica];
         let (author, member) = author(input.byte(), charter);
@@ -87,7 +87,7 @@ impl Run {
         }
     }
 
-    /// A member makes an operation whose fields are what it likes.
+    /// A member makes an operation with any fields.
     fn forge(&mut self, replica: usize, input: &mut Input<'_>) {
         let charter = &self.replicas[replica];
         let (author, member) = author(input.byte(), charter);
@@ -104,7 +104,7 @@ impl Run {
         self.push(Piece::Operation(signed));
     }
 
-    /// Makes the fields of an operation others than they ought to be.
+    /// Changes the fields of an operation to wrong values.
     fn bend(
         &self,
         replica: usize,
@@ -125,7 +125,7 @@ impl Run {
             operation.lamport = largest.unwrap_or(0).checked_add(1)?;
         }
         if bent & 2 != 0 {
-            // Another one of the number of the last one, or one that leaves some out.
+            // Another operation with the number of the last one, or one that skips some numbers.
             let last = self.pieces.iter().rev().filter_map(as_operation).find(|signed| {
                 let it = signed.unverified();
                 (it.author, it.term) == (operation.author, operation.term)
@@ -170,7 +170,7 @@ impl Run {
         Some(operation)
     }
 
-    /// Somebody issues a certificate, whether or not it may.
+    /// Somebody issues a certificate, whether or not they may.
     fn admit(&mut self, replica: usize, input: &mut Input<'_>) {
         let charter = &self.replicas[replica];
         let (issuer, member) = author(input.byte(), charter);
@@ -227,7 +227,7 @@ impl Run {
         self.push(Piece::Root(document));
     }
 
-    /// Everybody hears of everything, and the root keys settle it.
+    /// All replicas get all pieces, and the root keys settle them in a checkpoint.
     fn settle(&mut self, input: &mut Input<'_>) {
         let mut charter = self.compare();
         let Some(mut checkpoint) = charter.draft_checkpoint() else { return };
@@ -252,7 +252,7 @@ impl Run {
             return;
         }
         check(&charter);
-        // Who held the same before is brought to the same.
+        // A replica that had the same pieces before reaches the same state.
         let mut other = before;
         exchange(&mut other, &charter);
         self.replicas = [charter.clone(), other];
@@ -260,8 +260,8 @@ impl Run {
         self.pieces.clear();
     }
 
-    /// Gives all pieces to replicas of which each takes them in its own way, and exchanges what the
-    /// others lack. All must end up with the same; that is what comes back.
+    /// Gives all pieces to several replicas, each of which takes them in its own way, and lets the
+    /// replicas exchange what they lack. All must end with the same charter, which is returned.
     fn compare(&mut self) -> Charter {
         let mut forth = (*self.start).clone();
         take_until_nothing_is_new(&mut forth, &self.pieces);
@@ -314,7 +314,7 @@ fn take_until_nothing_is_new(charter: &mut Charter, pieces: &[Piece]) {
     while charter.take_all(pieces.iter().cloned()).contains(&Ok(true)) {}
 }
 
-/// `charter` asks another for what it lacks until nothing more comes. [CHARTER-8.2]
+/// `charter` asks another for what it lacks until nothing new arrives. [CHARTER-8.2]
 fn exchange(charter: &mut Charter, other: &Charter) {
     for _ in 0..ROUNDS_MAX {
         let lacking = other.lacking(&charter.have());
@@ -332,8 +332,8 @@ fn assert_same(a: &Charter, b: &Charter) {
     assert!(!a.lacks_of(&b.have()) && !b.lacks_of(&a.have()));
 }
 
-/// Who acts: one of the four members' devices, or one that a member has added or that was admitted
-/// later; and for whom.
+/// The device that acts and its member. The device is that of one of the four members, or one that
+/// was added or admitted later.
 fn author(number: u8, charter: &Charter) -> (Arc<DeviceKey>, MemberId) {
     let number = number & 0x7f;
     if number % 8 < 4 {
@@ -356,7 +356,7 @@ fn changes(input: &mut Input<'_>, charter: &Charter, member: MemberId) -> Vec<Ch
     (0..count).map(|_| change(input.byte(), input.byte(), charter, member)).collect()
 }
 
-/// A change of the kind `kind`; the bits of `about` say what it is about.
+/// A change of kind `kind`; the bits of `about` determine its fields.
 pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -> Change {
     let channel = WORLD.channel(about);
     let other = WORLD.channel(about >> 4);
@@ -451,7 +451,8 @@ fn retired(about: u8, charter: &Charter, member: MemberId) -> DeviceId {
     number.map_or_else(|| KEYS[0].id(), |number| devices[number])
 }
 
-/// A preset with a channel of its own, and perhaps one that is there without it, in a ring.
+/// A preset with a channel of its own. It may also contain a channel that exists without it, in a
+/// ring.
 fn preset(id: PresetId, about: u8, grant: Grant) -> Preset {
     let own = ChannelId::from_bytes([8 + about % 2; 16]);
     let other = WORLD.channel(about >> 4);
@@ -522,7 +523,7 @@ static KEYS: LazyLock<[Arc<DeviceKey>; 4]> =
 
 const NOTHING: ObjectHash = ObjectHash::from_bytes([0; 32]);
 
-/// A member makes an operation by the rules.
+/// A member makes an operation according to the rules.
 const EDIT: u8 = 0;
 /// A member makes an operation with any fields.
 const FORGE: u8 = 1;
@@ -538,14 +539,14 @@ const TAKE_ALL: u8 = 5;
 const SETTLE: u8 = 6;
 const STEPS: u8 = 7;
 
-/// 255 of these go once around all numbers.
+/// 255 steps of this size go once around all values of a `u64`.
 const STRIDE: u64 = 1 << 56 | 1;
 
-/// More than that make a run slow and find nothing more.
+/// How many steps are taken at most. More would make a run slow and find nothing more.
 const STEPS_MAX: usize = 24;
 
-/// Pieces between two checkpoints; further ones are not made.
+/// How many pieces are made at most between two checkpoints.
 const PIECES_MAX: usize = 16;
 
-/// Rounds of comparison after which everything has come.
+/// How many rounds of exchange are enough for everything to arrive.
 const ROUNDS_MAX: usize = 12;

@@ -7,7 +7,7 @@ use hark_mesh::{
 use super::{BOMB, PACKED, UNPACKED};
 use crate::{input::Input, world::WORLD};
 
-/// What unpacks can be packed again, and is the same then.
+/// What can be unpacked can be packed again, and is then the same.
 pub(super) fn is_packed(bytes: &[u8]) -> bool {
     let Ok(pieces) = unpack(bytes) else { return false };
     let mut again = Vec::new();
@@ -20,7 +20,7 @@ pub(super) fn is_packed(bytes: &[u8]) -> bool {
     true
 }
 
-/// Bytes in a frame that leaves them as they are are read as if they had not been packed.
+/// Bytes in a frame that stores them unchanged are read as if they had not been packed.
 pub(super) fn is_unpacked(bytes: &[u8]) -> bool {
     let packed = frame(bytes.len(), bytes.chunks(BLOCK_MAX).map(|block| (RAW, block.len(), block)));
     let mut rest = bytes;
@@ -44,8 +44,8 @@ pub(super) fn is_unpacked(bytes: &[u8]) -> bool {
     pieces.is_some() && is_packed(&packed)
 }
 
-/// A small message that unpacks to much more than any message holds is refused, also one that
-/// lies about it.
+/// A small message that unpacks to much more than a message may contain is refused, even if it
+/// states a wrong size.
 pub(super) fn is_bomb(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let stated = [0; 4].map(|_: u8| input.byte());
@@ -58,7 +58,7 @@ pub(super) fn is_bomb(bytes: &[u8]) -> bool {
     unpack(&packed).is_err()
 }
 
-/// A zstd frame (RFC 8878) of these blocks, which says that it holds `stated` bytes.
+/// A zstd frame (RFC 8878) of these blocks, which states that it contains `stated` bytes.
 fn frame<'a>(
     stated: usize,
     blocks: impl ExactSizeIterator<Item = (u32, usize, &'a [u8])>,
@@ -99,9 +99,9 @@ pub(super) fn seeds() -> Vec<(&'static str, u8, Vec<u8>)> {
     ]
 }
 
-/// Bytes of a block.
+/// The largest number of bytes in a block.
 const BLOCK_MAX: usize = 128 * 1024;
 
-/// A block that is as it is, and one that is one byte so many times.
+/// The types of a block that is stored unchanged, and of a block that repeats one byte.
 const RAW: u32 = 0;
 const REPEATED: u32 = 1;

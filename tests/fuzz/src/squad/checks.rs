@@ -1,4 +1,4 @@
-//! What must hold of all that a squad gives out, and after each step.
+//! What must be true of everything that a squad puts out, and after each step.
 
 use hark_charter::{
     Piece, clean_name,
@@ -144,7 +144,7 @@ impl Run {
         }
     }
 
-    /// [CHARTER-8.1] What goes out is on disk.
+    /// Pieces are sent only after they are on disk. [CHARTER-8.1]
     pub(super) fn check_pieces(&mut self, packed: &[u8]) {
         let pieces = unpack(packed).expect("our own packing");
         for piece in &pieces {
@@ -159,7 +159,8 @@ impl Run {
         self.theirs.take_all(pieces);
     }
 
-    /// Whoever holds a key of this generation might hear when it was given it. [PROTO-6.9]
+    /// Every holder of a key of this generation was allowed to hear when the key was given to it.
+    /// [PROTO-6.9]
     pub(super) fn check_holders(&mut self, target: &Target, generation: u16, devices: &[DeviceId]) {
         let place = (target.id(), generation);
         let known = self.holders.remove(&place).unwrap_or_default();
@@ -169,8 +170,8 @@ impl Run {
         self.holders.insert(place, known.into_iter().chain(devices.iter().copied()).collect());
     }
 
-    /// Whether a linked device may hear what we say to `target`, by the charter in force and by
-    /// what it listens to.
+    /// Whether a linked device may hear what we say to `target`, according to the charter in force
+    /// and to what the device listens to.
     pub(super) fn may_hear(&self, target: &Target, device: DeviceId) -> bool {
         let Some(member) = self.linked.get(&device) else { return false };
         let listening = self.squad.listening_of(device);
@@ -179,7 +180,7 @@ impl Run {
             && target.hearing(state, WORLD.bob.member, *member, listening).is_reached()
     }
 
-    /// Whether a device is a member's. Whoever has just come may be on its way to the disk.
+    /// Whether a device is a member's. The certificate of a new device may not be on disk yet.
     pub(super) fn belongs(&self, member: MemberId, device: DeviceId) -> bool {
         let charters = [&self.in_force, self.squad.charter_taken()];
         charters.into_iter().any(|charter| charter.devices_of(member).contains(&device))
@@ -202,7 +203,7 @@ impl Run {
                 self.check_holders(&target, generation, &devices);
             }
             SquadEvent::Listeners { target, plan } => {
-                // One that is gone by now was told to be.
+                // If the target no longer exists, its end was reported.
                 if let Some(target) = self.squad.target_of(target) {
                     let devices = plan.listeners();
                     assert!(devices.iter().all(|device| self.may_hear(target, *device)));
@@ -252,7 +253,7 @@ impl Run {
             SquadEvent::PeerUnreachable { device } | SquadEvent::PeerReachable { device } => {
                 assert!(self.linked.contains_key(&device));
             }
-            // Also of one that is to be evicted in a moment.
+            // This is also true of a peer that is about to be evicted.
             SquadEvent::PeerDown { device, .. } => {
                 assert!(self.squad.member_of(device).is_none());
                 self.linked.remove(&device);
@@ -284,7 +285,7 @@ impl Run {
         }
     }
 
-    /// What holds whenever there is nothing left to do.
+    /// Checks what is true whenever there is nothing left to do.
     pub(super) fn check_all(&self) {
         if self.removed {
             return;

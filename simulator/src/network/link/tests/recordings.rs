@@ -13,14 +13,15 @@ fn recorded(opportunities: &str) -> LinkModel {
 fn packets_leave_at_the_milliseconds_of_the_file_and_again_when_it_repeats() {
     let mut link = SimulatedLink::new(recorded("0\n3\n3\n10\n"), rng(1));
     let mut send = |now, bytes| arrival(link.transmit(now, bytes)).unwrap();
-    // The opportunity at 0 is over for a packet that comes at 0.
+    // The opportunity at 0 is already over for a packet that arrives at 0.
     assert_eq!(send(ms(0), 1472), ms(3));
     assert_eq!(send(ms(0), 1472), ms(3));
     assert_eq!(send(ms(0), 1472), ms(10));
-    // The second time around, with the opportunity at 0 now at 10.
+    // The second repetition, where the opportunity at 0 comes at 10.
     assert_eq!(send(ms(0), 1472), ms(10));
     assert_eq!(send(ms(0), 1472), ms(13));
-    // One that comes between milliseconds leaves with the next opportunity, of cycle 12.
+    // A packet that arrives between two milliseconds leaves with the next opportunity, that of
+    // repetition 12.
     assert_eq!(send(us(122_999), 1472), ms(123));
     assert_eq!(send(us(122_999), 1472), ms(123));
     assert_eq!(send(ms(123), 1472), ms(130));
@@ -33,14 +34,14 @@ fn packets_leave_at_the_milliseconds_of_the_file_and_again_when_it_repeats() {
 fn small_packets_share_an_opportunity_and_its_rest_is_lost() {
     let mut link = SimulatedLink::new(recorded("5\n10\n15\n"), rng(1));
     let mut send = |now, bytes| arrival(link.transmit(now, bytes)).unwrap();
-    // 700 and 800 bytes fill the first, of the next 1000 the second takes all.
+    // 700 and 800 bytes fill the first opportunity; the next 1000 go into the second.
     assert_eq!(send(ms(0), 672), ms(5));
     assert_eq!(send(ms(1), 772), ms(5));
     assert_eq!(send(ms(4), 972), ms(10));
-    // 500 of 1500 still fit into the second, and the third takes the rest.
+    // 500 of 1500 bytes still fit into the second, and the third takes the rest.
     assert_eq!(send(ms(4), 1472), ms(15));
     assert_eq!(send(ms(9), 472), ms(15));
-    // What is left of the third is lost once it is over.
+    // The room that is left in the third is lost once its time has passed.
     assert_eq!(send(ms(15), 1), ms(20));
     assert_eq!(send(ms(15), 4443), ms(30));
 }
@@ -53,7 +54,8 @@ fn a_recording_goes_on_when_the_model_changes_and_a_new_one_starts() {
     assert_eq!(arrival(link.transmit(ms(0), 1472)), Some(ms(10)));
     link.set_model(ms(3), LinkModel { delay: Span::from_millis(100).into(), ..first });
     assert_eq!(arrival(link.transmit(ms(3), 1472)), Some(ms(115)));
-    // The new one starts at 4, and its opportunity at 15 comes too late for what waits until then.
+    // The new recording starts at 4. Its opportunity at 15 comes too late for the packets that wait
+    // until 15.
     link.set_model(
         ms(4),
         LinkModel { delay: Span::from_millis(100).into(), ..recorded("1\n11\n12\n") },
@@ -186,12 +188,13 @@ fn a_series_adds_to_delay_and_loss_until_its_next_line() {
     assert_eq!(send(ms(99)), Some(us(129_500)));
     assert_eq!(send(ms(100)), None);
     assert_eq!(send(ms(200)), None);
-    // Kept in order behind the lost one, which took 15 ms.
+    // The packet stays in order behind the lost one, which took 15 ms.
     assert_eq!(send(us(200_500)), Some(ms(215)));
     assert_eq!(send(ms(205)), Some(ms(216)));
     assert_eq!(send(ms(90_000)), Some(ms(90_011)));
 
-    // Turned on in mid-way it starts there; changed elsewhere it goes on.
+    // A recording that is turned on later starts at that moment. It continues if something else
+    // changes.
     let mut link = SimulatedLink::new(LinkModel::default(), rng(1));
     link.set_model(ms(1000), model.clone());
     assert_eq!(arrival(link.transmit(ms(1050), 1)), Some(us(1_080_500)));

@@ -1,4 +1,5 @@
-//! What a million packets meet, against what was asked for: within three standard errors.
+//! Compares what happens to a million packets with what the model asked for, within three standard
+//! errors.
 
 use std::f64::consts::SQRT_2;
 
@@ -16,14 +17,14 @@ fn assert_close(what: &str, measured: f64, asked: f64, standard_error: f64) {
     );
 }
 
-/// The share of independent trials that succeed (binomial).
+/// Checks the share of successes among independent trials (binomial).
 #[track_caller]
 fn assert_share(what: &str, count: u64, trials: f64, asked: f64) {
     let standard_error = (asked * (1.0 - asked) / trials).sqrt();
     assert_close(what, count as f64 / trials, asked, standard_error);
 }
 
-/// Which of a million packets are lost.
+/// Which packets of a million are lost.
 fn losses(toml: &str, seed: u64) -> Vec<bool> {
     let mut link = SimulatedLink::new(model(toml), rng(seed));
     (0..PACKETS).map(|_| matches!(link.transmit(ms(0), 100), Fate::Lost(_))).collect()
@@ -39,7 +40,8 @@ fn bernoulli_loss() {
         let losses = losses(&format!("loss = {share}"), seed);
         let lost = losses.iter().filter(|&&lost| lost).count() as u64;
         assert_share("loss", lost, N, share);
-        // Without memory: after a loss the next is as likely, and bursts are geometric.
+        // Losses are independent: after a loss the next is as likely as ever, and bursts are
+        // geometric.
         let again = losses.windows(2).filter(|pair| pair[0] && pair[1]).count() as u64;
         assert_share("loss after loss", again, lost as f64, share);
     }
@@ -51,7 +53,7 @@ fn gilbert_loss_and_bursts() {
         let losses =
             losses(&format!("loss = {{ enter_bad = {enter}, leave_bad = {leave} }}"), seed);
         check_stationary_loss(&losses, enter, leave, 1.0, 0.0);
-        // A burst is a stay in the bad state: geometric, of mean 1/r and variance (1 - r)/r^2.
+        // A burst is a stay in the bad state: geometric, with mean 1/r and variance (1 - r)/r^2.
         let bursts = bursts(&losses);
         let count = bursts.len() as f64;
         let mean = bursts.iter().sum::<f64>() / count;
@@ -79,9 +81,9 @@ fn gilbert_elliott_loss() {
     }
 }
 
-/// In the long run the state is bad in a share b = p/(p + r) of packets. Losses k packets apart
-/// have the covariance b (1 - b) (in_bad - in_good)^2 (1 - p - r)^k, and the variance of the mean
-/// of n is that of one, plus twice the sum of these, over n.
+/// In the long run the state is bad for a share b = p/(p + r) of packets. Losses k packets apart
+/// have the covariance b (1 - b) (in_bad - in_good)^2 (1 - p - r)^k. The variance of the mean of n
+/// packets is that of one, plus twice the sum of these covariances, over n.
 fn check_stationary_loss(losses: &[bool], enter: f64, leave: f64, in_bad: f64, in_good: f64) {
     let bad = enter / (enter + leave);
     let asked = bad * in_bad + (1.0 - bad) * in_good;
@@ -91,8 +93,9 @@ fn check_stationary_loss(losses: &[bool], enter: f64, leave: f64, in_bad: f64, i
     let measured = losses.iter().filter(|&&lost| lost).count() as f64 / N;
     assert_close("loss", measured, asked, (variance / N).sqrt());
 
-    // As many bursts begin as end, and one ends where a loss comes before a packet that is not.
-    // The ratio's standard error is that between batches, which outlast the state's memory.
+    // As many bursts end as begin. A burst ends where a lost packet is followed by one that is not
+    // lost. The standard error of the ratio comes from batches, which are longer than the memory of
+    // the state.
     let ends = |batch: &[bool]| batch.windows(2).filter(|pair| pair[0] && !pair[1]).count() as f64;
     let batches: Vec<_> = losses
         .chunks(1000)
@@ -105,14 +108,14 @@ fn check_stationary_loss(losses: &[bool], enter: f64, leave: f64, in_bad: f64, i
     assert_close("mean burst", mean, expected, spread.sqrt() / ended);
 }
 
-/// Draws a million delays and compares quantiles with those of a distribution function, which is
-/// turned round by bisection; its slope there is the density, and the standard error of a sample
+/// Draws a million delays and compares their quantiles with those of a distribution function, which
+/// is inverted by bisection. Its slope there is the density, and the standard error of a sample
 /// quantile is sqrt(p (1 - p) / n) / density. `cdf` takes milliseconds.
 fn check_quantiles(toml: &str, seed: u64, cdf: impl Fn(f64) -> f64) {
     let mut link = SimulatedLink::new(model(toml), rng(seed));
     let mut delays: Vec<Duration> = (0..PACKETS)
         .map(|i| {
-            // So far apart that none waits for the one before it.
+            // The packets are so far apart that none waits for the one before it.
             let now = Timestamp::from_millis(i * 1_000_000);
             arrival(link.transmit(now, 100)).unwrap().saturating_duration_since(now)
         })
@@ -161,7 +164,7 @@ fn normal_delay() {
 
 #[test]
 fn gamma_delay() {
-    // Of shape 3 (Erlang), and of shape 1/2 (half a squared normal number).
+    // Shape 3 (Erlang), and shape 1/2 (half a squared normal number).
     let toml = "delay.gamma = { base = \"20ms\", shape = 3, scale = \"8ms\" }";
     check_quantiles(toml, 44, |x| {
         let x = (x - 20.0).max(0.0) / 8.0;
@@ -213,8 +216,8 @@ fn which_bit_is_flipped() {
     assert_share("the last quarter", high, N, 0.25);
 }
 
-/// Spikes begin like a Poisson process, so one is on at a moment unless none began in the time
-/// one lasts; moments further apart than that are independent.
+/// Spikes begin like a Poisson process, so at a given moment one is on unless none began during the
+/// length of a spike before it. Moments that are further apart than that are independent.
 #[test]
 fn time_in_spikes() {
     let mut link = SimulatedLink::new(
@@ -229,8 +232,8 @@ fn time_in_spikes() {
     assert_share("time in spikes", raised, N, 1.0 - (-0.3f64).exp());
 }
 
-/// The digits are those of this code's first run. Another processor, system or build gives the
-/// same, or replays differ between machines.
+/// The numbers come from this code's first run. Every processor, system and build must give the
+/// same, since otherwise replays would differ between machines.
 #[test]
 fn delays_are_the_same_to_the_nanosecond_everywhere() {
     for (toml, sum) in [

@@ -27,14 +27,14 @@ fn models() -> impl Strategy<Value = NatModel> {
     )
 }
 
-/// Seconds since the step before, inside host, its port, remote host, its port.
+/// Steps of: seconds since the step before, inside host, its port, remote host, its port.
 fn packets() -> impl Strategy<Value = Vec<(u64, u8, u16, u8, u16)>> {
     vec((0..4_u64, 2..5_u8, 5000..5003_u16, 1..4_u8, 80..83_u16), 1..200)
 }
 
 proptest! {
-    /// No two inside endpoints ever show the same external endpoint at a time, and what comes in
-    /// reaches the endpoint whose packet opened the mapping.
+    /// No two inside endpoints ever show the same external endpoint at the same time. A packet that
+    /// comes in reaches the inside endpoint whose packet opened the mapping.
     #[test]
     fn external_endpoints_are_never_shared(model in models(), packets in packets(), seed: u64) {
         let external = vec![EXTERNAL, OTHER_EXTERNAL];
@@ -64,7 +64,7 @@ proptest! {
         }
     }
 
-    /// The same seed gives the same ports, to the last.
+    /// The same seed always gives the same ports.
     #[test]
     fn same_seed_same_endpoints(model in models(), packets in packets(), seed: u64) {
         let run = |seed| {
