@@ -1,10 +1,10 @@
-//! Joins a squad, says what is in a WAV file once, and leaves: a node without a person.
+//! Joins a squad, plays a WAV file to it once, and leaves: a node without a person.
 //!
 //! ```sh
 //! cargo run -p hark-examples --bin announce -- TICKET FILE.wav
 //! ```
 //!
-//! It forgets the squad again: each run needs a ticket that still admits.
+//! It forgets the squad afterwards, so each run needs a ticket that still admits.
 
 use std::{path::PathBuf, time::Duration};
 

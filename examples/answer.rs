@@ -1,11 +1,11 @@
-//! A bot that answers: each time somebody has spoken, it says what is in a WAV file.
+//! A bot that answers: each time somebody has spoken, it plays a WAV file.
 //!
 //! ```sh
 //! cargo run -p hark-examples --bin answer -- TICKET FILE.wav
 //! ```
 //!
-//! It stops when its process is ended, and forgets the squad: each run needs a ticket that still
-//! admits.
+//! It runs until its process is ended. It forgets the squad afterwards, so each run needs a ticket
+//! that still admits.
 
 use std::{
     path::PathBuf,

@@ -104,10 +104,11 @@ pub struct Session {
     pub since: UnixTime,
     /// The channels that it hears.
     pub channels: Vec<Text<ChannelId>>,
-    /// What it has sent and received.
+    /// The traffic of all devices of its member, including those that have left; zero without a
+    /// member.
     #[serde(flatten)]
     pub traffic: MeteredTraffic,
-    /// The device's packets that were not carried.
+    /// Packets of the same devices that were not carried.
     pub dropped: u64,
 }
 

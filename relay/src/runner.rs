@@ -35,40 +35,41 @@ use crate::{
     metering::MeteredTraffic,
 };
 
-/// What comes to a carrier from others.
+/// An order that a carrier receives.
 enum Order {
     Do(CarrierCommand),
     /// End, for this reason.
     Stop(String),
 }
 
-/// What a carrier asks of the machine that it runs on.
+/// The parts of the machine that a carrier uses.
 pub struct Machine {
-    /// Makes its sockets.
+    /// Makes the carrier's sockets.
     pub binder: Box<dyn Binder>,
-    /// Hands on what it relays.
+    /// Sends what the carrier forwards.
     pub egress: Arc<dyn Egress>,
-    /// Writes.
+    /// Writes files.
     pub worker: Worker,
-    /// Told whether it carries so little, from so many, that packets may gather for a moment before
-    /// they are looked at: waking up for each heartbeat of hundreds costs more than the heartbeats.
+    /// Set by the carrier while it carries so little, from so many devices, that packets may gather
+    /// for a moment before they are handled. To wake up for each heartbeat of hundreds of devices
+    /// would cost more than the heartbeats themselves.
     pub may_gather: Arc<AtomicBool>,
 }
 
-/// The way to a carrier, wherever it runs. Clones lead to the same one.
+/// Access to a carrier, wherever it runs. Clones lead to the same carrier.
 #[derive(Clone)]
 pub struct Remote {
     orders: UnboundedSender<Order>,
     shown: Shown,
 }
 
-/// The carrier's end of it.
+/// The carrier's end of a [`Remote`].
 pub struct Control {
     orders: UnboundedReceiver<Order>,
     shown: Shown,
 }
 
-/// Both ends, for a carrier that is yet to run.
+/// Makes both ends, for a carrier that will run later.
 pub fn remote() -> (Remote, Control) {
     let (orders, received) = unbounded_channel();
     let shown = Shown::default();
@@ -77,30 +78,30 @@ pub fn remote() -> (Remote, Control) {
 }
 
 impl Remote {
-    /// Has it do something soon.
+    /// Has the carrier carry out a command soon.
     pub fn command(&self, command: CarrierCommand) {
-        // One that has ended shows that.
+        // A carrier that has ended shows that in its snapshot.
         let _ = self.orders.send(Order::Do(command));
     }
 
-    /// How it stands; at most a second old.
+    /// The state of the carrier, at most one second old.
     pub fn snapshot(&self) -> Arc<CarrierSnapshot> {
         self.shown.get()
     }
 
-    /// Has it say goodbye to all devices and end.
+    /// Has the carrier say goodbye to all devices and end.
     pub fn stop(&self, reason: &str) {
         let _ = self.orders.send(Order::Stop(reason.to_owned()));
     }
 }
 
-/// A carrier on a thread.
+/// A carrier that runs on a thread of its own.
 struct Running {
     remote: Remote,
     thread: JoinHandle<MeteredTraffic>,
 }
 
-/// The newest state.
+/// The newest snapshot.
 #[derive(Clone, Default)]
 struct Shown(Arc<Mutex<Arc<CarrierSnapshot>>>);
 
@@ -125,12 +126,12 @@ impl Carrier for Running {
 
     fn stop(self: Box<Self>, reason: &str) -> MeteredTraffic {
         self.remote.stop(reason);
-        // A panic there has shown itself.
+        // A panic of that thread has reported itself.
         self.thread.join().unwrap_or_default()
     }
 }
 
-/// Starts a carrier on a thread of its own, and returns once it listens.
+/// Starts a carrier on a thread of its own. Returns once the carrier listens.
 pub fn start(assignment: Assignment) -> Result<Box<dyn Carrier>, RelayError> {
     let (remote, control) = remote();
     let (started, outcome) = sync_channel::<Result<(), RelayError>>(1);
@@ -152,7 +153,7 @@ pub fn start(assignment: Assignment) -> Result<Box<dyn Carrier>, RelayError> {
     }
 }
 
-/// Carries on a runtime of its own until told to stop.
+/// Runs a carrier on a runtime of its own until it is stopped.
 fn run(
     assignment: Assignment,
     control: Control,
@@ -173,9 +174,10 @@ fn run(
         worker: disk()?,
         may_gather,
     };
-    // Whoever started it waits for that.
+    // The thread that started the carrier waits for this.
     let tell = move |outcome| drop(started.send(outcome));
-    // As a task: what `block_on` polls itself is woken by way of the kernel.
+    // The carrier runs as a task, since a future that `block_on` polls itself is woken through the
+    // kernel.
     runtime.block_on(async {
         tokio::spawn(carry(assignment, machine, control, tell))
             .await
@@ -183,8 +185,9 @@ fn run(
     })
 }
 
-/// Carries on this runtime until told to stop; gives what was carried, and why it has ended.
-/// `started` is told once that it listens, or why it does not.
+/// Runs a carrier on this runtime until it is stopped. Returns what was carried, and why the
+/// carrier has ended. `started` is called once, when the carrier listens or with the reason why it
+/// does not.
 pub async fn carry(
     assignment: Assignment,
     machine: Machine,
@@ -211,18 +214,18 @@ pub async fn carry(
     ended.map(|reason| (traffic, reason))
 }
 
-/// How long packets gather where they may. The first frame after a silence waits as long at most,
+/// How long packets gather where they may. The first frame after a silence waits at most this long,
 /// which is as long as the frame itself.
 const GATHERED_FOR: Duration = Duration::from_millis(10);
 
-/// A thread that writes one thing after the other: a later state of a file must not be overtaken by
-/// an earlier one.
+/// A thread that writes one thing after another, so that an earlier state of a file never
+/// overwrites a later one.
 fn disk() -> Result<Worker, RelayError> {
     let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
     let thread = std::thread::Builder::new().name("hark-disk".to_owned());
     thread.spawn(move || work.into_iter().for_each(|work| work()))?;
     Ok(Arc::new(move |work| {
-        // The thread ends only after this.
+        // The thread ends only when all senders are dropped.
         let _ = sender.send(work);
     }))
 }

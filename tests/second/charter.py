@@ -1,4 +1,4 @@
-"""What a charter's pieces say: who belongs, who may do what. [docs/charter.md]"""
+"""Evaluates the pieces of a charter: who belongs to it, and who may do what. [docs/charter.md]"""
 
 import copy
 
@@ -29,8 +29,8 @@ def variant(value):
 
 
 class Charter:
-    """A set of pieces: each is checked, then all are judged. Bounds of what others may make a holder
-    keep (section 8) are a matter of taking pieces, and not looked at."""
+    """A set of pieces. Each piece is checked, then all are judged together. The limits on what others may
+    make a holder keep (section 8) apply when pieces are taken, and are not checked here."""
 
     def __init__(self, schema, pieces, past=None):
         self.schema = schema
@@ -39,7 +39,7 @@ class Charter:
         self.add(pieces)
 
     def add(self, pieces):
-        """Takes more pieces, those that are there already among them."""
+        """Takes more pieces; pieces that are already there are ignored."""
         self.pieces += [piece for piece in pieces if piece not in self.pieces]
         past, of_kind = self.past, {"Root": [], "Certificate": [], "Operation": [], "Checkpoint": []}
         for kind, value in self.pieces:
@@ -61,7 +61,7 @@ class Charter:
         self.held = set(self.certificates)
 
     def show(self, signed):
-        """A certificate that this device alone was shown: it makes no operations. [CHARTER-3.7]"""
+        """Takes a certificate that only this device was shown: it signs no operations. [CHARTER-3.7]"""
         try:
             self.take_certificate(signed)
         except Malformed:
@@ -102,7 +102,7 @@ class Charter:
             self.chosen.append(root)
 
     def counts(self, before, root, signers):
-        """[CHARTER-2.2] [CHARTER-2.7]"""
+        """Whether a root document may follow the one before it. [CHARTER-2.2] [CHARTER-2.7]"""
         keys = before["keys"]
         enough = all(len(signers & set(of["keys"])) >= of["threshold"] for of in (before, root))
         only = signers <= set(keys) | set(root["keys"])
@@ -116,7 +116,7 @@ class Charter:
         return not above or root["threshold"] == 1 and root["keys"][-len(above):] == above
 
     def check_cosigned(self, kind, name, signed):
-        """[CHARTER-1.2]"""
+        """Checks all signatures of a piece, and returns its encoding. [CHARTER-1.2]"""
         data = self.schema.encode(name, signed["value"])
         signers = [key for key, _ in signed["signatures"]]
         if signers != sorted(set(signers)):
@@ -131,7 +131,7 @@ class Charter:
         return derived("hark 1 member", self.organisation, device)
 
     def take_certificate(self, signed):
-        """[CHARTER-3.1]"""
+        """Checks a certificate, and takes it if it leads to a root key. [CHARTER-3.1]"""
         it = signed["value"]
         data = self.schema.encode("MemberCertificate", it)
         if it["organisation"] != self.organisation:
@@ -193,7 +193,7 @@ class Charter:
     # Section 7.
 
     def check_settled(self, signed, state, last):
-        """Whether root keys have said that a checkpoint leads to this. [CHARTER-7.1]"""
+        """Checks that enough root keys have signed that a checkpoint leads to this state. [CHARTER-7.1]"""
         value = signed["value"]
         self.check_cosigned("checkpoint", "Checkpoint", signed)
         roots = [root for root in self.chosen if root["version"] == value["root"]]
@@ -205,7 +205,7 @@ class Charter:
             raise Malformed("a checkpoint that states another outcome")
 
     def settle(self, signed, base):
-        """[CHARTER-7.1] [CHARTER-7.2]"""
+        """Settles the operations that a checkpoint covers, and checks the result. [CHARTER-7.1] [CHARTER-7.2]"""
         value = signed["value"]
         covered = {it["hash"] for it in value["covered"]}
         covered = covered.union(*(self.ancestors[hash] for hash in covered))
@@ -214,7 +214,7 @@ class Charter:
         roots = [root for root in self.chosen if root["version"] <= value["root"]]
         run = self.evaluate(base, settled, dict.fromkeys(settled, 1), roots)
         state = run.state
-        # Of presets the latest versions, and none of those removed.
+        # Only the latest version of each preset stays, and none of a preset that was removed.
         state["presets"] = {
             id: versions[-1:] for id, versions in state["presets"].items() if id not in state["removed"]["presets"]
         }
@@ -235,7 +235,7 @@ class Charter:
     # Section 5.
 
     def evaluate(self, base, operations, segments, roots):
-        """All operations in order, again and again until cuts and shields are settled.
+        """Applies all operations in order, and repeats this until cuts and shields no longer change.
         [CHARTER-5.4] [CHARTER-5.5]"""
         start = as_sets(base) if base else blank(self.schema)
         start["roots"] = {self.member_of(key) for key in roots[-1]["keys"] if roots[-1]["threshold"] == 1}
@@ -263,7 +263,7 @@ class Charter:
             floor, ended, shield = found
 
     def settle_devices(self, state, operations, segments):
-        """[CHARTER-3.4] [CHARTER-3.5]"""
+        """Determines the devices of each member. [CHARTER-3.4] [CHARTER-3.5]"""
         by_member = {}
         for hash, it in operations.items():
             stands = it["sequence"] < state["frozen"].get((it["author"], it["term"]), 1 << 64)
@@ -331,13 +331,13 @@ class Charter:
         )
 
     def owns(self, certificate, device):
-        """Whether a device is one of the member's at present."""
+        """Whether a device is at present one of the member's devices."""
         member = self.member_of(certificate["device"])
         entry = self.outcome.state["devices"].get(member, {}).get(device)
         return is_current(entry) if entry else certificate["device"] == device
 
     def owner_by_chain(self, chain, device, now):
-        """Whether a chain proves that a device belongs. [PROTO-3.4]"""
+        """Whether a chain proves that a device belongs to the organisation. [PROTO-3.4]"""
         leaf = self.chain_leads(chain, None)
         if not leaf or not self.owns(leaf, device):
             return False
@@ -345,8 +345,8 @@ class Charter:
         return not banned and self.outcome.is_good(hash_of(self.schema.encode("MemberCertificate", leaf)), leaf, 8)
 
     def chain_leads(self, chain, device):
-        """The certificate at the head of a chain that leads to a root key, of this device where one is
-        named. [CHARTER-3.1]"""
+        """The certificate at the head of a chain, if the chain leads to a root key. If a device is given, the
+        certificate must be of that device. [CHARTER-3.1]"""
         other = copy.copy(self)
         other.certificates = dict(self.certificates)
         for signed in reversed(chain):
@@ -355,7 +355,7 @@ class Charter:
         return leaf if leaf and device in (None, leaf["device"]) else None
 
     def digest(self):
-        """[CHARTER-8.7]"""
+        """The hash by which two members find out whether they hold the same pieces. [CHARTER-8.7]"""
         roots = sorted(self.roots.items(), key=lambda it: (it[1][0]["version"], it[0]))
         parts = [hash + len(signers).to_bytes(8, "big") for hash, (_, signers) in roots]
         bases = [hash_of(self.schema.encode("Checkpoint", it["value"])) for it in self.checkpoints]
@@ -364,7 +364,7 @@ class Charter:
         return derived("hark 1 charter digest", *parts, oldest, newest, *sorted(self.held), *sorted(self.operations))
 
     def have(self):
-        """What another needs to know what is lacking here. [PROTO-12.6] [PROTO-12.8]"""
+        """What a peer must know of this charter to send what it lacks. [PROTO-12.6] [PROTO-12.8]"""
         roots = sorted(self.roots.items(), key=lambda it: (it[1][0]["version"], it[0]))
         chains = {key: (last, hash) for key, (last, hash) in (self.past["last"] if self.past else {}).items()}
         for hash, it in self.operations.items():
@@ -385,12 +385,12 @@ class Charter:
         }
 
     def may(self, now, member, right, at):
-        """[CHARTER-6.5] [CHARTER-6.6]"""
+        """Whether a member has a right at a place. [CHARTER-6.5] [CHARTER-6.6]"""
         return self.is_member(member, now) and self.outcome.permits(now, member, right, at)
 
 
 class Run:
-    """One application of operations in order: the later wins. [CHARTER-5.9]"""
+    """Applies operations once, in order. A later operation overrides an earlier one. [CHARTER-5.9]"""
 
     def __init__(self, charter, operations, segments, roots, state, shield):
         self.charter, self.operations, self.segments = charter, operations, segments
@@ -398,7 +398,7 @@ class Run:
         self.verdicts, self.acts, self.given, self.ended = [], [], [], {}
 
     def begin(self):
-        """[CHARTER-2.1] [CHARTER-2.8]"""
+        """Applies the content of the founding document. [CHARTER-2.1] [CHARTER-2.8]"""
         first = self.roots[0]
         founder = self.charter.member_of(first["keys"][0])
         for kind, change in map(variant, first["content"]):
@@ -434,13 +434,13 @@ class Run:
         ]
 
     def ended_before(self, cut, lamport):
-        """[CHARTER-5.2]"""
+        """Whether the term before that of a cut has ended earlier. [CHARTER-5.2]"""
         before = cut["member"], cut["term"] - 1
         settled = self.state["ended"].get(before, {"lamport": lamport})["lamport"]
         return cut["term"] == 0 or min(settled, self.ended.get(before, lamport)) < lamport
 
     def standing(self, hash):
-        """The level of an operation, None where it is void. [CHARTER-4.7] [CHARTER-5.1]"""
+        """The level of an operation; None if it is void. [CHARTER-4.7] [CHARTER-5.1]"""
         it = self.operations[hash]
         number, chain = (it["term"], it["sequence"]), (it["author"], it["term"])
         member = self.charter.author_of(it)
@@ -473,7 +473,7 @@ class Run:
         return level
 
     def level(self, hash, member):
-        """[CHARTER-5.1]"""
+        """The level of an operation: 0 for the root keys, otherwise its author's rank. [CHARTER-5.1]"""
         it = self.operations[hash]
         if self.acts_as_root(hash, it["author"]):
             signers = [key for key in self.charter.signers[hash] if self.acts_as_root(hash, key)]
@@ -482,7 +482,7 @@ class Run:
         return self.rank(member, EVERYWHERE)
 
     def acts_as_root(self, hash, key):
-        """[CHARTER-2.5] [CHARTER-4.5]"""
+        """Whether a signer of an operation counts as a root key. [CHARTER-2.5] [CHARTER-4.5]"""
         it = self.operations[hash]
         if not 1 <= it["root"] <= len(self.roots) or key not in self.roots[it["root"] - 1]["keys"]:
             return False
@@ -496,7 +496,7 @@ class Run:
         return True
 
     def is_good(self, hash, certificate, depth):
-        """[CHARTER-3.2]"""
+        """Whether a certificate makes its member belong. [CHARTER-3.2]"""
         member = self.charter.member_of(certificate["device"])
         removals = self.state["removals"].get(member, {"count": 0, "last": 0})
         if certificate["admission"] != removals["count"] or depth == 0:
@@ -521,7 +521,7 @@ class Run:
     # Cuts and shields.
 
     def next_settled(self, ended, shield, floor):
-        """[CHARTER-5.5]"""
+        """The cuts and shields of the next level at which they change; None if none do. [CHARTER-5.5]"""
         for level in sorted({act[0] for act in self.acts if act[0] >= floor}):
             next_ended, next_shield = copy.deepcopy(ended), set(shield)
             for act in self.acts:
@@ -537,7 +537,7 @@ class Run:
         return None
 
     def is_shielded(self, act):
-        """[CHARTER-5.11]"""
+        """Whether an act is against somebody who stands as high as its author. [CHARTER-5.11]"""
         level, hash, author, (kind, of), _ = act
         if level == 0:
             return False
@@ -564,7 +564,7 @@ class Run:
         return False
 
     def knew(self, later, earlier):
-        """Whether one operation knew another; all know what is settled. [CHARTER-4.3]"""
+        """Whether the author of one operation knew another. All know what is settled. [CHARTER-4.3]"""
         if earlier not in self.operations or later not in self.operations or later == earlier:
             return True
         return earlier in self.charter.ancestors[later] or self.segments[earlier] < self.segments[later]
@@ -583,7 +583,7 @@ class Run:
         return all(one == EVERYWHERE or one[1] in self.state["channels"] for one in self.path(at))
 
     def is_granted(self, role, entries):
-        """[CHARTER-5.8]"""
+        """Whether these entries together grant a role. [CHARTER-5.8]"""
         if any(entry["preset"] for entry in entries):
             return True
         stands = self.state["roles"].get(role, {"rank": LOWEST})["rank"]
@@ -605,7 +605,7 @@ class Run:
         return min(held, default=LOWEST)
 
     def allows(self, member, right, at):
-        """[CHARTER-6.1] [CHARTER-6.3] [CHARTER-6.8]"""
+        """Whether roles and rules give a member a right at a place. [CHARTER-6.1] [CHARTER-6.3] [CHARTER-6.8]"""
         if not self.exists(at):
             return False
         if member in self.state["roots"] and not right & SPEECH:
@@ -628,7 +628,7 @@ class Run:
         return any(roles[role]["capabilities"] & right for role, _ in held if role in roles)
 
     def binding(self, now, member):
-        """[CHARTER-6.6] [CHARTER-6.7]"""
+        """The sanctions that apply to a member now. [CHARTER-6.6] [CHARTER-6.7]"""
         for entry in self.state["sanctions"].get(member, []):
             it = entry["sanction"]
             if (it["until"] is None or now < it["until"]) and entry["rank"] < self.rank(member, it["at"]):
@@ -646,7 +646,7 @@ class Run:
     # Changes.
 
     def judge(self, level, author, source, kind, change):
-        """Makes a change if it is allowed; says whether it was. [CHARTER-4.6]"""
+        """Applies a change if it is allowed; returns whether it was. [CHARTER-4.6]"""
         state = self.state
         may = lambda right, at: level == 0 or self.allows(author, right, at)
         rank = lambda at: 0 if level == 0 else self.rank(author, at)
@@ -834,7 +834,7 @@ class Run:
             self.acts.append((level, source, author, target, None))
 
     def may_meet(self, level, author, source, members):
-        """Whether nothing is taken from those who stand as high. [CHARTER-5.11]"""
+        """Whether an operation takes nothing from members who stand as high as its author. [CHARTER-5.11]"""
         for member in members:
             self.act(level, author, source, ("member", member))
         return level == 0 or all(
@@ -897,7 +897,7 @@ class Run:
 
 
 def blank(schema, kind="State"):
-    """A state in which nothing is: maps and sets without anything, and numbers of 0."""
+    """An empty state: its maps and sets are empty, and its numbers are 0."""
     if kind == "Policies":
         return {"invite_hours_max": 0, "operations_per_day": 200}
     if str(kind) in schema.types:
@@ -908,7 +908,7 @@ def blank(schema, kind="State"):
 
 
 def as_lists(state):
-    """With sets in the order in which they are encoded."""
+    """The state with its sets as lists, in the order in which they are encoded."""
     if isinstance(state, (set, list)):
         return sorted(state)
     return {name: as_lists(it) if name in SETS else it for name, it in state.items()}
@@ -921,7 +921,7 @@ def as_sets(state):
 
 
 def end_term(ended, cut, level, lamport, root):
-    """[CHARTER-5.2]"""
+    """Adds a cut to the term that it ends. [CHARTER-5.2]"""
     last = {key: number for key, number in cut["last"]}
     term = ended.setdefault((cut["member"], cut["term"]), {"lamport": lamport, "root": root, "from": {}})
     term["lamport"], term["root"] = min(term["lamport"], lamport), max(term["root"], root)
@@ -931,7 +931,7 @@ def end_term(ended, cut, level, lamport, root):
 
 
 def retire(entry, claims):
-    """Of several the one that leaves the least counts. [CHARTER-3.4]"""
+    """Retires a device. Of several claims the one that leaves the least counts. [CHARTER-3.4]"""
     known = [entry["retired"]] if entry["retired"] else []
     entry["retired"] = min(known + claims, key=lambda it: (it["last"], it["by"]), default=None)
 
@@ -946,7 +946,7 @@ def ascending(items):
 
 
 def is_name(name):
-    """[PROTO-3.7]"""
+    """Whether a text may be a name. [PROTO-3.7]"""
     controls = any(ord(char) < 0x20 or 0x7f <= ord(char) < 0xa0 for char in name)
     return 0 < len(name) <= 32 and len(name.encode()) <= 64 and not controls
 
@@ -997,7 +997,7 @@ def is_sound(change):
 
 
 def open_snapshot(schema, data):
-    """The charter of a file. [CHARTER-10.1]"""
+    """The charter that is stored in a file. [CHARTER-10.1]"""
     if not data.startswith(MAGIC):
         raise Malformed("no charter of this version")
     reader = Reader(data[len(MAGIC):])
@@ -1015,6 +1015,6 @@ def open_snapshot(schema, data):
 
 
 MAGIC = b"hark charter 1\n"
-# Fields of a state that are sets, or hold such.
+# Fields of a state that are sets, or contain sets.
 SETS = {"links", "roots", "removed", "channels"}
 LAST = {"map": [{"tuple": ["DeviceId", "u32"]}, {"tuple": ["u64", "ObjectHash"]}]}

@@ -1,7 +1,7 @@
-"""Holds this implementation to the vectors, and shows what it makes of files and tickets.
+"""Checks this implementation against the vectors, and shows what it reads from files and tickets.
 
-    check.py vectors                       all of tests/vectors; says how many agree
-    check.py ticket TEXT                   what a ticket holds
+    check.py vectors                       checks all of tests/vectors, and prints how many agree
+    check.py ticket TEXT                   the contents of a ticket
     check.py charter FILE TIME             who belongs to an organisation, and who may do what where
     check.py key FILE [PASSPHRASE]         whose key it is
     check.py frames FILE                   opens frames with the keys that a file gives for them
@@ -32,7 +32,7 @@ def raw(text):
 
 
 def peer_id(device):
-    """A device id as text: libp2p's, by the identity hash of the key's protobuf. [PROTO, section 1]"""
+    """A device id as text: the libp2p id, by the identity hash of the key's protobuf. [PROTO, section 1]"""
     number, text = int.from_bytes(b"\0\x24\x08\x01\x12\x20" + device, "big"), ""
     while number:
         number, place = divmod(number, 58)
@@ -41,7 +41,7 @@ def peer_id(device):
 
 
 def unpack(packed, limit):
-    """[PROTO-12.5]"""
+    """The pieces that are packed in a message. [PROTO-12.5]"""
     try:
         data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=limit)
     except zstandard.ZstdError as error:
@@ -53,7 +53,7 @@ def unpack(packed, limit):
 
 
 def same(value, expected):
-    """Whether a value is the one that a vector tells: bytes are in hexadecimal, or as numbers."""
+    """Whether a value is the one that a vector gives. Vectors write bytes in hexadecimal, or as numbers."""
     if isinstance(value, str) and isinstance(expected, list):
         parts = [raw(it) if isinstance(it, str) else bytes([it]) for it in expected]
         return value == b"".join(parts).hex()
@@ -91,7 +91,7 @@ def check_key_files(vector):
         assert refuses(ticket.open_key_file, vector["text"], "another")
 
 
-# The type of what is signed in each message, and the field that names the signer.
+# For each signed message: the kind of its signature, the type of what is signed, and the field of the signer.
 SIGNED = {
     "Key": ("key", "KeyMessage", "sender"),
     "Offer": ("offer", "Offer", "device"),
@@ -101,7 +101,7 @@ SIGNED = {
 }
 
 
-# What messages have told so far.
+# The value of the last message of each kind.
 TOLD = {}
 
 
@@ -116,7 +116,7 @@ def check_messages(vector):
     data = raw(vector["bytes"])
     message = SCHEMA.decode("Message", data)
     assert same(SCHEMA.plain("Message", message), vector["value"]), vector["name"]
-    # Nothing shorter or longer is a message, and hardly anything else is that one.
+    # The same bytes with one less or one more are not a message.
     assert refuses(SCHEMA.decode, "Message", data[:-1])
     assert refuses(SCHEMA.decode, "Message", data + b"\0")
     kind, value = charter.variant(message)
@@ -138,7 +138,7 @@ def check_messages(vector):
 
 
 def check_pieces(pieces):
-    """They are the charter of which other messages tell."""
+    """Checks that these pieces are the charter to which other messages refer."""
     held = charter.Charter(SCHEMA, pieces)
     assert held.members(0) and held.digest() == TOLD["Digest"] and held.have() == TOLD["Have"]
     (channel, key), = TOLD["Names"]
@@ -148,7 +148,7 @@ def check_pieces(pieces):
 
 
 def check_past(part):
-    """[CHARTER-7.5]"""
+    """Checks the settled past of a charter. [CHARTER-7.5]"""
     assert (part["part"], part["parts"]) == (0, 1) and hash_of(part["bytes"]) == part["id"]
     data = zstandard.ZstdDecompressor().decompress(part["bytes"], max_output_size=32 * len(part["bytes"]))
     past = SCHEMA.decode("Past", data)
@@ -196,7 +196,7 @@ def check_hello(vector):
             assert rooted.organisation == organisation
             assert rooted.chain_leads(body["admission"]["chain"], dialler)
     elif body[0] == 9:
-        # [PROTO-3.8] by the pieces that came the dialler is no member any more.
+        # [PROTO-3.8] The pieces in the answer prove that the dialler is no longer a member.
         held.add(body[1])
         assert not held.is_member(held.member_of(dialler), now)
     expected = {"a ticket used up": ("refused", 5), "a stranger": ("unsealed", 2), "a former member": ("refused", 9)}
@@ -229,7 +229,7 @@ def check_noise(vector):
         if place == 2:
             device = noise.proven(payload, "noise client", before + reader.remote["s"])
             assert device == raw(vector["client device"]) and len(payload) == 96
-        # The writer comes to the same bytes.
+        # The writer produces the same bytes.
         assert writer.write(tokens, payload) == message[2:] and writer.hash == reader.hash
         if place:
             stage = ["handshake", "traffic"][place - 1]
@@ -249,7 +249,7 @@ def check_noise(vector):
             secret = secrets[name.replace("next", "traffic")]
             keys = noise.packet_keys(secret)
             if name.endswith("next"):
-                # [NOISE-24] header keys stay.
+                # [NOISE-24] The header keys do not change.
                 keys[:2] = noise.packet_keys(noise.label(secret, "hark1 ku", b"", 32))[:2]
         opened = noise.open_packet(keys, raw(packet["packet"]), packet["number at"], packet["number"], name in initial)
         assert opened == raw(packet["payload"]), name
@@ -272,7 +272,7 @@ def check_fast_path(vector):
 
 
 def from_plain(kind, plain):
-    """A target of a vector, whose lists are of ids."""
+    """A target as a vector gives it, with its ids as bytes."""
     return {name: plain[name] if name == "priority" else [raw(it) for it in plain[name]] for name in plain}
 
 
@@ -288,7 +288,7 @@ def check_frames(vector):
         assert plain == raw(frame["plain"]) and media.parse_frame(plain)["talkspurt"] == 9
         changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
         assert refuses(media.open_frame, base_key, key, target, device, changed)
-    # The next step's vector has the key that this one ratchets to.
+    # The vector of the next step must have the key to which this one ratchets.
     STEPS[(target, vector["step"] + 1)] = media.ratchet(base_key)
     assert STEPS.get((target, vector["step"]), base_key) == base_key
 
@@ -335,7 +335,7 @@ def check_charter(vector):
     assert hash_of(state) == raw(vector["state"]), vector["name"]
     assert held.digest().hex() == vector["digest"], vector["name"]
     if vector["name"] == "plain":
-        # A piece whose signature was changed makes no charter: it is the end of each encoding.
+        # A charter with a changed signature is refused. The signature is at the end of each encoding.
         data = raw(vector["snapshot"])
         for kind, piece in held.pieces:
             end = data.index(SCHEMA.encode("Piece", (kind, piece))) + len(SCHEMA.encode("Piece", (kind, piece)))
@@ -354,7 +354,7 @@ def rights_of(held, now, member, at):
 
 
 def check_signatures():
-    """The cases on which implementations differ (ed25519-speccheck): one is good. [PROTO-1.5]"""
+    """Checks the cases on which implementations differ (ed25519-speccheck): only one is valid. [PROTO-1.5]"""
     cases = json.loads((ROOT / "keys/tests/data/ed25519_speccheck.json").read_text())
     judged = [verify_strictly(*(raw(case[it]) for it in ("key", "message", "signature"))) for case in cases]
     assert [place for place, good in enumerate(judged) if good] == [3]
@@ -392,7 +392,7 @@ def show_charter(path, now):
 
 
 def open_frames(path):
-    """Frames with the keys that the file gives for them: one object for each, as in the vectors."""
+    """Opens frames with the keys that the file gives: one object for each frame, as in the vectors."""
     for it in json.loads(pathlib.Path(path).read_text()):
         target, device, base_key = raw(it["target"]), raw(it["device"]), raw(it["base key"])
         plain = media.open_frame(base_key, it["key id"], target, device, raw(it["sealed"]))

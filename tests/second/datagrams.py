@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from primitives import label
 from wire import Malformed, Reader, is_device_id
 
-# Fields of fixed length: bytes where the length is negative.
+# Fields of fixed length. A negative length means bytes, a positive one a number.
 VOICE_END = [("sequence", 2), ("copies", 1)]
 REPORT = [("tag", -4), ("highest", 2), ("received", 2), ("lost", 2), ("burst", 1), ("jitter", 2), ("copies", 1)]
 KINDS = {
@@ -29,7 +29,7 @@ KINDS = {
 
 
 def parse(data, kind=None):
-    """A datagram's kind and fields. [PROTO-1.4]"""
+    """The kind and the fields of a datagram. [PROTO-1.4]"""
     reader = Reader(data)
     kind = reader.uint(1) if kind is None else kind
     if kind not in KINDS:
@@ -82,7 +82,7 @@ class FastKeys:
         self.secret = label(self.secret, "hark1 fast ku", b"", 32)
 
     def open(self, packet, expected):
-        """Kind, number and payload of a packet, where `expected` is the number after the highest.
+        """Kind, number and payload of a packet. `expected` is the number after the highest so far.
         [PROTO-8.3]"""
         if len(packet) < 25:
             raise Malformed("no fast packet")
@@ -99,6 +99,6 @@ class FastKeys:
 
 
 def fast_keys(exported):
-    """The dialler's keys, the listener's, and the index in the packets of each. [PROTO-8.2]"""
+    """The keys of the dialler and of the listener, and the index in the packets of each. [PROTO-8.2]"""
     keys = FastKeys(exported[:32]), FastKeys(exported[32:64])
     return keys, (exported[64:68], exported[68:72])

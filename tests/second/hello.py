@@ -1,4 +1,4 @@
-"""The Hello: what is sealed in it, and what it proves. [docs/protocol.md, section 3]"""
+"""The Hello: what is sealed in it and what it proves. [docs/protocol.md, section 3]"""
 
 from primitives import check, keyed, open_once
 from wire import Malformed
@@ -9,17 +9,17 @@ MAX_BYTES = 16 * 1024
 
 
 def tag_of(organisation, role, exporter):
-    """[PROTO-3.1]"""
+    """The tag that shows knowledge of the organisation. [PROTO-3.1]"""
     return keyed(organisation, b"tag", role, exporter)[:16]
 
 
 def key_of(organisation, role, exporter):
-    """[PROTO-3.2]"""
+    """The key that seals the body of a greeting or an answer. [PROTO-3.2]"""
     return keyed(organisation, b"body", role, exporter)
 
 
 def open_greeting(schema, organisation, exporter, data):
-    """The body of a greeting to somebody who belongs to this organisation."""
+    """The body of a greeting to a member of this organisation."""
     header, sealed = data[:22], data[22:]
     if len(data) > MAX_BYTES or header[:4] != MAGIC:
         raise Malformed("no greeting")
@@ -32,7 +32,7 @@ def open_greeting(schema, organisation, exporter, data):
 
 
 def open_answer(schema, organisation, exporter, data):
-    """The answer's body, or the reason of a refusal and the pieces that prove it. [PROTO-3.6]"""
+    """The body of an answer, or the reason for a refusal and the pieces that prove it. [PROTO-3.6]"""
     key = key_of(organisation, b"listener", exporter)
     if len(data) > MAX_BYTES or data[:4] != MAGIC or len(data) < 5:
         raise Malformed("no answer")
@@ -52,7 +52,7 @@ def open_answer(schema, organisation, exporter, data):
 
 
 def check_redemption(schema, redemption, organisation, device, exporter, now):
-    """Whether a newcomer may use its invite on this link. [PROTO-3.5] [PROTO-4.6]"""
+    """Checks that a newcomer may use its invite on this link. [PROTO-3.5] [PROTO-4.6]"""
     invite = redemption["invite"]["value"]
     message = schema.encode("Invite", invite)
     check(invite["issuer"], "invite", message, redemption["invite"]["signature"])

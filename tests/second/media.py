@@ -12,7 +12,7 @@ TAG = 10
 
 
 def slot(target, device):
-    """[PROTO-6.1]"""
+    """The slot in the key ids of a talker and a target. [PROTO-6.1]"""
     return int.from_bytes(hash_of(target + device)[:2], "big") >> 5
 
 
@@ -21,18 +21,18 @@ def key_id(target, device, generation, step):
 
 
 def epoch_key_id(target, device, epoch, generation):
-    """[PROTO-11.8]"""
+    """The id of a talker's key in an epoch. [PROTO-11.8]"""
     tag = int.from_bytes(epoch[:3], "big") >> 4
     return 1 << 39 | slot(target, device) << 28 | tag << 8 | generation
 
 
 def ratchet(base_key):
-    """[RFC 9605, section 5.1]"""
+    """The base key of the next step. [RFC 9605, section 5.1]"""
     return expand(extract(b"", base_key), b"SFrame 1.0 Ratchet", 32)
 
 
 def header_of(sealed):
-    """Length of the SFrame header, key id and counter. [RFC 9605, section 4.3]"""
+    """The length of the SFrame header, the key id and the counter. [RFC 9605, section 4.3]"""
     config = sealed[0]
     lengths = [(config >> shift & 7) + 1 if config >> shift & 8 else 0 for shift in (4, 0)]
     fields, at = [], 1
@@ -46,7 +46,7 @@ def header_of(sealed):
 
 
 def keys_of(base_key, key):
-    """Cipher key, key of the tag, and salt. [RFC 9605, section 4.4.2]"""
+    """The cipher key, the authentication key, and the salt. [RFC 9605, section 4.4.2]"""
     secret = extract(b"", base_key)
     about = key.to_bytes(8, "big") + SUITE.to_bytes(2, "big")
     both = expand(secret, b"SFrame 1.0 Secret key " + about, 48)
@@ -84,7 +84,7 @@ def parse_frame(plain):
 
 
 def target_id(schema, target):
-    """[PROTO-6.11]"""
+    """The id of a target. [PROTO-6.11]"""
     others = target["members"], target["roles"], target["priority"]
     if len(target["channels"]) == 1 and others == ([], [], False):
         return target["channels"][0]
@@ -92,17 +92,17 @@ def target_id(schema, target):
 
 
 def target_tag(organisation, target):
-    """[PROTO-7.1]"""
+    """The tag by which voice datagrams name a target. [PROTO-7.1]"""
     return keyed(organisation, b"target", target)[:4]
 
 
 def holders_hash(devices):
-    """[PROTO-11.6]"""
+    """The hash of a list of holders. [PROTO-11.6]"""
     return derived("hark 1 epoch holders", *devices)
 
 
 def holders_after(change, before):
-    """The holders of an epoch by how they differ from those of another. [PROTO-11.6]"""
+    """The holders of an epoch, given as a change of the holders of another. [PROTO-11.6]"""
     if change["base"] != (holders_hash(before) if before is not None else None):
         raise Malformed("a change of other holders")
     removed, added, before = change["removed"], change["added"], before or []
@@ -115,7 +115,7 @@ def holders_after(change, before):
 
 
 def open_seal(prekey_secret, prekey, header, epoch, device, seal):
-    """The secret of an epoch, from the seal that it came in. [PROTO-11.5]"""
+    """The secret of an epoch, from the seal in which it was dealt. [PROTO-11.5]"""
     shared = x25519(prekey_secret, header["dealer"])
     key = derived("hark 1 epoch seal", shared, header["dealer"], prekey)
     secret = open_once(key, epoch + device, seal["secret"] + seal["tag"])
@@ -127,7 +127,7 @@ def open_seal(prekey_secret, prekey, header, epoch, device, seal):
 
 
 def confirmation(secret, epoch, device):
-    """[PROTO-11.12]"""
+    """The code that confirms that a device holds an epoch. [PROTO-11.12]"""
     return keyed(derived("hark 1 epoch confirmation", secret), epoch, device)[:16]
 
 
@@ -136,7 +136,7 @@ def check_of(shown):
 
 
 def epoch_base_key(secret, epoch, target, device, generation):
-    """[PROTO-11.8]"""
+    """The base key of a talker in an epoch. [PROTO-11.8]"""
     return derived("hark 1 epoch sender", secret, epoch, target, device, bytes([generation]))
 
 

@@ -23,13 +23,13 @@ def hkdf2(key, material):
 
 
 class Handshake:
-    """Noise XX (revision 34, section 5), by one of its ends or by an observer who has both's keys."""
+    """Noise XX (revision 34, section 5), computed by one end, or by an observer who has the keys of both."""
 
     def __init__(self, initiator, static, ephemeral):
         self.initiator = initiator
         self.static, self.ephemeral = static, ephemeral
         self.remote = {}
-        # The name has 32 bytes, the length of the hash.
+        # The name has 32 bytes, which is the length of the hash, so it is not hashed.
         self.hash = self.chaining = NAME
         self.key, self.nonce = None, 0
         self.mix_hash(b"hark noise 1" + VERSION.to_bytes(4, "big"))
@@ -42,7 +42,7 @@ class Handshake:
         self.nonce = 0
 
     def crypt(self, data, opens):
-        """Seals or opens `data` and takes what was sealed into the hash."""
+        """Seals or opens `data`, and adds the sealed bytes to the hash."""
         if self.key is None:
             result, sealed = data, data
         else:
@@ -84,7 +84,7 @@ class Handshake:
         return self.crypt(message, opens=True)
 
     def split(self):
-        """[NOISE-22]"""
+        """The two secrets that follow from the messages so far. [NOISE-22]"""
         return hkdf2(self.chaining, b"")
 
 
@@ -100,12 +100,12 @@ def proven(payload, kind, claim):
 
 
 def secrets_of(split, hash, stage):
-    """The client's secret and the server's. [NOISE-22] [NOISE-23]"""
+    """The secrets of the client and of the server. [NOISE-22] [NOISE-23]"""
     return [label(secret, f"hark1 {end} {stage}", hash, 32) for end, secret in zip(["client", "server"], split)]
 
 
 def exporter_secret(split, hash):
-    """[NOISE-25]"""
+    """The secret from which both ends export others. [NOISE-25]"""
     return label(split[0], "hark1 exporter", hash, 32)
 
 
@@ -115,12 +115,12 @@ def export(secret, name, context, length):
 
 
 def packet_keys(secret):
-    """Key, IV and header key. [NOISE-21]"""
+    """The packet key, the IV and the header key. [NOISE-21]"""
     return [label(secret, f"hark1 {name}", b"", length) for name, length in [("key", 32), ("iv", 12), ("hp", 32)]]
 
 
 def initial_secrets(destination):
-    """Those of Initial packets, which everybody can compute. [NOISE-5]"""
+    """The secrets of Initial packets, which everybody can compute. [NOISE-5]"""
     secret = extract(SALT, destination)
     return [label(secret, f"tls13 {end} in", b"", 32) for end in ("client", "server")]
 
@@ -154,6 +154,6 @@ def open_packet(keys, packet, number_at, number, initial=False):
 
 
 def retry_tag(destination, packet):
-    """[NOISE-6]"""
+    """The authentication tag of a Retry packet. [NOISE-6]"""
     pseudo = bytes([len(destination)]) + destination + packet
     return AESGCM(RETRY_KEY).encrypt(RETRY_NONCE, b"", pseudo)

@@ -1,4 +1,4 @@
-"""What the protocol computes with: hashes, signatures, seals. The algorithms are a library's."""
+"""The hashes, signatures and seals of the protocol. A library provides the algorithms."""
 
 import hashlib
 import hmac
@@ -26,12 +26,12 @@ def derived(context, *parts):
 
 
 def verify(device, kind, message, signature):
-    """Whether the signature is the device's, of this kind. [PROTO-1.1]"""
+    """Whether a signature of this kind is the device's. [PROTO-1.1]"""
     return verify_strictly(device, b"hark/1/" + kind.encode() + b"\0" + message, signature)
 
 
 def verify_strictly(device, data, signature):
-    """[PROTO-1.5]"""
+    """Whether a signature is valid by the strict rules. [PROTO-1.5]"""
     if not is_device_id(device) or not is_device_id(signature[:32]):
         return False
     try:
@@ -57,7 +57,7 @@ def x25519_public(secret):
 
 
 def x25519(secret, public):
-    """Fails where the result is all zero. [NOISE-16]"""
+    """The shared secret of X25519. Fails if it is all zero. [NOISE-16]"""
     try:
         key = X25519PrivateKey.from_private_bytes(secret)
         return key.exchange(X25519PublicKey.from_public_bytes(public))
@@ -98,7 +98,7 @@ def expand(secret, info, length):
 
 
 def label(secret, name, context, length):
-    """[docs/noise.md, section 4]"""
+    """A secret that is expanded with a label. [docs/noise.md, section 4]"""
     name = name.encode()
     info = length.to_bytes(2, "big") + bytes([len(name)]) + name + bytes([len(context)]) + context
     return expand(secret, info, length)

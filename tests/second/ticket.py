@@ -9,7 +9,7 @@ from wire import Malformed
 
 
 def open_ticket(schema, text):
-    """What a ticket's text holds. [PROTO-4.3] [PROTO-4.4]"""
+    """The ticket that a text contains. [PROTO-4.3] [PROTO-4.4]"""
     text = text.strip()
     if len(text) > 1024 or not text.startswith("hark1"):
         raise Malformed("no ticket")
@@ -43,7 +43,7 @@ def has_controls(name):
 
 
 def from_base32(text):
-    """Lower-case base32 (RFC 4648) without padding, in the one form that it has."""
+    """The bytes of lower-case base32 (RFC 4648) without padding, which must be in canonical form."""
     try:
         data = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
     except ValueError as error:

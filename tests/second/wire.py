@@ -1,7 +1,7 @@
 """Messages as bytes: postcard, driven by docs/schema. [docs/protocol.md, section 12]
 
-A struct is a dict, a tuple a tuple, an enum's variant its name or the pair (name, value), a list of u8
-bytes, a map a dict, and what may be absent None.
+A struct is a dict and a tuple a tuple. A variant of an enum is its name, or the pair (name, value). A list
+of u8 is bytes, and a map is a dict. An absent option is None.
 """
 
 import ipaddress
@@ -9,7 +9,7 @@ import json
 
 
 class Malformed(Exception):
-    """Bytes that are no message."""
+    """The bytes are not a valid message."""
 
 
 class Schema:
@@ -21,7 +21,7 @@ class Schema:
             self.limits |= loaded["messages"]
 
     def decode(self, kind, data, limit=None):
-        """The value of all of `data`. [PROTO-1.2] [PROTO-1.3]"""
+        """The value that `data` as a whole encodes. [PROTO-1.2] [PROTO-1.3]"""
         limit = self.limits.get(str(kind)) if limit is None else limit
         if limit is not None and len(data) > limit:
             raise Malformed(f"{kind} of {len(data)} bytes where {limit} are allowed")
@@ -115,7 +115,7 @@ class Schema:
                 self.write(of, item, out)
 
     def order(self, kind, value):
-        """By what keys of maps are sorted: numbers, bytes, places of variants; fields in turn."""
+        """The value by which keys of maps are sorted: numbers, bytes, places of variants, and fields in order."""
         while isinstance(kind, str) and kind in self.types:
             kind = self.types[kind]
         if isinstance(kind, str) or "bytes" in kind:
@@ -128,7 +128,7 @@ class Schema:
         return (place,) if inner is None else (place, self.order(inner, item))
 
     def plain(self, kind, value):
-        """The value as the vectors write it: bytes in hexadecimal, addresses as text."""
+        """The value in the form of the vectors: bytes in hexadecimal, addresses as text."""
         if kind == "SocketAddr":
             address, port = value[1]
             text = str(ipaddress.ip_address(address))
@@ -187,7 +187,7 @@ class Reader:
         return value
 
     def uint(self, length):
-        """A number of the fixed length that datagrams have. [PROTO, section 7]"""
+        """A number of fixed length, as in datagrams. [PROTO, section 7]"""
         return int.from_bytes(self.take(length), "big")
 
     def rest(self):
@@ -208,7 +208,7 @@ def varint(value):
 
 
 def is_device_id(key):
-    """[PROTO-1.5]"""
+    """Whether these bytes may be a device id. [PROTO-1.5]"""
     y = int.from_bytes(key, "little") & (1 << 255) - 1
     return y < PRIME and y not in LOW_ORDER
 

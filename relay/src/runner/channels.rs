@@ -2,21 +2,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hark_keys::{ChannelId, DeviceId};
 
-/// What attached devices hear, of at most so many channels: those that were heard first.
+/// The channels that attached devices hear, limited to a number of channels. Once that many are
+/// carried, further ones are left out until there is room.
 #[derive(Default)]
 pub(super) struct Channels {
-    /// 0 is any number.
+    /// The largest number of channels; 0 is no limit.
     max: usize,
     wanted: BTreeMap<DeviceId, BTreeSet<ChannelId>>,
-    /// Channels that are carried, with how many devices hear each.
+    /// The channels that are carried, with the number of devices that hear each.
     carried: BTreeMap<ChannelId, usize>,
-    /// Channels for which there is no room.
+    /// The channels for which there is no room.
     left_out: BTreeSet<ChannelId>,
 }
 
 impl Channels {
-    /// A device hears these now; none once it is gone. Gives what else has changed: all that these
-    /// devices hear of what is carried.
+    /// Sets the channels that a device hears; none when the device is gone. Returns the carried
+    /// channels of this device, and of each device for which channels now have room.
     pub(super) fn set(
         &mut self,
         device: DeviceId,
@@ -48,7 +49,8 @@ impl Channels {
         changed
     }
 
-    /// How many are carried from now on; gives all that anybody hears then.
+    /// Sets how many channels are carried from now on. Returns the carried channels that each
+    /// device hears then.
     pub(super) fn set_max(&mut self, max: usize) -> BTreeMap<DeviceId, Vec<ChannelId>> {
         self.max = max;
         while self.max > 0 && self.carried.len() > self.max {
@@ -59,24 +61,24 @@ impl Channels {
         self.wanted.keys().map(|device| (*device, self.heard(*device))).collect()
     }
 
-    /// What a device hears of what is carried.
+    /// The carried channels that a device hears.
     pub(super) fn heard(&self, device: DeviceId) -> Vec<ChannelId> {
         let wanted = self.wanted.get(&device).into_iter().flatten();
         wanted.filter(|channel| self.carried.contains_key(channel)).copied().collect()
     }
 
-    /// What is carried, and by how many it is heard.
+    /// The carried channels, with the number of devices that hear each.
     pub(super) fn carried(&self) -> &BTreeMap<ChannelId, usize> {
         &self.carried
     }
 
-    /// Whether there is no room for a channel that somebody wants to hear.
+    /// Whether there is no room for a channel that a device wants to hear.
     pub(super) fn are_full(&self) -> bool {
         !self.left_out.is_empty()
     }
 
-    /// Takes in what is left out, as far as there is room; gives all that those hear whom that
-    /// concerns.
+    /// Carries channels that were left out, as far as there is room. Returns the carried channels
+    /// of each device that hears one of them.
     fn fill(&mut self) -> BTreeMap<DeviceId, Vec<ChannelId>> {
         let mut concerned = BTreeSet::new();
         for channel in std::mem::take(&mut self.left_out) {
@@ -124,7 +126,8 @@ mod tests {
         assert!(!all.are_full());
         assert_eq!(all.set(device(3), channels(&[2, 3]))[&device(3)], list(&[3]));
         assert!(all.are_full());
-        // The first channel's last listener goes, and makes room for what was left out.
+        // The last listener of the first channel leaves, which makes room for a channel that was
+        // left out.
         let changed = all.set(device(2), channels(&[3]));
         assert_eq!(changed[&device(3)], list(&[2, 3]));
         assert!(!all.are_full());
@@ -154,7 +157,7 @@ mod tests {
                 let wanted: Vec<_> = wanted.into_iter().collect();
                 heard.extend(all.set(device(number), channels(&wanted)));
                 prop_assert!(max == 0 || all.carried().len() <= max);
-                // What was told is what holds.
+                // What devices were last reported to hear is what is carried.
                 let mut counts: BTreeMap<ChannelId, usize> = BTreeMap::new();
                 for (device, told) in &heard {
                     prop_assert_eq!(told, &all.heard(*device));

@@ -1,4 +1,4 @@
-//! The turns of a carrier's thread.
+//! The main loop of a carrier.
 
 mod seconds;
 
@@ -45,7 +45,7 @@ use crate::{
     text::Text,
 };
 
-/// One organisation, carried.
+/// The carrier of one organisation.
 pub(super) struct Core {
     organisation: OrganisationId,
     key: Arc<DeviceKey>,
@@ -53,7 +53,7 @@ pub(super) struct Core {
     presence: Presence,
     network: Network,
     gate: Arc<Gate>,
-    /// The squad at work; `None` until a member has brought the charter.
+    /// The driver of the squad; `None` until a member has brought the charter.
     driver: Option<Driver>,
     orders: UnboundedReceiver<Order>,
     may_gather: Arc<AtomicBool>,
@@ -61,21 +61,21 @@ pub(super) struct Core {
     shown: Shown,
     quotas: Quotas,
     channels: Channels,
-    /// Attached devices, and since when.
+    /// Attached devices, and the time since when each is attached.
     attached: BTreeMap<DeviceId, UnixTime>,
     draining_since: Option<Timestamp>,
     told_drained: bool,
     named: bool,
-    /// Whether a limit has been told to be reached, until it is out of reach again.
+    /// For each limit, whether it is reached. An event is sent only when this becomes true.
     told: BTreeMap<&'static str, bool>,
-    /// What was carried when it was looked at last.
+    /// The forwarder's statistics when they were last read.
     counted: Statistics,
     next_tick: Timestamp,
     ticks: u64,
 }
 
 impl Core {
-    /// Opens the sockets. To be called on the runtime that it runs on.
+    /// Opens the sockets. Must be called on the runtime on which the carrier runs.
     pub(super) fn new(
         assignment: Assignment,
         Machine { binder, egress, worker, may_gather }: Machine,
@@ -167,7 +167,7 @@ impl Core {
         Ok(core)
     }
 
-    /// Waits until it is known where we listen.
+    /// Waits until the addresses where the carrier listens are known.
     pub(super) async fn settle_in(&mut self) -> Result<(), RelayError> {
         let first = self.network.clock.now() + READY_TIMEOUT;
         let mut until = first;
@@ -187,7 +187,7 @@ impl Core {
         Ok(())
     }
 
-    /// Works until told to stop, and returns why it has.
+    /// Works until the carrier is stopped, and returns the reason.
     pub(super) async fn run(&mut self) -> Result<String, RelayError> {
         loop {
             let until = self.next_tick;
@@ -214,7 +214,7 @@ impl Core {
             if let Some(driver) = &mut self.driver {
                 driver.handle_timeout(now);
             }
-            // Five hundred heartbeats at once would have voice wait for them.
+            // Voice would otherwise wait for five hundred heartbeats at once.
             while self.carry_out(now) {
                 tokio::task::yield_now().await;
             }
@@ -226,7 +226,7 @@ impl Core {
         traffic(&self.network.relay.statistics().total)
     }
 
-    /// Goes to work with the charter that was kept, or that a member has brought.
+    /// Starts the squad with the charter that was stored, or that a member has brought.
     fn begin(&mut self, now: Timestamp, charter: Arc<Charter>, members: &[u8]) {
         self.network.relay.set_charter(&charter);
         let squad = SquadConfig {
@@ -277,11 +277,11 @@ impl Core {
         Ok(())
     }
 
-    /// Has the first charter written, before anything is done by it. [CHARTER-8.1]
+    /// Has the first charter written to disk before it takes effect. [CHARTER-8.1]
     fn keep_first(&self, charter: &Arc<Charter>) -> oneshot::Receiver<Result<(), StoreError>> {
         let (charter, store) = (Arc::clone(charter), self.store.clone());
         let (told, kept) = oneshot::channel();
-        // The carrier may have ended meanwhile.
+        // The carrier may have ended in the meantime.
         (self.network.worker)(Box::new(move || drop(told.send(store.keep_charter(&charter)))));
         kept
     }
@@ -315,13 +315,13 @@ impl Core {
         }
     }
 
-    /// Whether others have moved all that we carried.
+    /// Whether other relays have taken over everything that this carrier carried.
     fn is_drained(&self, now: Timestamp) -> bool {
         let told = |since| now.saturating_duration_since(since) >= DRAIN_NOTICE;
         self.draining_since.is_some_and(told) && self.counted.talkers == 0
     }
 
-    /// Does what the squad wants done, for one turn; returns whether there is more to send.
+    /// Carries out what the squad wants done, for one turn. Returns whether there is more to send.
     fn carry_out(&mut self, now: Timestamp) -> bool {
         loop {
             let Some(driver) = &mut self.driver else { return false };
@@ -330,7 +330,7 @@ impl Core {
                 // A relay belongs to no member, so it has no key to talk.
                 Some(Effect::Generation(..)) => {}
                 Some(Effect::Dial(dial)) => {
-                    // It dials other relays; members come to it.
+                    // A relay dials only other relays; members dial the relay.
                     let relays = driver.squad.charter().state();
                     if dial.device.is_some_and(|device| relays.relay(device).is_some()) {
                         driver.dial(now, &mut self.network, dial);
@@ -374,13 +374,13 @@ impl Core {
                 self.forget(device, reason);
             }
             squad::SquadEvent::Evicted { device } => self.network.links.close(device),
-            // What else a squad has to say is for those who hear and talk.
+            // The other events of a squad are for devices that hear and talk.
             _ => {}
         }
     }
 
     fn handle_attached(&mut self, device: DeviceId) {
-        // A link that takes the place of another is the same session.
+        // A link that replaces another belongs to the same session.
         let Entry::Vacant(vacant) = self.attached.entry(device) else { return };
         vacant.insert(self.network.clock.unix());
         let Some(link) = self.network.links.best(device) else { return };
@@ -389,7 +389,7 @@ impl Core {
         (self.tell)(&RelayEvent::SessionUp { device: Text(device), member, address });
     }
 
-    /// Shows at once what the organisation is called, and whether it is ours to serve.
+    /// Shows at once the organisation's name, and whether its charter names this relay.
     fn handle_charter(&mut self) {
         self.show();
         let named = self.shown.get().named;
@@ -405,7 +405,7 @@ impl Core {
         }
     }
 
-    /// Tells the forwarder what devices hear of what is carried.
+    /// Informs the forwarder of the carried channels that devices hear.
     fn tell_listening(&mut self, changed: BTreeMap<DeviceId, Vec<hark_keys::ChannelId>>) {
         let Some(Driver { squad, .. }) = &self.driver else { return };
         for (device, channels) in changed {
@@ -415,7 +415,7 @@ impl Core {
         self.reached("channels", self.channels.are_full());
     }
 
-    /// Lets nobody in for whom there is no room.
+    /// Refuses further devices while there is no room for them.
     fn weigh_room(&mut self) {
         let max = self.quotas.members as usize;
         let full = max > 0 && self.attached.len() >= max;
@@ -425,14 +425,14 @@ impl Core {
         self.gate.doorkeeper.set_full(closed.then(|| self.network.links.devices()));
     }
 
-    /// Tells once that a limit is reached.
+    /// Reports that a limit is reached, once.
     fn reached(&mut self, quota: &'static str, is: bool) {
         if self.told.insert(quota, is) != Some(is) && is {
             (self.tell)(&RelayEvent::QuotaReached { quota: quota.to_owned() });
         }
     }
 
-    /// Says goodbye, and returns when all that is to be kept is on disk.
+    /// Says goodbye, and returns when everything that must be stored is on disk.
     async fn leave(&mut self, reason: String) -> String {
         match self.driver.take() {
             Some(driver) => driver.leave(&mut self.network).await,
@@ -442,7 +442,7 @@ impl Core {
     }
 }
 
-/// Waits for the next thing that happens, with a squad or before there is one.
+/// Waits for the next event, with a squad or before there is one.
 async fn next(driver: &mut Option<Driver>, network: &mut Network, until: Timestamp) -> Happened {
     match driver {
         Some(driver) => driver.next(network, until).await,
@@ -450,7 +450,7 @@ async fn next(driver: &mut Option<Driver>, network: &mut Network, until: Timesta
     }
 }
 
-/// What the forwarder holds an organisation to.
+/// The limits of the forwarder for these quotas.
 fn limits(quotas: Quotas) -> Limits {
     let most = u32::try_from(RELAY_LINKS_MAX).unwrap_or(u32::MAX);
     let sessions = if quotas.members == 0 { most } else { quotas.members.min(most) };
@@ -470,7 +470,8 @@ fn traffic(carried: &hark_mesh::forwarding::Traffic) -> MeteredTraffic {
     }
 }
 
-/// Where a session's packets come from; nothing leads to a relay but its own address.
+/// The address from which a session's packets come. A device reaches a relay only at the relay's
+/// own address, never through a tunnel.
 fn address_text(link: &Link) -> String {
     link.address().map(|address| address.to_string()).unwrap_or_default()
 }
@@ -484,20 +485,21 @@ fn word(reason: DownReason) -> &'static str {
     }
 }
 
-/// What a relay calls itself; its charter has another name for it.
+/// The name by which a relay introduces itself. Its charter has another name for it.
 const NAME: &str = "relay";
 
-/// Connections altogether: links, and those that replace one. More are refused.
+/// The largest number of connections: links, and connections that replace a link. Further ones are
+/// refused.
 const CONNECTIONS_MAX: u32 = 2 * RELAY_LINKS_MAX as u32;
 
-/// How often the squad is asked, at most, when it has something to do.
+/// The shortest time between two turns of the squad while it has something to do.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
-/// Addresses of several interfaces come one by one; `ready` waits this long after one.
+/// Addresses of several interfaces are found one by one. `ready` waits this long after each.
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);
 
-/// And no longer than this for the first.
+/// `ready` waits at most this long in total.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long it takes until all have been told that they are to go elsewhere.
+/// How long it takes until all devices have been informed that they should move elsewhere.
 const DRAIN_NOTICE: Duration = Duration::from_secs(1);

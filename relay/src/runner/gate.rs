@@ -10,7 +10,7 @@ use hark_node::{
     link::{Admission, HelloDenial},
 };
 
-/// The doorkeeper of an organisation, and who is kept out by the operator.
+/// The doorkeeper of an organisation, and the devices that the operator has banned.
 pub(super) struct Gate {
     pub(super) doorkeeper: Doorkeeper,
     banned: Mutex<BTreeSet<DeviceId>>,
@@ -42,7 +42,7 @@ impl Admission for Gate {
         greeting: &[u8],
     ) -> (Vec<u8>, Result<PeerHello, HelloDenial>) {
         if self.keeps_out(peer) {
-            // For this relay there is no room for it; it is a member all the same.
+            // The device is still a member, so this relay only says that it has no room for it.
             let answer = self.doorkeeper.refuse(Refusal::Busy, peer, exporter, greeting);
             return (answer, Err(HelloDenial::Refused(Refusal::Busy)));
         }

@@ -1,4 +1,4 @@
-//! What is done each second, and what is shown of it.
+//! What is done every second, and the state that is then shown.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -18,7 +18,7 @@ impl Core {
         self.ticks += 1;
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
         if let Some(driver) = &mut self.driver {
-            // A member may come from another address without an event.
+            // A member's address may change without an event.
             driver.tick(now, &self.network, second);
         }
         if !second {
@@ -38,7 +38,8 @@ impl Core {
         }
     }
 
-    /// Each second: what was dropped for want of quota, and which; and whether anything came.
+    /// Every second: checks whether packets were dropped over a quota, and over which, and whether
+    /// any packets arrived.
     fn watch_rates(&mut self) {
         let now = self.network.relay.statistics();
         let dropped = |it: &Statistics| it.total.dropped.get(&DropReason::OverQuota).copied();
@@ -94,12 +95,12 @@ impl Core {
     }
 }
 
-/// From so many devices on packets may gather while nobody talks.
+/// How many devices must be attached for packets to gather while nobody talks.
 const GATHERING_FROM: usize = 100;
 
-/// How often links are looked at for signs of life.
+/// How often links are checked for signs of life.
 const TICK: Duration = Duration::from_millis(500);
 const TICKS_A_SECOND: u64 = 2;
 
-/// Seconds between two writes of what members have said of themselves.
+/// Seconds between two writes of the members' records.
 const RECORDS_EVERY: u64 = 10;
