@@ -1,5 +1,6 @@
-//! Three members and a relay in one loop, without a socket or a thread: who hears whom, and what a
-//! kick changes. Keys go from member to member, voice by the relay, which has none of them.
+//! Three members and a relay in one loop, without a socket or a thread: shows who hears whom, and
+//! what a kick changes. Members send keys to each other. Voice passes through the relay, which
+//! holds none of the keys.
 //!
 //! ```sh
 //! cargo run -p hark-examples --bin kick
@@ -38,7 +39,7 @@ struct Machine {
     opens: BTreeMap<DeviceId, Vec<KeySecret>>,
 }
 
-/// All machines, and what the relay forwards.
+/// All machines, and the relay's forwarder.
 struct World {
     now: Timestamp,
     machines: Vec<Machine>,
@@ -102,7 +103,7 @@ impl World {
         Ok(world)
     }
 
-    /// What a link's handshake and Hello would have shown of a machine.
+    /// The contents of the handshake and Hello of a machine's link.
     fn hello(&self, of: usize) -> PeerHello {
         let Machine { key, squad, .. } = &self.machines[of];
         let charter = squad.charter();

@@ -1,11 +1,11 @@
-//! Two voice pipelines and a network that loses packets, in virtual time: how late a sentence is
-//! heard, and what is missing of it.
+//! Two voice pipelines and a network that loses packets, in virtual time. Shows how late a sentence
+//! is heard, and how much of it is missing.
 //!
 //! ```sh
 //! cargo run --release -p hark-examples --bin mouth-to-ear -- 20
 //! ```
 //!
-//! The argument is the share of packets that get lost, in percent; 10 without it.
+//! The argument is the share of packets that are lost, in percent; 10 if it is absent.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +13,7 @@ use anyhow::Context;
 use hark_keys::{ChannelId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
 use hark_voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand};
 
-/// Samples of the 5 ms that are captured or played at a time.
+/// The number of samples in the 5 ms that are captured or played at a time.
 const BLOCK: usize = 240;
 
 /// The delay of each packet from one to the other in milliseconds, without up to 5 ms of jitter.

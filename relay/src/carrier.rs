@@ -1,4 +1,4 @@
-//! What carries one organisation, as the rest of the program sees it.
+//! The interface to whatever carries one organisation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -44,7 +44,7 @@ pub struct OrganisationConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Plain lines for people.
     #[default]
     Plain,
     /// One JSON object per line.

@@ -1,4 +1,4 @@
-//! Why a relay, or what it carries for one organisation, does not start or has ended.
+//! Why a relay, or the carrier of one organisation, does not start or has ended.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -6,7 +6,7 @@ use hark_node::{store::StoreError, swarm::SwarmError};
 
 use crate::tenants::TenantRefusal;
 
-/// Why a relay, or what it carries for one organisation, does not start or has ended.
+/// Why a relay, or the carrier of one organisation, does not start or has ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelayError {

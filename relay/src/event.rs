@@ -55,19 +55,19 @@ pub enum RelayEvent {
     SessionDown {
         /// The device's id.
         device: Text<DeviceId>,
-        /// `left`, `unreachable`, `restarted` or `closed`.
+        /// Why: `left`, `unreachable`, `restarted` or `closed`.
         reason: String,
     },
     /// A limit is reached. The event is repeated only after usage has been below the limit again.
     QuotaReached {
-        /// `members`, `channels`, `kbps` or `packets`.
+        /// The limit: `members`, `channels`, `kbps` or `packets`.
         quota: String,
     },
     /// Nothing is carried any more that could be carried elsewhere.
     Drained,
     /// The carrier of an organisation has ended; without `org`, the program has ended.
     Stopped {
-        /// `signal`, `time`, `removed`, or what failed.
+        /// Why: `signal`, `time`, `removed`, or the error.
         reason: String,
     },
 }

@@ -191,7 +191,7 @@ impl TenantStore {
 }
 
 impl SquadStore for TenantStore {
-    /// [CHARTER-8.1]
+    /// Writes the charter. [CHARTER-8.1]
     fn keep_charter(&self, charter: &Charter) -> Result<(), StoreError> {
         Ok(self.files.write(&self.folder.join("charter"), &charter.snapshot())?)
     }

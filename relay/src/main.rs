@@ -1,4 +1,4 @@
-//! The program `hark-relay`: a thin shell around a relay.
+//! The program `hark-relay`, a thin wrapper around a relay.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ use hark_relay::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// Forwards the voice of organisations whose charters name it, and cannot open it.
+/// Forwards the voice of organisations whose charters name this relay. It cannot open that voice.
 #[derive(Parser)]
 #[command(
     name = "hark-relay",
@@ -59,7 +59,7 @@ struct Arguments {
 enum Command {
     /// Print a script with which a shell completes the options of hark-relay
     Completions(CompletionsArguments),
-    /// Print the manual page, or write those of all commands
+    /// Print the manual page, or write the pages of all commands
     Man(ManArguments),
 }
 

@@ -1,5 +1,5 @@
-//! A carrier that carries: swarm, squad and forwarder of one organisation, on a thread or wherever
-//! else time passes.
+//! The carrier of one organisation, with its swarm, squad and forwarder. It runs on a thread, or in
+//! the virtual time of a simulation.
 //!
 //! ```text
 //!  links ── datagrams ─> Relay (Forwarder) ─> links        each in the turn in which it comes
@@ -38,7 +38,7 @@ use crate::{
 /// An order that a carrier receives.
 enum Order {
     Do(CarrierCommand),
-    /// End, for this reason.
+    /// Ends the carrier, for this reason.
     Stop(String),
 }
 

@@ -72,7 +72,7 @@ pub struct View {
     pub listen: Vec<String>,
     /// Whether its charter names this relay, as far as members have brought the charter.
     pub named: bool,
-    /// `running`, `draining`, `drained`, or why it has ended.
+    /// `running`, `draining`, `drained`, or the reason why it has ended.
     pub status: String,
     /// How much it may use.
     pub quotas: Quotas,
@@ -202,7 +202,7 @@ impl Tenants {
         Ok(self.view(&inner, id))
     }
 
-    /// Serves another organisation from now on.
+    /// Adds an organisation and starts to serve it.
     pub fn add(&self, addition: Addition) -> Result<View, TenantRefusal> {
         let Addition { id: Text(id), name, port, quotas } = addition;
         let name = name.as_deref().map(check_name).transpose().map_err(TenantRefusal::Invalid)?;

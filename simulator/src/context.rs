@@ -113,19 +113,19 @@ pub fn now() -> Duration {
     }
 }
 
-/// What CLOCK_MONOTONIC says to the current host.
+/// The time of CLOCK_MONOTONIC for the current host.
 pub fn monotonic() -> Duration {
     let now = now();
     let skew_ppm = host_clock().skew_ppm;
     if skew_ppm == 0.0 {
         return MONOTONIC_START + now;
     }
-    // A double holds the nanoseconds of a hundred days.
+    // A double represents the nanoseconds of a hundred days exactly.
     let skewed_ns = now.as_nanos() as f64 * (1.0 + skew_ppm * 1e-6);
     MONOTONIC_START + Duration::from_nanos(skewed_ns as u64)
 }
 
-/// What CLOCK_REALTIME says to the current host.
+/// The time of CLOCK_REALTIME for the current host.
 pub fn calendar() -> Duration {
     let clock = host_clock();
     let now = CALENDAR_START + now();
@@ -133,7 +133,7 @@ pub fn calendar() -> Duration {
     if clock.calendar_ahead_s < 0 { now.saturating_sub(ahead) } else { now + ahead }
 }
 
-/// Fills `bytes` from the stream of the current host.
+/// Fills `bytes` from the random stream of the current host.
 pub fn fill(bytes: &mut [u8]) {
     let runtime = Handle::try_current().ok().map(|handle| handle.id());
     SIMULATION.with_borrow_mut(|simulation| {
@@ -160,8 +160,8 @@ fn host_clock() -> HostClock {
     })
 }
 
-/// What the monotonic clock says at the start: machines have been up for a while.
+/// The monotonic clock at the start, since machines have been up for a while.
 const MONOTONIC_START: Duration = Duration::from_secs(1_000);
 
-/// What the calendar says at the start: 1 January 2030.
+/// The calendar at the start: 1 January 2030.
 const CALENDAR_START: Duration = Duration::from_secs(1_893_456_000);

@@ -1,10 +1,11 @@
-//! The real node on simulated machines and networks, in virtual time, from a seed.
+//! Runs the real node on simulated machines and networks, in virtual time, from a seed.
 //!
 //! A scenario names machines, networks, what members say and what goes wrong; [`world::play`] runs
-//! it: the swarm, transport, handshakes, keys, codec and jitter buffers of `hark-node` as they are,
-//! with a simulated socket beneath, a simulated disk beside, a script for a microphone, and a
-//! recording for a loudspeaker. turmoil gives each machine a runtime of its own in virtual time and
-//! kills and starts its processes; the network between them is [`network`].
+//! it. The swarm, transport, handshakes, keys, codec and jitter buffers are those of `hark-node`.
+//! Only their surroundings are simulated: the socket, the disk, a script in place of the
+//! microphone, and a recording in place of the loudspeaker. turmoil gives each machine a runtime of
+//! its own in virtual time, and kills and starts its processes. The network between them is
+//! [`network`].
 
 #![forbid(unsafe_code)]
 

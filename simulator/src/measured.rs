@@ -90,7 +90,7 @@ impl Measured {
         Self { log, delays, heard: heard.to_vec(), machines, evidence }
     }
 
-    /// What `listener` heard of `talker` from `after` until `before`.
+    /// Measures what `listener` heard of `talker` from `after` until `before`.
     pub(crate) fn hearing(
         &self,
         listener: usize,

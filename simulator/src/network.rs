@@ -1,4 +1,5 @@
-//! The network between simulated machines: who hears whom, by which way, and when.
+//! The network between simulated machines: which packets reach which machine, by which way, and
+//! when.
 //!
 //! ```text
 //!  member ── up ──> network ── NAT ── up ──> network ── … ── down ── NAT ──> network ── down ──> member
@@ -6,7 +7,7 @@
 //! ```
 //!
 //! A packet is an event that moves from stage to stage in virtual time. Links delay and lose it,
-//! NATs write other addresses on it, and faults keep it from its way.
+//! NATs translate its addresses, and faults block it.
 
 mod fabric;
 pub mod link;

@@ -19,7 +19,7 @@ pub struct RunRecord {
     pub seed: u64,
     /// How long the run lasted, in simulated time.
     pub duration_s: f64,
-    /// The command that runs exactly this again.
+    /// The command that replays exactly this run.
     pub replay: String,
     /// Hash of everything that the nodes sent and did: equal runs have equal digests.
     pub trace_digest: String,
@@ -60,7 +60,7 @@ pub struct ExpectationRecord {
 /// One member: when it ran, when it spoke, and how loud its sound was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MemberMeasures {
-    /// Its call sign.
+    /// The member's call sign.
     pub name: String,
     /// All addresses that it had, in order of time.
     pub addresses: Vec<String>,
@@ -83,7 +83,7 @@ pub struct EarRecord {
     pub talker: String,
     /// The name of the listener.
     pub listener: String,
-    /// When the two had a connection.
+    /// When the two were connected.
     pub connected: Vec<Interval>,
     /// Time from the later start of the two until they were first connected, in milliseconds.
     pub connect_ms: Option<f64>,
@@ -128,9 +128,9 @@ pub struct MeasuredSpread {
 pub struct EarSample {
     /// The time of the sample, in seconds.
     pub at_s: f64,
-    /// How long the jitter buffer holds frames.
+    /// How long the jitter buffer holds frames, in milliseconds.
     pub playout_delay_ms: f64,
-    /// Interarrival jitter (RFC 3550, section 6.4.1).
+    /// Interarrival jitter (RFC 3550, section 6.4.1), in milliseconds.
     pub jitter_ms: f64,
     /// Recent packet loss, in percent.
     pub loss_percent: f64,
@@ -179,7 +179,7 @@ pub struct NatRecord {
     pub dropped: BTreeMap<String, u64>,
 }
 
-/// Something that happened.
+/// An event of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EventRecord {
     /// The time of the event, in seconds.
@@ -188,7 +188,7 @@ pub struct EventRecord {
     pub member: Option<String>,
     /// The kind of event, in a word or two.
     pub kind: String,
-    /// What happened.
+    /// The event in words.
     pub text: String,
     /// Whether the scenario did it to the run, such as a crash or a change of a link.
     pub fault: bool,

@@ -63,7 +63,7 @@ pub struct Scenario {
     networks: BTreeMap<String, Network>,
     /// All members, the founder first.
     pub members: Vec<Member>,
-    /// Rented relays.
+    /// The rented relays.
     #[serde(default)]
     pub relays: Vec<ScenarioRelay>,
     /// Strangers, who belong to no organisation.
@@ -131,9 +131,9 @@ pub struct Member {
     /// How many devices its ticket admits; 0 is any number.
     #[serde(default)]
     pub ticket_uses: u8,
-    /// How long its ticket lasts.
+    /// How long its ticket is valid.
     pub ticket_lasts: Option<Span>,
-    /// How its microphone opens.
+    /// When its microphone is open.
     pub transmit: Option<TransmitMode>,
     /// The channels that it hears; if there are none, those that the charter sets.
     #[serde(default)]

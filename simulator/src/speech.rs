@@ -39,7 +39,7 @@ pub enum SoundError {
     /// The name is not that of a recording, a tone or a file.
     #[error("no sound is called {0:?}: there is {names}, \"tone 440\" and \"file:PATH\"", names = names())]
     Unknown(String),
-    /// The file cannot be played.
+    /// The file is not sound that can be played.
     #[error("{} {error}", path.display())]
     File {
         /// The path of the file.

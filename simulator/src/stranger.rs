@@ -115,7 +115,7 @@ const BEGUN_MAX: usize = 1_024;
 /// them may be sent again.
 const SENT_MAX: usize = 65_536;
 
-/// The bit of a packet with a long header, and those of its type: a Retry has both (RFC 9000,
-/// 17.2).
+/// The bit that marks a packet with a long header, and the bits of its type. A Retry packet has all
+/// of these set (RFC 9000, 17.2).
 const LONG_HEADER: u8 = 0x80;
 const TYPE: u8 = 0x30;

@@ -1,5 +1,5 @@
-//! The omniscient listener of a run: every frame that was sealed, every key that a device was
-//! given, and who was sent what.
+//! The omniscient witness of a run. It records every frame that was sealed, every key that a device
+//! was given, and what each device was sent.
 //!
 //! ```text
 //!  Voice ───── keys in use and installed, nets, own datagrams ─┐
@@ -8,9 +8,9 @@
 //!  World ───── links, rosters, charters ───────────────────────┘
 //! ```
 //!
-//! It takes the worst for granted: what was sent to a device, that device has, whether or not it
-//! arrived or was used there, and keeps for ever; and every frame reaches everybody. Whether a key
-//! opens a frame is tried with `hark_keys` ([`opening`]), not concluded from what nodes say.
+//! The witness assumes the worst: a device has what was sent to it, whether or not it arrived and
+//! was used there, and keeps it for ever; and every frame reaches everybody. It does not rely on
+//! what nodes say. It tries with `hark_keys` whether a key opens a frame ([`opening`]).
 
 pub(crate) mod export;
 pub(crate) mod opening;
@@ -55,7 +55,7 @@ pub(crate) struct Log {
     pub(crate) streams: Vec<Stream>,
     stream_places: BTreeMap<(usize, [u8; 4]), usize>,
     pub(crate) frames: Vec<Frame>,
-    /// The sealed bytes of all frames, one after the other.
+    /// The sealed bytes of all frames, in sequence.
     bytes: Vec<u8>,
     /// Frames by the last bytes of their authentication tag.
     frame_places: BTreeMap<[u8; 8], usize>,

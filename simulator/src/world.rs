@@ -1,4 +1,4 @@
-//! Plays a scenario: steps all machines and the network through virtual time.
+//! Plays a scenario by stepping all machines and the network through virtual time.
 
 mod faults;
 
@@ -42,7 +42,7 @@ use crate::{
     },
 };
 
-/// How a scenario is played.
+/// The settings with which a scenario is played.
 #[derive(Default)]
 pub struct WorldOptions {
     /// The number that determines all random choices.
@@ -148,7 +148,7 @@ fn first_change(outcome: &hark_commands::Outcome) -> Option<String> {
     }
 }
 
-/// Something that happens at a time.
+/// Something that is planned for a time.
 #[derive(Clone, Debug)]
 enum Action {
     Start(usize),

@@ -130,7 +130,7 @@ impl Talk {
         self
     }
 
-    /// Speaks the recording of this name, again and again.
+    /// Speaks the recording of this name, in a loop.
     pub fn speaking(mut self, name: &str) -> Self {
         let path = speech(name);
         self.input = format!("file:{}?loop", path.display());

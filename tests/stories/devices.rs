@@ -1,4 +1,4 @@
-//! One person on several machines.
+//! One person with several machines.
 
 use hark_tests::Scene;
 

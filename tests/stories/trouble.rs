@@ -177,7 +177,7 @@ fn disks() {
     scene.talk("Kestrel").start().leave();
 }
 
-/// Wrong usage has an exit status of its own.
+/// Wrong usage has its own exit status.
 #[test]
 fn wrong_usage() {
     let scene = Scene::default();

@@ -109,7 +109,7 @@ impl Flood {
                 let total = count.fetch_add(message.len(), Ordering::Relaxed);
                 let due = Duration::from_secs_f64(total as f64 / BYTES_PER_SECOND);
                 tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
-                // Nobody waits for the answer.
+                // Nobody waits for the acknowledgement.
                 let (answered, _) = oneshot::channel();
                 let _ = sender.send((message.clone(), answered));
             }

@@ -18,7 +18,7 @@ use crate::{
     talk::Speech,
 };
 
-/// What to measure.
+/// The command-line options of the measurement.
 #[derive(clap::Parser)]
 pub(crate) struct Options {
     /// Passed by cargo

@@ -28,7 +28,7 @@ use quinn::{
 
 use crate::clock::{age_of, stamp};
 
-/// What a member's socket has received.
+/// Counts of what a member's socket has received.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// The frames that a relay has forwarded, and the packets in which they arrived.

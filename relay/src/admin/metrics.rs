@@ -1,4 +1,4 @@
-//! `/metrics`, in Prometheus' text format.
+//! `/metrics`, in the text format of Prometheus.
 
 use std::{
     fmt,

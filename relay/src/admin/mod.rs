@@ -38,7 +38,7 @@ pub use server::AdminServer;
 
 use crate::{audit::Audit, event::Events, tenants::Tenants};
 
-/// What the API works on.
+/// The parts on which the API works.
 pub struct Admin {
     tenants: Arc<Tenants>,
     events: Arc<Events>,

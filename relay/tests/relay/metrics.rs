@@ -1,10 +1,10 @@
-//! `/metrics`, read as a scraper reads it.
+//! `/metrics`, parsed as a scraper does.
 
 use std::collections::BTreeMap;
 
 use crate::world::{World, busy, named, organisation};
 
-/// Samples by name and labels, after a check of every line.
+/// Parses the samples by name and labels, after checking every line.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with("# EOF\n"), "{text}");
     let mut samples = BTreeMap::new();

@@ -27,7 +27,7 @@ fn main() {
     table.print("Pairs behind NATs", "bar");
 }
 
-/// Where the two gateways are.
+/// What surrounds the two gateways.
 #[derive(Clone, Copy)]
 struct Surroundings {
     about: &'static str,

@@ -73,7 +73,7 @@ pub(crate) fn meet(folder: &Path, networks: &str) -> [End; 2] {
 /// before it sends.
 pub(crate) fn reachable(row: usize) -> Vec<bool> {
     let table = include_str!("../../src/network/nat/traversal.md");
-    // The heading is indented.
+    // The heading is indented, so it does not begin with a kind.
     let line = table.lines().find(|line| line.starts_with(&format!("{} ", SHORT[row])));
     let cells = line.expect("each kind has a row").split_whitespace().skip(1);
     let cells: Vec<_> = cells.map(|cell| cell != "-").collect();

@@ -1,4 +1,4 @@
-//! Carries packets from stage to stage in virtual time.
+//! Moves packets from stage to stage in virtual time.
 
 mod state;
 

@@ -202,7 +202,7 @@ impl SimulatedLink {
             self.chain.loses(model.loss, &mut luck.loss) | happens(recorded.loss, &mut luck.loss);
         let held_back = model.reorder.filter(|reorder| happens(reorder.share, &mut luck.reorder));
 
-        // Packets are lost at the far end: a lost one still keeps those after it in order.
+        // Packets are lost at the far end, so a lost packet still keeps those after it in order.
         let travel = model.delay.draw(&mut luck.delay) + added;
         let in_order = (sent + travel).max(self.last_arrival);
         let at = match held_back {
@@ -258,7 +258,7 @@ pub enum LossCause {
     Mtu,
     /// The queue is full.
     Queue,
-    /// The link loses it.
+    /// The link itself loses the packet.
     Link,
 }
 

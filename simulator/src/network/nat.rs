@@ -1,8 +1,9 @@
-//! Network address translators and firewalls, as tables without a network.
+//! Network address translators and firewalls as tables, without a network.
 //!
-//! In the vocabulary of RFC 4787 (UDP), RFC 7857 (its updates) and RFC 6888 (carrier-grade). A
-//! [`Nat`] is told of each packet that reaches it and answers with the translated endpoints or a
-//! [`NatDrop`]; who carries packets to it, and through several in series, is not its business.
+//! The vocabulary is that of RFC 4787 (UDP), RFC 7857 (its updates) and RFC 6888 (carrier-grade).
+//! The caller passes each packet that reaches a [`Nat`] to it. The NAT answers with the translated
+//! endpoints or a [`NatDrop`]. The caller also carries packets to it, and through several NATs in
+//! series.
 //!
 //! ```text
 //!   inside              Nat                 outside
@@ -13,12 +14,12 @@
 //!
 //! Where the RFCs leave a choice:
 //!
-//! - A filter belongs to its mapping (RFC 4787, section 5): to have sent to
-//!   somebody through one mapping does not let him in through another.
-//! - The answer to a packet that was let in leaves through the mapping it came in by, unless the
-//!   flow has one already: both directions are one session (RFC 2663, section 2.3).
+//! - A filter belongs to its mapping (RFC 4787, section 5): a host that has sent to somebody
+//!   through one mapping does not let them in through another.
+//! - The answer to a packet that was let in leaves through the mapping by which the packet came in,
+//!   unless the flow has one already: both directions are one session (RFC 2663, section 2.3).
 //! - No external endpoint is shared (REQ-3), so a NAT that is not endpoint-independent can preserve
-//!   the port for one remote only. Port overlapping (RFC 7857, section 3) is not modelled.
+//!   the port for only one remote. Port overlapping (RFC 7857, section 3) is not modelled.
 //!
 #![doc = include_str!("nat/traversal.md")]
 

@@ -37,7 +37,7 @@ pub(super) fn answer(
     answer.extend(wanted.to_be_bytes());
     answer.extend(seconds.to_be_bytes());
     answer.extend([0; 12]);
-    // Nonce, protocol, the client's port.
+    // The nonce, the protocol, and the client's port.
     answer.extend(&request[24..42]);
     answer.extend(external.port().to_be_bytes());
     answer.extend(external.ip().to_ipv6_mapped().octets());

@@ -33,7 +33,7 @@ pub struct ScenarioFault {
     quit: Option<Spanned<String>>,
     /// Blocks all packets between these and all others, or those in `and`.
     cut: Option<ScenarioNames>,
-    /// The other side of a cut.
+    /// The machines on the other side of a cut.
     and: Option<ScenarioNames>,
     /// Cuts in one direction only: from `cut` to `and`.
     #[serde(default)]
@@ -145,7 +145,7 @@ pub enum FaultKind {
 pub enum DiskFault {
     /// Everything that was synced.
     Kept,
-    /// Nothing.
+    /// Nothing, as on a new disk.
     Lost,
     /// What it held at this time of the run, as after a restored backup.
     AsOf(Duration),

@@ -30,7 +30,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         Ok(Datagram::Proof(proof)) => {
             let frames: usize = proof.groups().map(|(_, count, _)| usize::from(count)).sum();
             assert!(frames == usize::from(proof.count) && proof.groups().count() <= HASHES_MAX);
-            // Only its talker can write it.
+            // Only its talker can write this one.
             out.extend_from_slice(bytes);
         }
         Err(_) => {}

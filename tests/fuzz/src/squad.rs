@@ -331,7 +331,7 @@ impl Run {
 
     /// Takes everything that the squad wants done, and checks each item.
     fn settle(&mut self) {
-        // [CHARTER-8.1]
+        // No charter takes effect before it is on disk. [CHARTER-8.1]
         assert!(Arc::ptr_eq(self.squad.charter(), &self.in_force), "nothing before it is kept");
         let mut dials = 0;
         loop {

@@ -9,7 +9,7 @@ use hark_charter::{
 use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, RoleId, SeededRandom};
 use hark_mesh::{List, hello::Presence};
 
-/// An organisation and four of its devices, the same in each run.
+/// An organisation and four of its devices, which are the same in each run.
 ///
 /// ```text
 /// Voice ──linked── Bravo      for all

@@ -1,4 +1,4 @@
-//! `hark-sim explore`: many seeds, in processes side by side.
+//! `hark-sim explore`: plays many seeds, in parallel processes.
 
 use std::{
     ffi::OsStr,

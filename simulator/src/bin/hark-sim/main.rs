@@ -33,13 +33,13 @@ enum Command {
     Minimize(MinimizeArguments),
     /// Print a script with which a shell completes the commands of hark-sim.
     Completions(CompletionsArguments),
-    /// Print the manual page, or write those of all commands.
+    /// Print the manual page, or write the pages of all commands.
     Man(ManArguments),
 }
 
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// The scenario, a TOML file, or the name of one that `hark-sim list` shows.
+    /// The scenario: a TOML file, or a name that `hark-sim list` shows.
     scenario: PathBuf,
     /// The number that determines all random choices of the run.
     #[arg(long, default_value_t = 1)]
@@ -57,7 +57,7 @@ struct RunArguments {
 
 #[derive(Debug, Args)]
 struct ExploreArguments {
-    /// The scenario, a TOML file, or the name of one that `hark-sim list` shows.
+    /// The scenario: a TOML file, or a name that `hark-sim list` shows.
     scenario: PathBuf,
     /// How many seeds to play.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let program = Program::new("hark-sim");
     let arguments: Arguments = program.parse();
-    // The nodes' own logs, with virtual times.
+    // The nodes' own logs have virtual times.
     let filter = tracing_subscriber::EnvFilter::try_from_env("HARK_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -1,4 +1,4 @@
-//! `hark-sim minimize`: the smallest scenario that still fails in the same way.
+//! `hark-sim minimize`: finds the smallest scenario that still fails in the same way.
 
 use std::{
     collections::BTreeSet,

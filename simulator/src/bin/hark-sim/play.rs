@@ -127,7 +127,7 @@ fn capture(file: BufWriter<File>) -> anyhow::Result<PacketWatcher> {
     Ok(Box::new(move |event| {
         if event.arrived.is_none() && event.lost.is_none() {
             let (at, source) = (Timestamp::from_duration(event.at), event.source.into());
-            // A full disk costs the capture, not the run.
+            // If the disk is full, the capture is incomplete, but the run continues.
             let _ = pcap.write(at, source, event.destination.into(), event.payload);
         }
     }))

@@ -24,7 +24,7 @@ pub enum Delay {
 }
 
 impl Delay {
-    /// The next packet's delay.
+    /// Draws the delay of the next packet.
     pub(super) fn draw(self, rng: &mut ChaCha8Rng) -> Duration {
         match self {
             Self::Fixed(span) => span.as_duration(),
@@ -205,7 +205,7 @@ impl Spikes {
     }
 }
 
-/// When the last spike ends and the next begins.
+/// The times when the last spike ends and when the next one begins.
 #[derive(Debug, Default)]
 pub(super) struct SpikeClock {
     next: Timestamp,

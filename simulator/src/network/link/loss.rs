@@ -12,7 +12,7 @@ use crate::units::{Share, from_value_or_table};
 pub enum Loss {
     /// Each packet with the same probability, independent of the packets before it (Bernoulli).
     Bernoulli(Share),
-    /// In bursts.
+    /// In bursts, by a chain of two states.
     GilbertElliott(GilbertElliott),
 }
 

@@ -70,7 +70,7 @@ impl FromStr for QueueLimit {
 
 written_as_text!(QueueLimit, "a queue such as \"64 kB\", \"200ms\" or \"50 packets\"");
 
-/// Why a text is not a queue's limit.
+/// Why a text is not the limit of a queue.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueLimitError {

@@ -146,8 +146,8 @@ fn section_4_2_1_sequential_ports_follow_each_other() {
     assert_eq!(port(inside(3, 5000)), next(next(first)));
 }
 
-/// Random ports fill their range evenly: the mean of 10,000 is within three standard errors of
-/// the middle.
+/// Random ports are spread evenly over their range: the mean of 10,000 is within three standard
+/// errors of the middle.
 #[test]
 fn section_4_2_1_random_ports_are_even() {
     let mut total = 0.0;

@@ -531,7 +531,7 @@ const FORGE: u8 = 1;
 const ADMIT: u8 = 2;
 /// A root document is made.
 const DOCUMENT: u8 = 3;
-/// A replica takes a piece by itself.
+/// A replica takes one piece.
 const TAKE: u8 = 4;
 /// A replica takes several pieces at once.
 const TAKE_ALL: u8 = 5;
