@@ -73,7 +73,10 @@ fn a_banned_member_came_back_by_the_next_ticket() {
     // their own membership.
     for name in ["Heron", "Magpie"] {
         scene.run(name, &["join", &wren.ticket()]).success();
-        kestrel.is_among(&[&wren, &scene.talk(name).start()]);
+        let mut newcomer = scene.talk(name).start();
+        kestrel.is_among(&[&wren, &newcomer]);
+        newcomer.is_among(&[&kestrel, &wren]);
+        newcomer.leave();
     }
 }
 

@@ -312,3 +312,13 @@ pub enum ChainError {
     #[error("the member does not belong, or not any more")]
     NotMember,
 }
+
+impl ChainError {
+    /// Whether the same chain may be valid once more of the charter is known.
+    pub fn depends_on_charter(self) -> bool {
+        match self {
+            Self::Organisation | Self::Broken | Self::Signature => false,
+            Self::Rootless | Self::Issuer | Self::Device | Self::NotMember => true,
+        }
+    }
+}

@@ -18,7 +18,7 @@ use super::{
     budget::{JUDGED, PAST_KIB, RECORD, SENT_KIB, SIGNATURE},
 };
 use crate::{
-    MemberRecord,
+    DirectoryError, MemberRecord,
     message::Message,
     pack::{pack, unpack},
 };
@@ -26,8 +26,31 @@ use crate::{
 /// Encoded messages that are sent to several peers.
 pub(super) type Messages = Arc<[Vec<u8>]>;
 
-/// Pieces that wait for others, by the peer that brought them. [CHARTER-8.3]
-pub(super) type Waiting = BTreeMap<DeviceId, VecDeque<Piece>>;
+/// What waits for pieces that are yet to come, by the peer that brought it. [CHARTER-8.3]
+#[derive(Default)]
+pub(super) struct Waiting {
+    pieces: BTreeMap<DeviceId, VecDeque<Piece>>,
+    /// Records of devices that do not belong by what is known here so far. [PROTO-5.3]
+    records: BTreeMap<DeviceId, VecDeque<Signed<MemberRecord>>>,
+}
+
+impl Waiting {
+    /// Forgets what all but these peers have brought.
+    pub(super) fn retain(&mut self, is_linked: impl Fn(&DeviceId) -> bool) {
+        self.pieces.retain(|from, _| is_linked(from));
+        self.records.retain(|from, _| is_linked(from));
+    }
+}
+
+/// Puts `what` at the end of what waits of a peer; if that is full, the oldest is dropped.
+fn wait<T>(waiting: &mut BTreeMap<DeviceId, VecDeque<T>>, from: Option<DeviceId>, what: T) {
+    let Some(from) = from else { return };
+    let waiting = waiting.entry(from).or_default();
+    if waiting.len() == WAITING_MAX {
+        waiting.pop_front();
+    }
+    waiting.push_back(what);
+}
 
 /// Work that may take long, and can be run on any thread.
 pub struct Job {
@@ -129,6 +152,7 @@ impl Job {
             }
         }
         work.retry();
+        work.retry_records();
         for question in questions {
             work.answer(&in_force, question);
         }
@@ -182,7 +206,9 @@ impl Work {
                 moved |= result == Ok(true) && !matches!(piece, Piece::Certificate(_));
                 match result {
                     Ok(new) => self.is_new |= new,
-                    Err(PieceError::Missing(_)) => self.wait(origin, piece),
+                    Err(PieceError::Missing(_)) => {
+                        wait(&mut self.done.waiting.pieces, origin.from, piece)
+                    }
                     // This is no fault of the peer: its view differs, or there is no room.
                     Err(PieceError::Late | PieceError::Stranger | PieceError::Full) => {}
                     Err(error) => failure = Err(MessageError::Piece(error)),
@@ -226,7 +252,7 @@ impl Work {
                         }
                     }
                     Err(PieceError::Missing(_)) => {
-                        self.wait(origin, piece);
+                        wait(&mut self.done.waiting.pieces, origin.from, piece);
                         self.done.ask.extend(origin.from);
                     }
                     // The piece is too late, or it builds upon a checkpoint that is not known here.
@@ -277,23 +303,48 @@ impl Work {
                 belongs.map_err(|error| MessageError::Record(error.into()))
             });
             self.spend(origin, SIGNATURE);
-            // After one such record, no more of that sender's records are read.
-            if let Err(error) = checked {
-                result = Err(error);
-                break;
+            match checked {
+                Ok(_) => self.done.records.push(record),
+                Err(MessageError::Record(DirectoryError::Chain(error)))
+                    if error.depends_on_charter() =>
+                {
+                    result = Err(MessageError::Record(error.into()));
+                    wait(&mut self.done.waiting.records, origin.from, record);
+                }
+                // After one such record, no more of that sender's records are read.
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
             }
-            self.done.records.push(record);
         }
         self.conclude(origin, result);
+    }
+
+    /// Takes the waiting records of devices that belong by what is known now.
+    fn retry_records(&mut self) {
+        if !self.is_new {
+            return;
+        }
+        for records in self.done.waiting.records.values_mut() {
+            records.retain(|record| {
+                let claimed = record.unverified();
+                let belongs = self.charter.verify_chain(&claimed.chain, claimed.device).is_ok();
+                if belongs {
+                    self.done.records.push(record.clone());
+                }
+                !belongs
+            });
+        }
     }
 
     /// Tries the waiting pieces again, until nothing new results.
     fn retry(&mut self) {
         for _ in 0..RETRIES_MAX {
-            if !self.is_new || self.done.waiting.is_empty() {
+            if !self.is_new || self.done.waiting.pieces.is_empty() {
                 return;
             }
-            let waiting = std::mem::take(&mut self.done.waiting);
+            let waiting = std::mem::take(&mut self.done.waiting.pieces);
             let all = waiting
                 .into_iter()
                 .flat_map(|(from, pieces)| pieces.into_iter().map(move |piece| (from, piece)));
@@ -304,7 +355,7 @@ impl Work {
                 match result {
                     Ok(new) => progress |= new,
                     Err(PieceError::Missing(_)) => {
-                        self.done.waiting.entry(from).or_default().push_back(piece);
+                        self.done.waiting.pieces.entry(from).or_default().push_back(piece);
                     }
                     Err(_) => {}
                 }
@@ -337,15 +388,6 @@ impl Work {
             self.done.ask.insert(from);
         }
         self.done.answers.push((from, key, messages));
-    }
-
-    fn wait(&mut self, origin: Origin, piece: Piece) {
-        let Some(from) = origin.from else { return };
-        let waiting = self.done.waiting.entry(from).or_default();
-        if waiting.len() == WAITING_MAX {
-            waiting.pop_front();
-        }
-        waiting.push_back(piece);
     }
 
     fn spend(&mut self, origin: Origin, cost: Duration) {
@@ -382,7 +424,8 @@ fn cost_of(piece: &Piece, result: &Result<bool, PieceError>) -> Duration {
 /// waits for the next new piece.
 const RETRIES_MAX: usize = 8;
 
-/// Pieces of one peer that wait for others. If there are more, the oldest is dropped. [CHARTER-8.3]
+/// Pieces of one peer that wait for others, and likewise records. If there are more, the oldest is
+/// dropped. [CHARTER-8.3] [PROTO-5.3]
 const WAITING_MAX: usize = 256;
 
 /// The cost of an operation that is looked at to compare two charters.

@@ -124,7 +124,7 @@ impl Replication {
             writes: 0,
             write_again_at: None,
             announced: VecDeque::new(),
-            waiting: Waiting::new(),
+            waiting: Waiting::default(),
             outgoing: BTreeMap::new(),
             pasts: Pasts::default(),
             compare_at: None,
@@ -171,7 +171,7 @@ impl Replication {
 
     pub(super) fn link_down(&mut self, device: DeviceId) {
         self.outgoing.remove(&device);
-        self.waiting.remove(&device);
+        self.waiting.retain(|from| *from != device);
         self.questions.remove(&device);
         self.pasts.link_down(device);
         let queue = self.queues.remove(&Some(device)).unwrap_or_default();
@@ -313,7 +313,7 @@ impl Replication {
         self.rates = done.rates;
         // A peer without a link is asked for nothing, and its pieces would never be forgotten.
         self.waiting = done.waiting;
-        self.waiting.retain(|from, _| self.outgoing.contains_key(from));
+        self.waiting.retain(|from| self.outgoing.contains_key(from));
         self.verdicts.extend(done.verdicts);
         for (from, cost) in done.costs {
             self.purses.spend(now, from, cost);

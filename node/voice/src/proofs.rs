@@ -14,7 +14,6 @@ use hark_keys::{DeviceId, DeviceKey, FrameNumber, Timestamp, media::Sealed};
 use hark_mesh::datagram::{DropReason, FrameHash, HASHES_MAX, Proof, Question, hash_of};
 
 /// What a talker remembers of its own frames.
-#[derive(Default)]
 pub(super) struct Prover {
     key: Option<Arc<DeviceKey>>,
     /// The newest frames, with the tag of their target.
@@ -33,6 +32,21 @@ pub(super) struct Prover {
 }
 
 impl Prover {
+    /// A prover without a key, which has room for all frames that it will remember: the voice
+    /// thread does not allocate while it speaks.
+    pub(super) fn new() -> Self {
+        Self {
+            key: None,
+            sealed: VecDeque::with_capacity(SEALED_MAX),
+            unproven: 0,
+            due: None,
+            relays: BTreeSet::new(),
+            ended: VecDeque::new(),
+            asked: BTreeMap::new(),
+            asked_until: Timestamp::ZERO,
+        }
+    }
+
     /// Signs with `key` from now on.
     pub(super) fn sign_with(&mut self, key: Arc<DeviceKey>) {
         self.key = Some(key);

@@ -117,7 +117,7 @@ impl Sender {
             left: BTreeMap::new(),
             uplinks: Uplinks::default(),
             accounts: Accounts::default(),
-            prover: Prover::default(),
+            prover: Prover::new(),
             member_relays: BTreeSet::new(),
             ways: Vec::new(),
             block: Vec::with_capacity(frame_samples),

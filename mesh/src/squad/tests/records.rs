@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use hark_charter::CertificateChain;
+use hark_charter::{
+    CertificateChain,
+    content::{Change, Place, Sanction, SanctionKind},
+};
 
 use super::*;
-use crate::{MemberRecord, testing};
+use crate::{MemberRecord, pack::pack, testing, testing::outcome};
 
 /// Members of an organisation with relays.
 pub(super) struct Crowd {
     random: Arc<SeededRandom>,
+    founder: Arc<DeviceKey>,
     pub(super) charter: Charter,
     pub(super) relays: Vec<Arc<DeviceKey>>,
     pub(super) members: Vec<Arc<DeviceKey>>,
@@ -39,25 +43,38 @@ impl Crowd {
             let certificate = charter.issue(&founder, founding, member.id(), None).unwrap();
             charter.take(Piece::Certificate(certificate)).unwrap();
         }
-        Self { random, charter, relays, members }
+        Self { random, founder, charter, relays, members }
     }
 
     fn chain_of(&self, key: &DeviceKey) -> CertificateChain {
         self.charter.chain_of(self.charter.member_of(key.id()))
     }
 
+    fn record_of(&self, key: &DeviceKey) -> Signed<MemberRecord> {
+        let record = MemberRecord {
+            device: key.id(),
+            name: "Kestrel".to_owned(),
+            addresses: List::default(),
+            chain: self.chain_of(key),
+            sequence_number: 1,
+        };
+        Signed::sign(record, key)
+    }
+
+    /// The founder changes the charter.
+    fn edit(&mut self, change: Change) -> Piece {
+        let founding = self.charter.member_of(self.founder.id());
+        let operation = self.charter.edit(&self.founder, founding, vec![change]).unwrap();
+        let piece = Piece::Operation(operation);
+        self.charter.take(piece.clone()).unwrap();
+        piece
+    }
+
     /// The squad of a relay or member that knows the records of all.
     pub(super) fn squad(&self, key: &Arc<DeviceKey>, member: Option<MemberId>) -> Squad {
         let mut directory = Directory::default();
         for key in &self.members {
-            let record = MemberRecord {
-                device: key.id(),
-                name: "Kestrel".to_owned(),
-                addresses: List::default(),
-                chain: self.chain_of(key),
-                sequence_number: 1,
-            };
-            let record = Signed::sign(record, key);
+            let record = self.record_of(key);
             directory.insert(Timestamp::ZERO, &self.charter, record, |_| false).unwrap();
         }
         let charter = Arc::new(self.charter.clone());
@@ -128,4 +145,45 @@ fn a_member_tells_newcomers_of_everybody() {
     let key = Arc::new(DeviceKey::from_secret(&crowd.members[0].secret()));
     let mut squad = crowd.squad(&key, Some(crowd.charter.member_of(key.id())));
     assert_eq!(crowd.told(&mut squad, &crowd.members[1]).len(), 100);
+}
+
+/// [PROTO-5.3] A regression: a newcomer read no further after the record of a member who had been
+/// banned and pardoned, since it did not know of the pardon yet. It left without an address of
+/// anybody, and found nobody when it started again.
+#[test]
+fn a_record_that_was_not_valid_yet_cost_a_newcomer_all_others() {
+    let mut crowd = Crowd::new(5, 0);
+    let pardoned = Arc::clone(&crowd.members[1]);
+    let member = crowd.charter.member_of(pardoned.id());
+    let ban = Sanction {
+        member,
+        kind: SanctionKind::Ban,
+        at: Place::Organisation,
+        until: None,
+        name: "Wren".to_owned(),
+    };
+    crowd.edit(Change::Sanction(ban));
+    let newcomer = Arc::clone(&crowd.members[0]);
+    let own = crowd.charter.member_of(newcomer.id());
+    let charter = Arc::new(crowd.charter.clone());
+    let config = testing::config(&charter, &newcomer, Some(own));
+    let mut squad = Squad::new(Timestamp::ZERO, config, crowd.random.clone());
+    let pardon =
+        crowd.edit(Change::Lift { member, kind: SanctionKind::Ban, at: Place::Organisation });
+    let door = Arc::clone(&crowd.members[4]);
+    crowd.told(&mut squad, &door);
+    let now = Timestamp::ZERO;
+    let records: Vec<_> = crowd.members[1..4].iter().map(|key| crowd.record_of(key)).collect();
+    let [message] = &Message::of_records(&records)[..] else { panic!("three records") };
+    let handled = squad.handle_message(now, door.id(), message);
+    assert!(matches!(outcome(now, &mut squad, handled), Err(MessageError::Record(_))));
+    let known = |squad: &Squad| {
+        let known = crowd.members[1..4].iter().map(|key| squad.directory().record(key.id()));
+        known.map(|record| record.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&squad), [false, true, true]);
+    let [message] = &pack([pardon])[..] else { panic!("one operation") };
+    let handled = squad.handle_message(now, door.id(), &message.encode());
+    outcome(now, &mut squad, handled).unwrap();
+    assert_eq!(known(&squad), [true, true, true]);
 }

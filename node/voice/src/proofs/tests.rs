@@ -28,7 +28,7 @@ impl Pair {
         let relay = DeviceKey::generate(&random).id();
         let target = TargetId::from_bytes([1; 16]);
         let secret = KeySecret::generate(3, &random);
-        let mut prover = Prover::default();
+        let mut prover = Prover::new();
         prover.sign_with(Arc::clone(&talker));
         let key = || SenderKey::new(target, talker.id(), &secret);
         let (key, stolen) = (key(), key());
@@ -188,7 +188,7 @@ fn a_step_that_is_yet_to_come_is_denied_and_one_long_gone_is_not() {
     let random = SeededRandom::new(5);
     let talker = Arc::new(DeviceKey::generate(&random));
     let target = TargetId::from_bytes([1; 16]);
-    let mut prover = Prover::default();
+    let mut prover = Prover::new();
     prover.sign_with(Arc::clone(&talker));
     let mut secrets = vec![KeySecret::generate(3, &random)];
     for _ in 0..6 {
