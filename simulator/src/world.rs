@@ -4,6 +4,7 @@ mod faults;
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, TryRecvError, sync_channel},
@@ -48,7 +49,7 @@ pub struct WorldOptions {
     /// The number that determines all random choices.
     pub seed: u64,
     /// Where to write the trace; it is hashed in any case.
-    pub trace: Option<Box<dyn std::io::Write + Send>>,
+    pub trace: Option<Box<dyn io::Write + Send>>,
     /// Called for every packet, in addition to the trace.
     pub packets: Option<PacketWatcher>,
     /// Called now and then with the share of the run that is done.
@@ -67,9 +68,27 @@ pub struct PlayOutcome {
     pub frames: Vec<SealedFrame>,
 }
 
+/// Why a scenario could not be played to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorldError {
+    /// The code that runs on a machine has failed.
+    #[error("a machine failed: {0}")]
+    Machine(String),
+    /// The founder could not name a relay of the scenario.
+    #[error("the founder cannot name a relay: {0}")]
+    Naming(#[source] RequestError),
+    /// The founder's node ended before it had named all relays.
+    #[error("the founder has ended before it named all relays")]
+    NamerEnded,
+    /// The trace could not be written.
+    #[error("the trace cannot be written: {0}")]
+    Trace(#[from] io::Error),
+}
+
 /// Plays `cast`. A process may play only one simulation, since the clock and the randomness that it
 /// replaces belong to the whole process.
-pub fn play(cast: &Cast, options: WorldOptions) -> anyhow::Result<PlayOutcome> {
+pub fn play(cast: &Cast, options: WorldOptions) -> Result<PlayOutcome, WorldError> {
     context::begin(options.seed);
     let mut world = World::new(cast, options);
     world.run()?;
@@ -303,7 +322,7 @@ impl<'a> World<'a> {
         self.agenda.insert((at, self.planned), action);
     }
 
-    fn run(&mut self) -> anyhow::Result<()> {
+    fn run(&mut self) -> Result<(), WorldError> {
         let duration = self.cast.scenario.duration.as_duration();
         let mut ticks = 0_u32;
         loop {
@@ -321,7 +340,7 @@ impl<'a> World<'a> {
                 self.act(now, action);
             }
             self.start_waiting(now);
-            self.sim.step().map_err(|error| anyhow::anyhow!("a machine failed: {error}"))?;
+            self.sim.step().map_err(|error| WorldError::Machine(error.to_string()))?;
             self.take_events(now);
             self.take_invites();
             self.take_relay_events(now);
@@ -502,15 +521,13 @@ impl<'a> World<'a> {
     }
 
     /// Fails if the founder could not name a relay.
-    fn take_naming(&mut self) -> anyhow::Result<()> {
+    fn take_naming(&mut self) -> Result<(), WorldError> {
         for answer in std::mem::take(&mut self.naming) {
             match answer.try_recv() {
                 Ok(Ok(_)) => {}
-                Ok(Err(reason)) => anyhow::bail!("the founder cannot name a relay: {reason}"),
+                Ok(Err(reason)) => return Err(WorldError::Naming(reason)),
                 Err(TryRecvError::Empty) => self.naming.push(answer),
-                Err(TryRecvError::Disconnected) => {
-                    anyhow::bail!("the founder has ended before it named all relays")
-                }
+                Err(TryRecvError::Disconnected) => return Err(WorldError::NamerEnded),
             }
         }
         Ok(())
@@ -666,7 +683,7 @@ impl<'a> World<'a> {
         self.trace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(self) -> anyhow::Result<PlayOutcome> {
+    fn finish(self) -> Result<PlayOutcome, WorldError> {
         let digest = self.lock_trace().finish()?;
         let heard: Vec<_> = self.seats.iter().map(|seat| Arc::clone(&seat.heard)).collect();
         let log = self.witness.take();

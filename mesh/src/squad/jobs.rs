@@ -207,7 +207,7 @@ impl Work {
                 match result {
                     Ok(new) => self.is_new |= new,
                     Err(PieceError::Missing(_)) => {
-                        wait(&mut self.done.waiting.pieces, origin.from, piece)
+                        wait(&mut self.done.waiting.pieces, origin.from, piece);
                     }
                     // This is no fault of the peer: its view differs, or there is no room.
                     Err(PieceError::Late | PieceError::Stranger | PieceError::Full) => {}

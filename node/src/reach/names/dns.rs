@@ -1,6 +1,6 @@
 //! Names by DNS.
 
-use std::net::IpAddr;
+use std::{fmt::Display, net::IpAddr};
 
 use futures::{FutureExt, future::BoxFuture};
 use hickory_resolver::{
@@ -79,6 +79,7 @@ fn error(error: NetError) -> NameError {
     if error.is_no_records_found() { NameError::Nothing } else { server_error(error) }
 }
 
-fn server_error(error: NetError) -> NameError {
+/// The systems' resolvers differ in the type of their errors.
+fn server_error(error: impl Display) -> NameError {
     NameError::Server(error.to_string())
 }
