@@ -136,9 +136,9 @@ impl Working {
     }
 }
 
-/// Those that hold while this device belongs: of a ban from the organisation, [`Runner::farewell`]
-/// tells. Who was let in again finds theirs in the charter of then, until others have told the
-/// newest.
+/// The mutes and bans of this member that are in force while this device belongs.
+/// [`Working::farewell`] reports a ban from the organisation. A member that was let in again still
+/// finds its ban in the charter of that time, until a peer has sent the newest.
 pub(super) fn sanctions_here(squad: &Squad) -> Vec<SanctionView> {
     let mut sanctions = sanctions(squad);
     sanctions.retain(|it| it.kind != "ban" || it.channel.is_some());

@@ -5,8 +5,8 @@
 //!         └ belongs already ───────────────────────────^
 //! ```
 //!
-//! A node that is [`Joining`] has a [`Network`](crate::driver::Network) and no squad. One that is
-//! [`Working`] has a [`Driver`](crate::driver::Driver), a store and a voice side as well: what
+//! A node that is `Joining` has a [`Network`](crate::driver::Network) and no squad. One that is
+//! `Working` has a [`Driver`](crate::driver::Driver), a store and a voice side as well: what
 //! happens goes to the squad, which decides, and the driver and this module carry out what it
 //! wants. Voice passes by: its datagrams go from the links to the voice thread and back without a
 //! stop.
