@@ -30,7 +30,7 @@ use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
 pub use self::file::FILE_LIMIT;
-use crate::snapshot::{NetChange, TalkTo, TransmitMode};
+use crate::snapshot::{NetChange, NetChangeError, TalkTo, TransmitMode};
 
 /// The profiles of one organisation; one of them is in use.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,7 @@ pub enum ProfileAction {
 }
 
 /// Why something cannot be done with a profile, in one line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileError {
     /// Not a name.
@@ -125,6 +125,9 @@ pub enum ProfileError {
     /// A number is out of its range.
     #[error("{0}")]
     Range(String),
+    /// A net is to be heard with a number out of its range.
+    #[error(transparent)]
+    Net(#[from] NetChangeError),
     /// Its file cannot be used.
     #[error("{0}")]
     File(String),
@@ -258,7 +261,7 @@ impl Profile {
 
     /// Changes how a net is heard.
     pub fn set_net(&mut self, net: &str, change: NetChange) -> Result<(), ProfileError> {
-        change.check().map_err(ProfileError::Range)?;
+        change.check()?;
         check_choice(net)?;
         let known = self.nets.keys().find(|name| is_same(name, net)).cloned();
         if known.is_none() && self.nets.len() >= NETS_MAX {

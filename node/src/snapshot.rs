@@ -1,5 +1,7 @@
 //! The state of a running node as people and programs see it, and what they may ask of it.
 
+mod visible;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -91,7 +93,7 @@ pub struct CheckedView {
 }
 
 /// One channel within reach.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NetView {
     /// Its name.
     pub name: String,
@@ -125,7 +127,7 @@ pub struct NetView {
 }
 
 /// A key to talk.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyView {
     /// What it is called.
     pub key: String,
@@ -156,16 +158,16 @@ pub struct NetChange {
 }
 
 impl NetChange {
-    /// Why it cannot be made, if a number is out of its range.
-    pub fn check(&self) -> Result<(), String> {
+    /// Checks that each number is within its range.
+    pub fn check(&self) -> Result<(), NetChangeError> {
         let within = |value: Option<f32>, low: f32, high| {
             value.is_none_or(|value| (low..=high).contains(&value))
         };
         if !within(self.volume, 0.0, 4.0) {
-            return Err(format!("volume is 0 to 4, not {}", self.volume.unwrap_or_default()));
+            return Err(NetChangeError::Volume(self.volume.unwrap_or_default()));
         }
         if !within(self.pan, -1.0, 1.0) {
-            return Err(format!("pan is -1 to 1, not {}", self.pan.unwrap_or_default()));
+            return Err(NetChangeError::Pan(self.pan.unwrap_or_default()));
         }
         Ok(())
     }
@@ -177,6 +179,17 @@ impl NetChange {
         self.muted = later.muted.or(self.muted);
         self.priority = later.priority.or(self.priority);
     }
+}
+
+/// Why a net cannot be heard so.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum NetChangeError {
+    /// The volume is out of its range.
+    #[error("volume is 0 to 4, not {0}")]
+    Volume(f32),
+    /// The pan is out of its range.
+    #[error("pan is -1 to 1, not {0}")]
+    Pan(f32),
 }
 
 #[cfg(feature = "voice")]

@@ -231,7 +231,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Net { ref net, change } => {
             let change = NetChange::from(change);
             // JSON has no word for what is not a number.
-            change.check().map_err(anyhow::Error::msg)?;
+            change.check()?;
             json!(Command::Net { net: net.clone(), change })
         }
         Request::TalkTo { ref to, .. } if to.is_empty() => {

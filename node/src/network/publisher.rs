@@ -21,14 +21,26 @@ pub struct Publisher {
     shared: Arc<Shared>,
     line: Line,
     organisation: OnceLock<String>,
-    snapshot: Mutex<Option<Arc<Snapshot>>>,
+    snapshot: Mutex<Newest>,
     failure: Mutex<Option<NodeError>>,
 }
+
+/// The newest snapshot, and the one that those who look at it were woken for last.
+#[derive(Default)]
+struct Newest {
+    snapshot: Option<Arc<Snapshot>>,
+    shown: Option<Arc<Snapshot>>,
+}
+
+/// Called on the node's thread when what a person sees has changed: it must return at once.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// What the organisations of one node have in common.
 #[derive(Default)]
 struct Shared {
     front: AtomicUsize,
+    /// Set once, by the program that shows the node.
+    wake: OnceLock<Wake>,
     subscriptions: Mutex<Subscriptions>,
 }
 
@@ -116,9 +128,15 @@ impl Publisher {
         self.publish(notice.into());
     }
 
-    /// The newest state; none until the node is in its organisation, nor after its end.
+    /// The newest state; `None` until the node is in its organisation, and after its end.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.newest().snapshot.clone()
+    }
+
+    /// Has `wake` called whenever what a person sees of any organisation of the node has changed,
+    /// at most ten times a second for each. Nothing happens if a wake was set before.
+    pub fn on_change(&self, wake: Wake) {
+        let _ = self.shared.wake.set(wake);
     }
 
     /// Why the node has ended, if not on purpose; the first caller gets it.
@@ -133,7 +151,8 @@ impl Publisher {
             self.set_failure(error);
             line
         });
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.newest() = Newest::default();
+        self.wake();
         self.publish(Event::Stopped { reason });
     }
 
@@ -142,7 +161,25 @@ impl Publisher {
     }
 
     pub(super) fn set_snapshot(&self, snapshot: Snapshot) {
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        let mut newest = self.newest();
+        let looks_the_same = newest.shown.as_ref().is_some_and(|it| snapshot.looks_like(it));
+        newest.snapshot = Some(Arc::clone(&snapshot));
+        if !looks_the_same {
+            newest.shown = Some(snapshot);
+            drop(newest);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = self.shared.wake.get() {
+            wake();
+        }
+    }
+
+    fn newest(&self) -> std::sync::MutexGuard<'_, Newest> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn subscriptions(&self) -> std::sync::MutexGuard<'_, Subscriptions> {

@@ -172,7 +172,9 @@ impl Core {
         let first = self.network.clock.now() + READY_TIMEOUT;
         let mut until = first;
         while self.network.clock.now() < until {
-            match next(&mut self.driver, &mut self.network, until).await {
+            // The squad acts once the carrier runs: its timers wait until then.
+            let squad = self.driver.as_mut().map(|driver| &mut driver.squad);
+            match self.network.next(squad, until).await {
                 Happened::Link(event) => self.handle_link(event).await?,
                 Happened::News(News::Addresses { .. }) => {
                     until = first.min(self.network.clock.now() + ADDRESSES_SETTLE);
