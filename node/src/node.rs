@@ -121,8 +121,8 @@ pub struct Node {
 
 impl Node {
     /// Starts a node. Returns once it works in all its organisations, or fails with one line for
-    /// the person. Joining by a ticket ends when a member has admitted this device, or after 20 s
-    /// unless the newcomer waits in a door's waiting room.
+    /// the person. Joining by a ticket ends when a member has admitted this device, or fails after
+    /// at most 20 s. The time in a door's waiting room does not count.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let home = Home::open(&config.home, config.passphrase)?;
         let launches = launches(
