@@ -50,21 +50,21 @@ use crate::{
     snapshot::{Command, Snapshot, TicketRequest},
 };
 
-/// What the local API steers: a running node.
+/// The running node that the local API controls.
 pub trait Controlled: Send + Sync + 'static {
-    /// The newest state; none in the first moments.
+    /// The newest state. `None` in the first moments.
     fn snapshot(&self) -> Option<Arc<Snapshot>>;
 
-    /// Does what was asked, or says in a line why not.
+    /// Carries out a command. Fails with one line if it cannot be done.
     fn command(&self, command: Command) -> Result<CommandOutcome, RequestError>;
 
-    /// Events from now on. The channel is bounded; what a slow reader misses is lost.
+    /// A receiver of events from now on. The channel is bounded; a slow reader loses events.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
 
-    /// Carries out what is wanted of the charter, or says in a line why not.
+    /// Carries out a request to the charter. Fails with one line if it cannot be done.
     fn charter(&self, request: Request) -> Result<Outcome, RequestError>;
 
-    /// A new ticket, or in a line why there is none.
+    /// Issues a new ticket. Fails with one line if it cannot.
     fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError>;
 }
 
@@ -91,7 +91,7 @@ impl Controlled for crate::node::NodeHandle {
     }
 }
 
-/// What `control.json` holds: where the API is, and the secret that opens it.
+/// The contents of `control.json`: the address of the API, and the secret that opens it.
 #[derive(Clone, Serialize, Deserialize)]
 struct Description {
     version: u32,
@@ -99,11 +99,11 @@ struct Description {
     token: String,
 }
 
-/// Of the API, raised when old clients would misunderstand.
+/// Version of the API. It is raised when old clients would misunderstand.
 const VERSION: u32 = 2;
 
-/// Bytes of one message, either way; a connection that sends a longer one is closed.
-/// An exported charter is the longest.
+/// Longest message in bytes, in either direction. A connection that sends a longer one is closed.
+/// An exported charter is the longest message.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
 #[cfg(test)]
