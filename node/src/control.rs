@@ -2,8 +2,8 @@
 //!
 //! The running node writes `control.json` into its organisation's folder: `{"version": 2,
 //! "address": "127.0.0.1:PORT", "token": "…"}`. A client connects to `ws://ADDRESS/`. Then both
-//! prove to each other that they have the token, the node first: where it has ended, another
-//! program may listen at its address, and learns nothing that opens the next node.
+//! prove to each other that they have the token, the node first. If the node has ended, another
+//! program may listen at its address; that program learns nothing that opens the next node.
 //!
 //! ```text
 //! client                                         node
@@ -13,9 +13,9 @@
 //!                                           <─   {"ok": true}
 //! ```
 //!
-//! NC and NN are 32 random bytes in hexadecimal digits; the proofs are HMAC-SHA256 (RFC 2104) in
+//! NC and NN are 32 random bytes in hexadecimal digits. The proofs are HMAC-SHA256 (RFC 2104) in
 //! hexadecimal digits, with the text of the token as the key. A client waits for each answer. From
-//! then on each message is one JSON request, and its answer repeats its `id`:
+//! then on, each message is one JSON request, and its answer repeats its `id`:
 //!
 //! ```text
 //! {"id": 1, "command": "status"}                                   {"id": 1, "ok": true, "status": {…}}
@@ -27,8 +27,9 @@
 //! {"id": 5, "command": "dance"}                                    {"id": 5, "ok": false, "error": "…"}
 //! ```
 //!
-//! All of [`Command`] can be asked. Events are those of [`crate::event`], told apart by `event`.
-//! Web pages are kept out: a request that names an origin, or another host, is refused.
+//! Every [`Command`] can be requested. Events are those of [`crate::event`], distinguished by their
+//! field `event`. Web pages are kept out: the node refuses a connection whose headers name an
+//! origin or another host.
 
 mod client;
 mod server;

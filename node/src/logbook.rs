@@ -33,7 +33,7 @@ use crate::{
 pub struct LogbookEntry {
     /// Unix time in microseconds. For speech, the time at which it began.
     pub at_us: u64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub what: What,
 }

@@ -351,12 +351,12 @@ impl Profile {
         Ok(())
     }
 
-    /// Nets that are heard besides whatever presets say.
+    /// Nets that are heard whatever presets say.
     pub fn kept(&self) -> &BTreeSet<String> {
         &self.keep
     }
 
-    /// Ids of the presets that were loaded for this member when it looked last.
+    /// Ids of the presets that were loaded for this member at the last look.
     pub fn presets(&self) -> &BTreeSet<String> {
         &self.presets
     }
@@ -372,12 +372,12 @@ impl Profile {
         }
     }
 
-    /// Nets that are heard; none where nobody has chosen.
+    /// Nets that are heard. `None` if the person has not chosen.
     pub fn hear(&self) -> Option<&BTreeSet<String>> {
         self.hear.as_ref()
     }
 
-    /// How a net is heard, in what differs from the charter.
+    /// The settings of a net that differ from the charter.
     pub fn net(&self, net: &str) -> NetChange {
         let named = self.nets.iter().find(|(name, _)| is_same(name, net));
         named.map_or_else(NetChange::default, |(_, change)| *change)

@@ -183,7 +183,8 @@ mod tests {
         assert!(store.charter().devices_of(store.charter().member_of(device)).is_empty());
         assert_eq!(store.charter().owner(world.lost.id()), None);
 
-        // A repetition has nothing to do, and a further one has the same result.
+        // A repetition finds nothing to do. A device that takes these pieces arrives at the same
+        // state.
         let again = recover(&home, &store, &world.printed).expect("recovered");
         let nothing = Vec::new;
         let (retired, replaced, roots) = (nothing(), nothing(), nothing());

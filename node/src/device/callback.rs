@@ -28,7 +28,7 @@ const WAKE_FRAMES: u64 = 120;
 /// A sound card's format. Its ring holds interleaved frames of 32-bit floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CardFormat {
-    /// Frames a second.
+    /// Frames per second.
     pub rate: u32,
     /// Samples per frame, at least one.
     pub channels: usize,

@@ -99,7 +99,7 @@ pub struct VoiceThreadStatistics {
 /// The counters of one end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndStatistics {
-    /// Samples handed on, at 48 kHz.
+    /// Samples at 48 kHz that were handed on.
     pub samples: u64,
     /// Samples that were lost: a sound card's ring was full or empty (at the card's own rate), a
     /// disk was full, or the machine stood still.

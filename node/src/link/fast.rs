@@ -48,7 +48,8 @@ pub(super) struct FastPath {
     opener: Mutex<Opener>,
     outlet: Arc<DatagramSender>,
     state: Mutex<State>,
-    /// Whether a message with a key has passed since QUIC's keys were last changed for that.
+    /// Whether a message with a key has passed since QUIC's keys were last changed for such a
+    /// message.
     key_passed: AtomicBool,
     /// Wakes [`keep`](Self::keep) when something has happened that it did not expect.
     look: Notify,

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::transport::LinkError;
 
-/// Decides who is admitted. Implemented by the engine; called on the network thread.
+/// Decides who is admitted. The engine implements it, and the network thread calls it.
 pub trait Admission: Send + Sync {
     /// The dialler's message to `peer`, bound to this link by its `exporter`. [PROTO-3.1]
     fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8>;
@@ -32,7 +32,7 @@ pub trait Admission: Send + Sync {
     ) -> Result<PeerHello, HelloError>;
 }
 
-/// Why a dialler does not become a peer.
+/// The reason why a dialler does not become a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HelloDenial {
     /// The dialler receives this refusal, and its connection ends.

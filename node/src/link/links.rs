@@ -185,7 +185,7 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Something that happened to the links of a device.
+/// An event of the links of a device.
 #[derive(Debug)]
 pub enum LinkEvent {
     /// The device has a new link, its first or one more. The other end may have lost the earlier
@@ -201,7 +201,7 @@ pub enum LinkEvent {
     VisitEnded(DeviceId),
 }
 
-/// Why the last link of a device ended.
+/// The reason why the last link of a device ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkDown {
     /// The device said goodbye.
@@ -210,7 +210,7 @@ pub enum LinkDown {
     Unreachable,
     /// The device has restarted, and a new link is on its way.
     Restarted,
-    /// It broke the protocol, or one of us ended the link for another reason.
+    /// The device broke the protocol, or one of the two ended the link for another reason.
     Closed,
 }
 

@@ -1,4 +1,4 @@
-//! A bounded number of places, shared among those who ask for them.
+//! A limited number of places, shared among those that ask for them.
 //!
 //! Each place is asked for under one key or more, the narrowest first, such as an address and an
 //! invite. A request under a key that holds no place yet is never turned away. If all places are

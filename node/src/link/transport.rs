@@ -90,7 +90,7 @@ pub enum LinkError {
     /// Another address of the same device was faster.
     #[error("linked by another address")]
     AlreadyLinked,
-    /// The endpoint is gone.
+    /// The endpoint has ended.
     #[error("not listening any more")]
     Closed,
 }

@@ -50,7 +50,7 @@ struct Way {
     source: Option<IpAddr>,
     /// An address other than `address` from which an authentic packet has come.
     visit: Option<Visit>,
-    /// When the last visit began that QUIC has not validated.
+    /// When the last visit to an address began that QUIC has not validated.
     visited: Option<Timestamp>,
 }
 
