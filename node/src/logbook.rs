@@ -444,8 +444,8 @@ fn path_in(folder: &Path) -> PathBuf {
     folder.join(LOG_FILE)
 }
 
-/// Longest log in bytes. A log that would become longer loses its oldest entries, down to half of
-/// this. So does a longer one than half when the node opens it.
+/// Longest log in bytes. A log that would become longer loses its oldest entries until half of this
+/// is free. So does a log of more than half of this when the node opens it.
 pub const LOG_MAX_BYTES: u64 = 4 << 20;
 
 /// How long an entry is kept. An older entry is not shown, and is removed when the log is next

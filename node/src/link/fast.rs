@@ -336,7 +336,7 @@ fn validations(connection: &Connection) -> u64 {
     connection.stats().frame_rx.path_response
 }
 
-/// QUIC's present key phase, which changes with each key update.
+/// How often QUIC's keys have changed. `None` before the connection has its 1-RTT keys.
 fn key_phase(connection: &Connection) -> Option<KeyPhase> {
     connection.handshake_data()?.downcast().ok().map(|phase| *phase)
 }

@@ -674,9 +674,9 @@ fn best_of(links: &[Arc<Link>], now: Timestamp) -> Option<&Arc<Link>> {
     links.iter().rev().find(|link| !link.is_silent(now)).or(links.last())
 }
 
-/// Ends relayed links once the `direct` one has carried a datagram, and at least a second after it
-/// was made, so that packets that are under way on the relayed links still arrive. [PROTO-2.4]
-/// [PROTO-2.22]
+/// Ends relayed links once the `direct` one has carried a datagram, but at the earliest a second
+/// after this begins. Packets that are under way on the relayed links then still arrive.
+/// [PROTO-2.4] [PROTO-2.22]
 async fn retire(relayed: Vec<Arc<Link>>, direct: Arc<Link>) {
     while direct.connection.close_reason().is_none() {
         tokio::time::sleep(RETIRED_AFTER).await;

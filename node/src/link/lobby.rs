@@ -25,7 +25,7 @@ use super::{places::Places, tunnel::is_virtual};
 pub(super) struct Lobby {
     /// The places, indexed by [`Room`].
     rooms: [Places<Key>; 3],
-    /// Strangers' handshakes have used up the processor time that they may take until then.
+    /// Until then, strangers' handshakes have used up the processor time that they may take.
     spent_until: Timestamp,
 }
 
@@ -145,7 +145,7 @@ impl Lobby {
         self.rooms[seat.room as usize].leave(seat.place);
     }
 
-    /// Takes its seat from the next connection that has used up its time, and returns the seat.
+    /// Frees the seat of the next connection that has used up its time, and returns that seat.
     pub(super) fn poll_late(&mut self, now: Timestamp) -> Option<Seat> {
         let (at, seat) = self.next_late()?;
         (at <= now).then(|| {
@@ -211,7 +211,7 @@ impl Known {
 }
 
 /// Places for origins at which members have been. One origin has at most half of them. If all are
-/// taken, the origin with the most places loses its oldest one; every room works so.
+/// taken, the origin with the most places loses its oldest one. This is the same in every room.
 const KNOWN_MAX: usize = 256;
 
 /// Places for other origins. If one handshake begins with each [`ENTRY_EVERY`], each has its place

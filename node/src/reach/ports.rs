@@ -109,8 +109,7 @@ pub enum PortRefusal {
     NoNetwork,
     /// The router has given out all ports that it has.
     Full,
-    /// The router sees this device at another address than its own, so another NAT lies between
-    /// them.
+    /// The router sees another address than this device's own, so another NAT lies between them.
     AnotherNat,
     /// Another reason, as numbered by the protocol.
     Code(u16),

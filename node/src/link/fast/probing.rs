@@ -115,7 +115,7 @@ impl Probing {
     }
 }
 
-/// Until when a path needs no probe that has carried a packet at `then`.
+/// Until when a path that has carried a packet at `then` needs no probe.
 fn proven_until(then: Timestamp, rtt: Duration) -> Timestamp {
     then + PROVEN + rtt * 3 / 2
 }

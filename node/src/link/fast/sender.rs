@@ -300,7 +300,7 @@ impl DatagramSender {
 
     #[inline]
     fn send_packet(&self, kind: Kind, payload: &[u8]) {
-        // Most packets are short, so a smaller buffer need be cleared for them.
+        // Most packets are short, so that only a small buffer is cleared for them.
         if payload.len() <= SHORT - OVERHEAD {
             self.seal_and_send(kind, payload, &mut [0; SHORT]);
         } else {

@@ -291,7 +291,7 @@ async fn what_blocks_fast_packets_costs_no_datagrams() {
     here.block_fast(true);
     let outlets = [pair.door.outlet(&pair.guest), pair.guest.outlet(&pair.door)];
     until("both have noticed", || {
-        // Each end probes once no heartbeat states any more that its own packets arrive.
+        // Each end probes as soon as heartbeats no longer state that its own packets arrive.
         pair.heartbeats();
         !outlets.iter().any(|outlet| outlet.is_fast())
     })
