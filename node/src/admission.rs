@@ -1,4 +1,5 @@
-//! Who is admitted: the Hello of `mesh` with this node's identity, charter and tickets.
+//! The doorkeeper: decides who is admitted, by the Hello of `mesh` with this node's identity,
+//! charter and tickets.
 
 #[cfg(test)]
 mod tests;
@@ -31,35 +32,35 @@ pub use waiting::{WaitingState, WaitingView};
 
 /// Counts on disk the devices that a limited ticket has admitted. [PROTO-4.5]
 pub trait UseCounter: Send + Sync {
-    /// Whether `device` may be admitted by the invite, of which `share` uses fall to this device.
-    /// Once true for a device, always true for it; written to disk before it returns.
+    /// Whether the invite may admit `device`. This device may grant `share` of its uses. Once true
+    /// for a device, it stays true. The use is on disk when this returns.
     fn count(&self, invite: &Invite, share: u8, device: DeviceId) -> std::io::Result<bool>;
 }
 
-/// What a newcomer has become by its ticket.
+/// A newcomer's membership after its ticket was redeemed.
 #[derive(Clone, Debug)]
 pub struct Admitted {
-    /// The organisation, as far as the door has told it.
+    /// The charter of the organisation, as far as the door has sent it.
     pub charter: Charter,
-    /// Who the newcomer is there.
+    /// The member that the newcomer has become.
     pub member: MemberId,
 }
 
-/// What the ticket of somebody says who has come in by it.
+/// The role that the ticket of an admitted device promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promised {
-    /// The role.
+    /// The role of the ticket.
     pub role: RoleId,
-    /// Whether it was issued before the newcomer was removed, and so does not give it.
-    /// [PROTO-4.21]
+    /// Whether the ticket was issued before the newcomer was removed, so that it no longer gives
+    /// the role. [PROTO-4.21]
     pub outdated: bool,
 }
 
-/// What this node is to the organisation.
+/// The relation of this node to the organisation.
 enum Standing {
     Newcomer(Box<Ticket>),
     Member(Arc<Charter>, MemberId),
-    /// A relay of this organisation that has not heard of its charter.
+    /// A relay of this organisation that does not know its charter yet.
     NewRelay(OrganisationId),
     Relay(Arc<Charter>),
 }
@@ -67,11 +68,11 @@ enum Standing {
 /// This node's side of every Hello.
 pub struct Doorkeeper {
     key: DeviceKey,
-    /// A newcomer's printed key, if it has one.
+    /// The printed key of a newcomer, if it has one.
     recovery: Option<Recovery>,
-    /// The relays of the ticket by which it has come.
+    /// The relays that the newcomer's ticket names.
     led_by: BTreeSet<DeviceId>,
-    /// The doors of that ticket: they alone let it in.
+    /// The doors that the newcomer's ticket names. Only these can let it in.
     doors: BTreeSet<DeviceId>,
     clock: Clock,
     counter: Box<dyn UseCounter>,
@@ -81,42 +82,47 @@ pub struct Doorkeeper {
 struct State {
     standing: Standing,
     presence: Presence,
-    /// Where there is no room for another: who is here.
+    /// The devices that are present, if there is no room for another one.
     full: Option<BTreeSet<DeviceId>>,
-    /// Greetings sent, until their answers come: one a device, since Hellos take turns.
+    /// Greetings whose answers have not come: at most one direct and one relayed for each device,
+    /// since Hellos take turns.
     sent: VecDeque<((DeviceId, [u8; 32]), Greeting)>,
     admitted: Option<Admitted>,
-    /// The charter that a relay without one has begun with.
+    /// The charter that a relay without one has accepted first.
     begun: Option<Charter>,
-    /// Roles of those who have been admitted by their tickets, and are not linked yet.
+    /// Roles promised to devices that were admitted by their tickets and are not linked yet.
     promised: VecDeque<(DeviceId, Promised)>,
-    /// Devices that were let in by tickets whose uses are not counted, until they are noted.
+    /// Devices that were let in by tickets whose uses are not counted, until they are noted on
+    /// disk.
     redeemed: Vec<(Invite, DeviceId)>,
-    /// Revoked tickets that were shown here, until they are noted.
+    /// Revoked tickets that were shown here, until the person is notified.
     tried: Vec<Invite>,
-    /// Those whom somebody here is asked about.
+    /// Newcomers about whom somebody here is asked.
     waiting: WaitingRoom,
-    /// When a door said last that this newcomer waits there.
+    /// When a door last answered that this newcomer waits there.
     waits: Option<Timestamp>,
     /// The newest refusal by a device that the ticket names.
     refused: Option<Refusal>,
-    /// The newest by anybody else, or by who has not shown to know the organisation: to be told to
-    /// the person if nobody admits, and worth nothing more.
+    /// The newest refusal by any other device, or by one that has not shown that it knows the
+    /// organisation. The person is informed of it if nobody admits this device; nothing else
+    /// depends on it.
     hinted: Option<Refusal>,
-    /// A newcomer has met a device that its ticket does not name.
+    /// Whether this newcomer has met a device that its ticket does not name.
     met_unnamed: bool,
-    /// The same of a member, with who it was, until it is told.
+    /// The newest refusal of this member's device, with the device that refused, until it is
+    /// reported.
     turned_away: Option<(DeviceId, Refusal)>,
-    /// What the last one has shown who says that this device was removed.
+    /// The pieces by which a peer last claimed that this device was removed.
     proof: Vec<Piece>,
-    /// Devices that are dialled now, and whose records show that they are members'.
+    /// Devices that are being dialled and whose records show that they are members'.
     expected: VecDeque<DeviceId>,
-    /// Devices that are to become this member's, with their consents, until they are added.
+    /// Devices that are to be added to this member, with their consents, until they are taken for
+    /// the charter.
     additions: BTreeMap<DeviceId, Signature>,
 }
 
 impl Doorkeeper {
-    /// A member's doorkeeper.
+    /// Creates the doorkeeper of a member.
     pub fn member(
         key: DeviceKey,
         charter: Arc<Charter>,
@@ -128,7 +134,8 @@ impl Doorkeeper {
         Self::new(key, Standing::Member(charter, member), presence, clock, counter)
     }
 
-    /// A newcomer's, who redeems `ticket` with whoever answers, and has printed a `recovery` key.
+    /// Creates the doorkeeper of a newcomer, which redeems `ticket` and may have printed a
+    /// `recovery` key.
     pub fn newcomer(
         key: DeviceKey,
         recovery: Option<DeviceId>,
@@ -145,8 +152,8 @@ impl Doorkeeper {
         Self { recovery, led_by, doors, ..Self::new(key, standing, presence, clock, counter) }
     }
 
-    /// A relay's, which belongs to no member, and learns of the `charter` from the first that comes
-    /// where it knows the organisation's id alone. [PROTO-3.9]
+    /// Creates the doorkeeper of a relay, which belongs to no member. If it knows only the
+    /// organisation's id, it takes the `charter` from the first member that connects. [PROTO-3.9]
     pub fn relay(
         key: DeviceKey,
         organisation: OrganisationId,
@@ -189,12 +196,12 @@ impl Doorkeeper {
         Self { key, recovery, led_by, doors, clock, counter, state: Mutex::new(state) }
     }
 
-    /// Tells where this node can be reached, for the Hellos to come.
+    /// Sets the addresses at which this node can be reached, for the next Hellos.
     pub fn set_addresses(&self, addresses: Vec<SocketAddr>) {
         self.lock().presence.addresses = addresses;
     }
 
-    /// Tells the charter that decides from now on who belongs.
+    /// Sets the charter that decides from now on who belongs.
     pub fn set_charter(&self, charter: &Arc<Charter>) {
         match &mut self.lock().standing {
             Standing::Member(known, _) | Standing::Relay(known) => *known = Arc::clone(charter),
@@ -202,13 +209,13 @@ impl Doorkeeper {
         }
     }
 
-    /// Tells what this node hears of what all may know, for the Hellos to come.
+    /// Sets the public channels that this node listens to, for the next Hellos.
     pub fn set_listening(&self, channels: Vec<ChannelId>) {
         self.lock().presence.listening = channels;
     }
 
-    /// Tells that `device`, which is dialled now, is a member's: its record has shown so, whether
-    /// the charter has it yet or not. [PROTO-3.11]
+    /// States that `device`, which is being dialled, belongs to a member: its record has shown so,
+    /// even if the charter does not contain it yet. [PROTO-3.11]
     pub fn expect(&self, device: DeviceId) {
         let mut state = self.lock();
         state.expected.retain(|it| *it != device);
@@ -218,70 +225,75 @@ impl Doorkeeper {
         state.expected.push_back(device);
     }
 
-    /// Tells who is here where there is no room for another; none where there is.
+    /// Sets the devices that are present, if there is no room for another one. `None` if there is
+    /// room.
     pub fn set_full(&self, here: Option<BTreeSet<DeviceId>>) {
         self.lock().full = here;
     }
 
-    /// What the ticket has brought, once.
+    /// The membership that the ticket has given. Returned once.
     pub fn take_admitted(&self) -> Option<Admitted> {
         self.lock().admitted.take()
     }
 
-    /// The charter that a relay without one has begun with, once.
+    /// The charter that a relay without one has accepted. Returned once.
     pub fn take_begun(&self) -> Option<Charter> {
         self.lock().begun.take()
     }
 
-    /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.8]
+    /// The role that its ticket has promised to a device that is now linked. Returned once.
+    /// [PROTO-4.8]
     pub fn take_promised(&self, device: DeviceId) -> Option<Promised> {
         forget_promise(&mut self.lock().promised, device)
     }
 
-    /// Devices that were let in by tickets whose uses are not counted, each once.
+    /// Devices that were let in by tickets whose uses are not counted. Each is returned once.
     pub fn take_redeemed(&self) -> Vec<(Invite, DeviceId)> {
         std::mem::take(&mut self.lock().redeemed)
     }
 
-    /// Revoked tickets that somebody has shown here, if this member has issued them or may admit.
+    /// Revoked tickets that were shown here, if this member has issued them or has the right to
+    /// admit.
     pub fn take_tried(&self) -> Vec<Invite> {
         std::mem::take(&mut self.lock().tried)
     }
 
-    /// Newcomers who wait to be let in here, the longest first. [PROTO-4.10]
+    /// Newcomers that wait to be let in here. Those that have waited the longest come first.
+    /// [PROTO-4.10]
     pub fn waiting(&self) -> Vec<(DeviceId, WaitingView)> {
         let mut state = self.lock();
         state.waiting.forget_silent(self.clock.now());
         state.waiting.list()
     }
 
-    /// Who came to wait, and what became of them, since this was asked last.
+    /// The newcomers that began to wait since the last call, and the outcomes for those that
+    /// waited.
     pub fn take_waiting_news(&self) -> Vec<(WaitingView, WaitingState)> {
         self.lock().waiting.take_news()
     }
 
-    /// Lets a newcomer who waits in, or turns it away; false where it waits no more.
+    /// Lets in a newcomer that waits, or turns it away. Returns `false` if it waits no longer.
     pub fn decide(&self, device: DeviceId, admit: bool) -> bool {
         self.lock().waiting.decide(device, admit)
     }
 
-    /// When a door of the ticket said last that somebody there is asked.
+    /// When a door of the ticket last answered that somebody there is asked.
     pub fn waits(&self) -> Option<Timestamp> {
         self.lock().waits
     }
 
-    /// Why the last one did not admit whom the ticket names.
+    /// The newest refusal by a device that the ticket names.
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.lock().refused
     }
 
-    /// Why the last one did not admit whom the ticket does not name, or who has not shown to know
-    /// the organisation. Anybody can say so. [PROTO-3.6]
+    /// The newest refusal by a device that the ticket does not name, or that has not shown that it
+    /// knows the organisation. Anybody can send one. [PROTO-3.6]
     pub fn last_hint(&self) -> Option<Refusal> {
         self.lock().hinted
     }
 
-    /// The answer to `peer`'s greeting that refuses it for this reason.
+    /// The answer that refuses `peer`'s greeting for this reason.
     pub fn refuse(
         &self,
         refusal: Refusal,
@@ -292,24 +304,25 @@ impl Doorkeeper {
         self.lock().refuse(refusal, peer, exporter, greeting)
     }
 
-    /// Who has refused this member's device last, and why, once.
+    /// The device that last refused this member's device, and its reason. Returned once.
     pub fn take_refusal(&self) -> Option<(DeviceId, Refusal)> {
         self.lock().turned_away.take()
     }
 
-    /// Pieces of the charter that are to show that this device was removed, once: the charter says
-    /// whether they do. [PROTO-3.8]
+    /// Pieces by which a peer claims that this device was removed. Returned once. The charter shows
+    /// whether the claim is true. [PROTO-3.8]
     pub fn take_proof(&self) -> Vec<Piece> {
         std::mem::take(&mut self.lock().proof)
     }
 
-    /// Devices that have redeemed a ticket for a device of this member's, to be added to the
-    /// charter now: they ask again. [PROTO-4.7]
+    /// Devices that have redeemed a ticket for a further device of this member. They are to be
+    /// added to the charter now, and will ask again. [PROTO-4.7]
     pub fn take_additions(&self) -> BTreeMap<DeviceId, Signature> {
         std::mem::take(&mut self.lock().additions)
     }
 
-    /// Whether this newcomer has met devices that its ticket does not name, and so let them be.
+    /// Whether this newcomer has met devices that its ticket does not name, and has sent them no
+    /// greeting.
     pub fn has_met_unnamed(&self) -> bool {
         self.lock().met_unnamed
     }
@@ -320,7 +333,8 @@ impl Doorkeeper {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is a single assignment.
+        // Each change of the state is a single assignment, so the state is consistent after a
+        // panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -332,7 +346,7 @@ impl Doorkeeper {
         greeting: &[u8],
     ) -> Result<(Vec<u8>, PeerHello), Refusal> {
         let (charter, member) = match &state.standing {
-            // A newcomer can admit nobody.
+            // A newcomer cannot admit anybody.
             Standing::Newcomer(_) => return Err(Refusal::NotADoor),
             Standing::Member(charter, member) => (charter, Some(*member)),
             Standing::Relay(charter) => (charter, None),
@@ -358,11 +372,12 @@ impl Doorkeeper {
             opened.request()
         else {
             state.waiting.forget(peer);
-            // It has come in elsewhere, and has there what it was promised.
+            // The device has joined elsewhere, and got there what it was promised.
             forget_promise(&mut state.promised, peer);
             return Ok(opened.accept(&listener));
         };
-        // [PROTO-4.10] before the use is counted: who is not let in has used nothing.
+        // [PROTO-4.10] This comes before the use is counted: a newcomer that is not let in has used
+        // nothing.
         if invite.asks {
             let time = (self.clock.now(), now);
             match state.waiting.knock(time, peer, &newcomer.name, invite.invite_key) {
@@ -384,7 +399,7 @@ impl Doorkeeper {
             }
         }
         if let Some(consent) = addition {
-            // Whoever is one too many asks again.
+            // A device for which there is no room asks again.
             if state.additions.len() < ADDITIONS_MAX {
                 state.additions.insert(peer, *consent);
             }
@@ -397,7 +412,7 @@ impl Doorkeeper {
         let outdated = role.is_none();
         let promised = invite.role.filter(|_| !belongs).map(|role| Promised { role, outdated });
         let accepted = opened.accept(&listener);
-        // It may ask again, by another ticket.
+        // The device may ask again by another ticket.
         forget_promise(&mut state.promised, peer);
         if let Some(promised) = promised {
             if state.promised.len() >= PROMISED_LIMIT {
@@ -435,8 +450,8 @@ impl State {
         hello::refuse(refusal, organisation, charter, exporter, peer, greeting)
     }
 
-    /// What this node says of itself to `peer`: to whom nothing shows to be a member or a relay no
-    /// more than it takes to be admitted. The rest comes by the link. [PROTO-3.11]
+    /// The presence that this node states to `peer`. If nothing shows that `peer` is a member or a
+    /// relay, it contains no more than admission needs. The rest is sent on the link. [PROTO-3.11]
     fn presence_for(&self, peer: DeviceId) -> Presence {
         let is_known = match &self.standing {
             Standing::Member(charter, _) | Standing::Relay(charter) => {
@@ -444,7 +459,7 @@ impl State {
                     || charter.owner(peer).is_some()
                     || charter.state().relay(peer).is_some()
             }
-            // It greets whom its ticket names, and nobody else.
+            // A newcomer greets only the devices that its ticket names.
             Standing::Newcomer(_) => true,
             Standing::NewRelay(_) => false,
         };
@@ -462,8 +477,9 @@ impl Admission for Doorkeeper {
         let mut state = self.lock();
         let presence = &state.presence_for(peer);
         let greeting = match &state.standing {
-            // It was dialled before a door has let us in. It would take us for a member, and have
-            // the link end at once, since we know of no charter yet that names it. [PROTO-3.27]
+            // The relay was dialled before a door let us in. It would take us for a member, and the
+            // link would end at once, since we know no charter yet that names the relay.
+            // [PROTO-3.27]
             Standing::Member(charter, _)
                 if self.led_by.contains(&peer) && charter.state().relay(peer).is_none() =>
             {
@@ -480,10 +496,9 @@ impl Admission for Doorkeeper {
             Standing::Relay(charter) => {
                 Ok(Greeting::relay(charter, self.key.id(), presence, *exporter))
             }
-            // It waits for who dials it.
+            // A relay without a charter waits until a member dials it.
             Standing::NewRelay(_) => return Vec::new(),
-            // Who was a member once can show a chain that a newcomer cannot see the end of.
-            // [PROTO-3.12]
+            // A former member can show a chain whose end a newcomer cannot see. [PROTO-3.12]
             Standing::Newcomer(_) if !self.is_named(peer) => {
                 state.met_unnamed = true;
                 return Vec::new();
@@ -506,7 +521,7 @@ impl Admission for Doorkeeper {
             }
         };
         let Ok(greeting) = greeting else {
-            // The ticket has expired while we tried; the listener will say so, too.
+            // The ticket has expired in the meantime. The listener would say the same.
             state.refused = Some(Refusal::TicketExpired);
             return Vec::new();
         };
@@ -540,7 +555,7 @@ impl Admission for Doorkeeper {
                 let right = (Capabilities::ADMIT, Place::Organisation);
                 if issuer == Some(*member) || charter.allows(*member, right.0, right.1) {
                     state.tried.extend(invite);
-                    // It knocks again and again.
+                    // A newcomer knocks repeatedly.
                     let excess = state.tried.len().saturating_sub(TRIED_LIMIT);
                     state.tried.drain(..excess);
                 }
@@ -580,7 +595,7 @@ impl Admission for Doorkeeper {
             }
             Err(error) => {
                 match &error {
-                    // Its doors are yet to be heard.
+                    // The doors to which this relay leads have not answered yet.
                     HelloError::Refused(Refusal::Leads) => {}
                     HelloError::Refused(refusal) | HelloError::Unsealed(refusal) => {
                         // [PROTO-3.6] [PROTO-3.25]
@@ -605,7 +620,7 @@ impl Admission for Doorkeeper {
     }
 }
 
-/// Of a relay, which is no door.
+/// The counter of a relay, which is no door and admits nobody by a ticket.
 struct NoTickets;
 
 impl UseCounter for NoTickets {
@@ -614,20 +629,21 @@ impl UseCounter for NoTickets {
     }
 }
 
-/// Newcomers with a role who have been admitted and do not come; another one then gets none.
+/// Admitted newcomers whose role is remembered until they are linked. If there are more, the oldest
+/// is forgotten and gets no role.
 const PROMISED_LIMIT: usize = 256;
 
-/// Devices that wait to be noted as let in; further ones are not noted.
+/// Devices that wait to be noted as let in. Further ones are not noted.
 const REDEEMED_LIMIT: usize = 256;
 
-/// Revoked tickets that wait to be noted; the oldest goes.
+/// Revoked tickets that wait to be reported. The oldest is dropped first.
 const TRIED_LIMIT: usize = 16;
 
-/// Greetings whose answers have not come; the oldest Hello then fails.
+/// Greetings whose answers have not come. If there are more, the oldest Hello fails.
 const SENT_LIMIT: usize = 256;
 
-/// Devices dialled last whose records are known; others are told less until they have shown
-/// themselves.
+/// Devices dialled last whose records are known. Other devices get less of our presence until they
+/// have shown that they are members'.
 const EXPECTED_LIMIT: usize = 256;
 
 /// Devices that wait to be added at a time.

@@ -11,45 +11,46 @@ use hark_keys::{Timestamp, UnixTime};
 pub struct Clock;
 
 impl Clock {
-    /// The moment of the call. Takes no lock and allocates nothing: audio callbacks may ask.
+    /// The present time. The call takes no lock and allocates nothing, so audio callbacks may use
+    /// it.
     pub fn now(self) -> Timestamp {
         Timestamp::from_duration(platform::monotonic())
     }
 
-    /// The calendar's now, as the machine's owner has set it.
+    /// The present date, as the machine's clock is set.
     pub fn unix(self) -> UnixTime {
         UnixTime::from_secs(since_1970().as_secs())
     }
 
-    /// The calendar's now in microseconds since 1970.
+    /// The present date in microseconds since 1970.
     pub fn unix_micros(self) -> u64 {
         u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// `moment` on the clock, in nanoseconds, as scripts see it; lasts for 584 years of uptime.
+    /// The time of `moment` in nanoseconds, as scripts see it. It suffices for 584 years of uptime.
     pub fn monotonic_ns(self, moment: Timestamp) -> u64 {
         u64::try_from(moment.as_duration().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The moment that [`monotonic_ns`](Self::monotonic_ns) names.
+    /// The inverse of [`monotonic_ns`](Self::monotonic_ns).
     pub fn timestamp(self, monotonic_ns: u64) -> Timestamp {
         Timestamp::from_duration(Duration::from_nanos(monotonic_ns))
     }
 }
 
-/// A date as people write it, `2026-11-22 21:40:05 UTC`.
+/// Formats a date for people: `2026-11-22 21:40:05 UTC`.
 pub fn utc(date: UnixTime) -> String {
     format!("{} UTC", date.written())
 }
 
-/// A date in the machine's own time zone, as people write it: `2026-11-22 22:40:05`.
+/// Formats a date in the machine's own time zone for people: `2026-11-22 22:40:05`.
 pub fn local(date: UnixTime) -> String {
     let offset = platform::offset_secs(date.as_secs());
     UnixTime::from_secs(date.as_secs().saturating_add_signed(offset)).written()
 }
 
 fn since_1970() -> Duration {
-    // A clock before 1970 is as good as one at 1970.
+    // A date before 1970 is treated as 1970.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The running node writes `control.json` into its organisation's folder: `{"version": 2,
 //! "address": "127.0.0.1:PORT", "token": "…"}`. A client connects to `ws://ADDRESS/`. Then both
-//! prove to each other that they have the token, the node first: where it has ended, another
-//! program may listen at its address, and learns nothing that opens the next node.
+//! prove to each other that they have the token, the node first. If the node has ended, another
+//! program may listen at its address; that program learns nothing that opens the next node.
 //!
 //! ```text
 //! client                                         node
@@ -13,9 +13,9 @@
 //!                                           <─   {"ok": true}
 //! ```
 //!
-//! NC and NN are 32 random bytes in hexadecimal digits; the proofs are HMAC-SHA256 (RFC 2104) in
+//! NC and NN are 32 random bytes in hexadecimal digits. The proofs are HMAC-SHA256 (RFC 2104) in
 //! hexadecimal digits, with the text of the token as the key. A client waits for each answer. From
-//! then on each message is one JSON request, and its answer repeats its `id`:
+//! then on, each message is one JSON request, and its answer repeats its `id`:
 //!
 //! ```text
 //! {"id": 1, "command": "status"}                                   {"id": 1, "ok": true, "status": {…}}
@@ -27,8 +27,9 @@
 //! {"id": 5, "command": "dance"}                                    {"id": 5, "ok": false, "error": "…"}
 //! ```
 //!
-//! All of [`Command`] can be asked. Events are those of [`crate::event`], told apart by `event`.
-//! Web pages are kept out: a request that names an origin, or another host, is refused.
+//! Every [`Command`] can be requested. Events are those of [`crate::event`], distinguished by their
+//! field `event`. Web pages are kept out: the node refuses a connection whose headers name an
+//! origin or another host.
 
 mod client;
 mod server;
@@ -50,21 +51,21 @@ use crate::{
     snapshot::{Command, Snapshot, TicketRequest},
 };
 
-/// What the local API steers: a running node.
+/// The running node that the local API controls.
 pub trait Controlled: Send + Sync + 'static {
-    /// The newest state; none in the first moments.
+    /// The newest state. `None` in the first moments.
     fn snapshot(&self) -> Option<Arc<Snapshot>>;
 
-    /// Does what was asked, or says in a line why not.
+    /// Carries out a command. Fails with one line if it cannot be done.
     fn command(&self, command: Command) -> Result<CommandOutcome, RequestError>;
 
-    /// Events from now on. The channel is bounded; what a slow reader misses is lost.
+    /// A receiver of events from now on. The channel is bounded; a slow reader loses events.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
 
-    /// Carries out what is wanted of the charter, or says in a line why not.
+    /// Carries out a request to the charter. Fails with one line if it cannot be done.
     fn charter(&self, request: Request) -> Result<Outcome, RequestError>;
 
-    /// A new ticket, or in a line why there is none.
+    /// Issues a new ticket. Fails with one line if it cannot.
     fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError>;
 }
 
@@ -91,7 +92,7 @@ impl Controlled for crate::node::NodeHandle {
     }
 }
 
-/// What `control.json` holds: where the API is, and the secret that opens it.
+/// The contents of `control.json`: the address of the API, and the secret that opens it.
 #[derive(Clone, Serialize, Deserialize)]
 struct Description {
     version: u32,
@@ -99,11 +100,11 @@ struct Description {
     token: String,
 }
 
-/// Of the API, raised when old clients would misunderstand.
+/// Version of the API. It is raised when old clients would misunderstand.
 const VERSION: u32 = 2;
 
-/// Bytes of one message, either way; a connection that sends a longer one is closed.
-/// An exported charter is the longest.
+/// Longest message in bytes, in either direction. A connection that sends a longer one is closed.
+/// An exported charter is the longest message.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
 #[cfg(test)]

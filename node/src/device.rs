@@ -1,4 +1,4 @@
-//! Where sound enters and leaves: sound cards, WAV files, or nothing at all.
+//! The ends of sound: sound cards, WAV files, silence, or nothing at all.
 //!
 //! ```text
 //! sound card -> callback -> ring ─┐                         ┌─> ring -> callback -> sound card
@@ -6,8 +6,9 @@
 //! WAV file, silence, by the clock ┘                         └─> WAV file, nothing, by the clock
 //! ```
 //!
-//! [`VoiceThread`] owns the desk and both ends. The callbacks copy, count and wake it, and
-//! nothing else; a supervisor thread opens sound cards, and opens them again when they are lost.
+//! [`VoiceThread`] owns the console and both ends. The callbacks copy samples, count them and wake
+//! the thread, and do nothing else. A supervisor thread opens sound cards, and opens them again if
+//! they are lost.
 
 pub mod callback;
 mod capture;
@@ -32,34 +33,34 @@ pub use thread::VoiceThread;
 
 use crate::{event::Direction, wav::WavError};
 
-/// Takes the datagrams that voice makes. Called from the voice thread: never waits.
+/// Takes the datagrams that voice produces. The voice thread calls it, so it must never wait.
 pub trait DatagramSink: Send {
-    /// Sends `datagram` over the line's link to `to`, at once or with the next flush, or drops it
-    /// if there is none.
+    /// Sends `datagram` over the line's link to `to`, at once or with the next flush. Drops it if
+    /// there is no link.
     fn push(&self, line: Line, to: DeviceId, datagram: &[u8]);
-    /// Sends what was not sent at once.
+    /// Sends the datagrams that were not sent at once.
     fn flush(&self);
 }
 
-/// What the voice thread drives; see [`Console`] for what each call means.
+/// The pipeline that the voice thread drives. See [`Console`] for the meaning of each call.
 pub trait VoicePath: Send + 'static {
-    /// Does what the node or its user wants.
+    /// Carries out a command of the node or its user.
     fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand);
     /// Takes a datagram from the network.
     fn handle_datagram(&mut self, arrived: Timestamp, line: Line, from: DeviceId, bytes: &[u8]);
     /// Takes captured samples.
     fn handle_capture(&mut self, now: Timestamp, samples: &[f32]);
-    /// Gives the next samples to play, both sides interleaved.
+    /// Writes the next samples to play into `out`, both sides interleaved.
     fn playout(&mut self, now: Timestamp, out: &mut [f32]);
-    /// Does what has become due.
+    /// Does what has become due by `now`.
     fn handle_timeout(&mut self, now: Timestamp);
     /// The next datagram to send.
     fn poll_transmit(&mut self) -> Option<(Line, DeviceId, &[u8])>;
     /// The next event.
     fn poll_event(&mut self) -> Option<(Line, VoiceEvent)>;
-    /// When `handle_timeout` is wanted.
+    /// When to call `handle_timeout`, if at all.
     fn poll_timeout(&self) -> Option<Timestamp>;
-    /// All counters of each line as they stand.
+    /// The present counters of each line.
     fn statistics(&self) -> Vec<VoiceStatistics>;
 }
 
@@ -104,56 +105,56 @@ impl VoicePath for Console {
 /// Both ends of a voice thread.
 #[derive(Clone, Debug)]
 pub struct VoiceEnds {
-    /// Where the sound that others hear comes from.
+    /// The source of the sound that others hear.
     pub input: InputSpec,
-    /// Where the sound of others goes.
+    /// The destination of the sound of others.
     pub output: OutputSpec,
-    /// Blocks of half the size, for less delay and more work.
+    /// Whether blocks have half the size, for less delay and more work.
     pub low_delay: bool,
 }
 
-/// What the voice thread tells.
+/// An event that the voice thread reports.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum VoiceThreadEvent {
-    /// The pipeline of a line said so.
+    /// An event of the pipeline of a line.
     Voice(Line, VoiceEvent),
-    /// Sample 0 was taken from, or placed into, the file or sound card.
+    /// Sample 0 was taken from the file or sound card, or placed into it.
     AudioStarted {
-        /// Which end.
+        /// The end that has started.
         direction: Direction,
-        /// The clock at that moment.
+        /// The clock at that moment, in nanoseconds.
         monotonic_ns: u64,
     },
-    /// An end stopped working, or works again. Meanwhile there is silence.
+    /// An end has stopped working, or works again. It is silent in the meantime.
     Device {
-        /// Which end.
+        /// The end that has changed.
         direction: Direction,
-        /// Whether it works.
+        /// Whether the end works now.
         available: bool,
-        /// What happened, for a person.
+        /// What has happened, in words for a person.
         detail: String,
     },
 }
 
-/// Why an end cannot be used.
+/// The reason why an end cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
     /// The input file cannot be played.
     #[error("{} {error}", path.display())]
     Input {
-        /// Which file.
+        /// The path of the input file.
         path: PathBuf,
-        /// Why.
+        /// The reason why it cannot be played.
         error: WavError,
     },
-    /// The output file cannot be made.
+    /// The output file cannot be created.
     #[error("{} cannot be written: {error}", path.display())]
     Output {
-        /// Which file.
+        /// The path of the output file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The machine has no microphone, or no sound system that answers.
@@ -165,24 +166,24 @@ pub enum DeviceError {
     /// No sound card has the name that was asked for.
     #[error("no {} is called `{name}`: there is {}", kind(*direction), list(known))]
     Unknown {
-        /// Which end.
+        /// The end that the name was given for.
         direction: Direction,
         /// The name that was asked for.
         name: String,
-        /// The names that there are.
+        /// The names of the sound cards that exist.
         known: Vec<String>,
     },
-    /// The sound card is there but does not play along.
+    /// The sound card exists but cannot be opened or used.
     #[error("the {} `{name}` cannot be used: {reason}", kind(*direction))]
     Unusable {
-        /// Which end.
+        /// The end that it was to serve.
         direction: Direction,
-        /// Its name.
+        /// The name of the sound card.
         name: String,
-        /// What the sound system says.
+        /// The reason that the sound system gives.
         reason: String,
     },
-    /// The operating system refuses a thread.
+    /// The operating system refuses to start a thread.
     #[error("cannot start the voice thread: {0}")]
     Thread(io::Error),
 }

@@ -1,4 +1,4 @@
-//! What turns around a squad: its swarm, its links, its jobs and its charter's place on disk. The
+//! The loop around a squad: its swarm, links and jobs, and the storage of its charter. It is the
 //! same for a participant ([`network`](crate::network)) and for a relay.
 //!
 //! ```text
@@ -29,74 +29,73 @@ use crate::{
     swarm::{News, SwarmDriver, SwarmDriverConfig, SwarmError},
 };
 
-/// Does work that waits for the disk, or takes long, away from the thread that decides, in the
-/// order in which it comes.
+/// Runs work that waits for the disk, or takes long, away from the thread that decides. Work runs
+/// in the order in which it is given.
 pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
-/// Sees each message to a peer before it is sent: for a judge of a whole squad. A product has none.
-/// The bytes may hold a key.
+/// Called with each message to a peer before it is sent, so that a test can check a whole squad. A
+/// product sets none. The bytes may contain a key.
 pub type Overhear = Arc<dyn Fn(DeviceId, &[u8]) + Send + Sync>;
 
-/// What a network begins with.
+/// The settings with which a network starts.
 pub struct NetworkConfig {
-    /// This device.
+    /// The key of this device.
     pub key: Arc<DeviceKey>,
     /// The organisation that the links are for.
     pub organisation: OrganisationId,
     /// Whether to look for members on the LAN.
     pub mdns: bool,
-    /// The most links; more are refused.
+    /// The most links. Further ones are refused.
     pub links_max: u32,
-    /// Whether members meet here who have no links to each other.
+    /// Whether members meet here that have no links to each other.
     pub is_hub: bool,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
-    /// Decides about Hellos.
+    /// Decides who is admitted by the Hello.
     pub admission: Arc<dyn Admission>,
     /// All links.
     pub links: Arc<Links>,
-    /// What happens to them.
+    /// The events of the links.
     pub link_events: UnboundedReceiver<LinkEvent>,
-    /// Forwards for others.
+    /// Forwards voice and tunnels for others.
     pub relay: Arc<ForwardingRelay>,
-    /// Does what waits for the disk.
+    /// Runs work that waits for the disk.
     pub worker: Worker,
-    /// Sees each message to a peer.
+    /// Called with each message to a peer.
     pub overhear: Option<Overhear>,
-    /// Reads time.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// The sockets, links and swarm of one device in one organisation, with a squad or before there is
-/// one.
+/// The sockets, links and swarm of one device in one organisation, with or without a squad.
 pub struct Network {
     /// libp2p's swarm.
     pub swarm: SwarmDriver,
     /// All links.
     pub links: Arc<Links>,
-    /// Forwards for others.
+    /// Forwards voice and tunnels for others.
     pub relay: Arc<ForwardingRelay>,
-    /// Does what waits for the disk.
+    /// Runs work that waits for the disk.
     pub worker: Worker,
-    /// Reads time.
+    /// The clock.
     pub clock: Clock,
     link_events: UnboundedReceiver<LinkEvent>,
     overhear: Option<Overhear>,
 }
 
-/// What [`Network::next`] waits for.
+/// The result of [`Network::next`].
 pub enum Happened {
-    /// Something happened to a link. The owner hands it to [`Driver::handle_link`].
+    /// An event of a link. The owner passes it to [`Driver::handle_link`].
     Link(LinkEvent),
-    /// The swarm has news; the squad knows already.
+    /// News of the swarm. The squad has already been informed.
     News(News),
-    /// It is time to look at timers, or a worker is done.
+    /// A timer may have run out, or a worker is done.
     Due,
 }
 
 impl Network {
-    /// A network that listens nowhere yet. Fails if mDNS gets no socket. Call it on the tokio
-    /// runtime that runs it.
+    /// Creates a network that listens nowhere yet. Fails if mDNS gets no socket. Call it on the
+    /// tokio runtime that runs it.
     pub fn new(config: NetworkConfig) -> Result<Self, SwarmError> {
         let swarm = SwarmDriver::new(SwarmDriverConfig {
             key: config.key,
@@ -122,7 +121,7 @@ impl Network {
         })
     }
 
-    /// Waits for the next thing that happens, at most until `until`. Safe to cancel.
+    /// Waits for the next event, at most until `until`. It is safe to cancel.
     pub async fn next(&mut self, squad: Option<&mut Squad>, until: Timestamp) -> Happened {
         let sleep = until.saturating_duration_since(self.clock.now());
         tokio::select! {
@@ -134,25 +133,25 @@ impl Network {
     }
 }
 
-/// What a driver begins with.
+/// The settings with which a driver starts.
 pub struct DriverConfig {
-    /// What the squad begins with.
+    /// The settings of the squad.
     pub squad: SquadConfig,
     /// Where charter and members are kept.
     pub store: Arc<dyn SquadStore>,
-    /// How often the squad is asked at most when its next timer runs out, and whom to dial; at
-    /// every turn if zero. Both questions cost a step for each device.
+    /// The least time between two questions to the squad: when its next timer runs out, and whom to
+    /// dial. If zero, the squad is asked at every turn. Each question costs a step for each device.
     pub ask_every: Duration,
 }
 
-/// A squad at work on a [`Network`].
+/// A squad that runs on a [`Network`].
 pub struct Driver {
-    /// What decides.
+    /// The state machine that decides.
     pub squad: Squad,
     store: Arc<dyn SquadStore>,
     ask_every: Duration,
     heard: BTreeMap<DeviceId, Timestamp>,
-    /// The next timer, as of `asked`.
+    /// When the squad's next timer runs out, as the squad said at `asked`.
     due: Option<Timestamp>,
     asked: Timestamp,
     may_dial: bool,
@@ -162,26 +161,26 @@ pub struct Driver {
     done_sender: UnboundedSender<WorkDone>,
 }
 
-/// What a worker has done for a squad.
+/// The result of a worker's task for the squad.
 enum WorkDone {
     Job(Box<JobDone>),
     Charter(u64, Result<(), StoreError>),
 }
 
-/// What [`Driver::poll`] leaves to its owner.
+/// A task that [`Driver::poll`] leaves to its owner.
 pub enum Effect {
-    /// Something happened in the squad.
+    /// An event of the squad.
     Event(squad::SquadEvent),
-    /// This generation of the key for a target has to be on disk before the squad uses it.
+    /// This generation of the key for a target must be on disk before the squad uses it.
     Generation(TargetId, u16),
-    /// The squad would like this dialled: the owner calls [`Driver::dial`], or refuses.
+    /// The squad wants to dial. The owner calls [`Driver::dial`], or refuses.
     Dial(Dial),
-    /// Many messages were sent; voice goes first before the next ones.
+    /// Many messages were sent. Voice takes its turn before the next ones.
     Pause,
 }
 
 impl Driver {
-    /// Puts a squad on a network.
+    /// Creates a squad on a network.
     pub fn new(now: Timestamp, network: &Network, config: DriverConfig) -> Self {
         let squad = Squad::new(now, config.squad, Arc::new(SystemRandom));
         network.links.expect_from(squad.directory().addresses());
@@ -201,8 +200,8 @@ impl Driver {
         }
     }
 
-    /// Waits for the next thing that happens, at most until the squad's next timer or `until`. Safe
-    /// to cancel.
+    /// Waits for the next event, at most until the squad's next timer or `until`. It is safe to
+    /// cancel.
     pub async fn next(&mut self, network: &mut Network, until: Timestamp) -> Happened {
         let until = self.next_timer(network.clock.now()).map_or(until, |due| due.min(until));
         tokio::select! {
@@ -215,15 +214,15 @@ impl Driver {
         }
     }
 
-    /// Takes in what workers have done by now. The owner calls it before it lets anybody else act:
-    /// whoever asks again after an answer finds what the disk has confirmed since.
+    /// Handles what workers have done by now. The owner calls it before it lets anybody else act,
+    /// so that a caller that asks again after an answer sees what is on disk by then.
     pub fn catch_up(&mut self, now: Timestamp) {
         while let Ok(done) = self.done.try_recv() {
             self.handle_done(now, done);
         }
     }
 
-    /// When to look at timers again.
+    /// When to look at the timers again.
     fn next_timer(&mut self, now: Timestamp) -> Option<Timestamp> {
         let ask_at = self.asked + self.ask_every;
         if now < ask_at {
@@ -254,7 +253,7 @@ impl Driver {
         }
     }
 
-    /// Tells the squad, and what forwards, what happened to a link.
+    /// Informs the squad and the relay of a link's event.
     pub fn handle_link(&mut self, now: Timestamp, network: &Network, event: &LinkEvent) {
         let (links, relay) = (&network.links, &network.relay);
         match event {
@@ -285,8 +284,8 @@ impl Driver {
         }
     }
 
-    /// What changes without an event: the date, signs of life and, if `paths`, where peers' packets
-    /// come from. Returns the links.
+    /// Updates what changes without an event: the date, signs of life and, if `paths`, the
+    /// addresses from which peers' packets come. Returns the links.
     pub fn tick(&mut self, now: Timestamp, network: &Network, paths: bool) -> Vec<Arc<Link>> {
         self.squad.set_calendar(now, network.clock.unix());
         let links = network.links.all();
@@ -302,8 +301,8 @@ impl Driver {
         links
     }
 
-    /// Does what the squad wants done, and returns what is left to the owner; `None` when nothing
-    /// is left.
+    /// Does what the squad wants, and returns the next task that is left to the owner. `None` when
+    /// nothing is left.
     pub fn poll(&mut self, now: Timestamp, network: &mut Network) -> Option<Effect> {
         let squad = &mut self.squad;
         loop {
@@ -320,7 +319,7 @@ impl Driver {
                     Persist::Charter(number, charter) => {
                         let (store, done) = (Arc::clone(&self.store), self.done_sender.clone());
                         (network.worker)(Box::new(move || {
-                            // The owner may have ended meanwhile.
+                            // The owner may have ended in the meantime.
                             let _ =
                                 done.send(WorkDone::Charter(number, store.keep_charter(&charter)));
                         }));
@@ -357,7 +356,7 @@ impl Driver {
         network.swarm.dial(now, dial, Some(&mut self.squad));
     }
 
-    /// Has what members have said of themselves written, if it has changed.
+    /// Has a worker write the records of members, if they have changed.
     pub fn keep_members(&mut self, network: &Network) {
         if !std::mem::take(&mut self.records_changed) {
             return;
@@ -375,10 +374,10 @@ impl Driver {
         }));
     }
 
-    /// Says goodbye to all peers, and returns when all that is to be kept is on disk.
+    /// Says goodbye to all peers. Returns when everything that must be kept is on disk.
     pub async fn leave(self, network: &mut Network) {
         self.write_members(network);
-        // What was learnt while the last write was under way.
+        // Pieces that were accepted while the last write was under way.
         let taken = self.squad.charter_taken();
         if taken.digest() != self.squad.charter().digest() {
             let (store, taken) = (Arc::clone(&self.store), taken.clone());
@@ -391,10 +390,10 @@ impl Driver {
         let (last, written) = oneshot::channel::<()>();
         (network.worker)(Box::new(move || drop(last)));
         network.swarm.leave().await;
-        // The sender is dropped, not used.
+        // The sender is dropped without a message.
         let _ = written.await;
     }
 }
 
-/// What is sent for the squad before voice has a turn: some 100 µs.
+/// Messages that are sent for the squad before voice has its turn: some 100 µs.
 const SENT_A_TURN: u32 = 32;

@@ -1,4 +1,4 @@
-//! Why a node does not start, or has ended though nobody asked it to.
+//! The reasons why a node does not start, or has ended although nobody asked it to.
 
 use std::net::SocketAddr;
 
@@ -7,72 +7,72 @@ use crate::{
     store::StoreError, swarm::SwarmError,
 };
 
-/// Why a node does not start, or has ended though nobody asked it to.
+/// The reason why a node does not start, or has ended although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// Something in the home folder cannot be read or kept.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The kept profiles have no such choice.
+    /// The choice does not fit into the stored profiles.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// The swarm cannot be made.
+    /// The swarm cannot be created.
     #[error(transparent)]
     Swarm(#[from] SwarmError),
-    /// A socket that has to listen cannot.
+    /// The node cannot listen on an address on which it must.
     #[error("cannot listen on {address}: {reason}: choose another --listen")]
     Listen {
-        /// Where.
+        /// The address that it was to listen on.
         address: SocketAddr,
-        /// What the system says.
+        /// The reason that the system gives.
         reason: SwarmError,
     },
-    /// A ticket has led nowhere.
+    /// Joining by a ticket has failed.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// A flag of this run names something that is not there, or not for this member.
+    /// A flag of this run names something that does not exist, or not for this member.
     #[error(transparent)]
     Flag(#[from] FlagError),
     /// The voice side cannot be started.
     #[error(transparent)]
     Voice(Box<dyn std::error::Error + Send + Sync>),
-    /// The system gives no thread, or no runtime.
+    /// The system provides no thread or no runtime.
     #[error("cannot start the network: {0}")]
     System(#[from] std::io::Error),
-    /// The number of a key's generation cannot be written: without it no new key may be used, and
-    /// the old ones would open to those who left.
+    /// The number of a key's generation cannot be written. Without it no new key may be used, and
+    /// former members could open speech under the old keys.
     #[error("cannot keep the key's number: {0}")]
     KeyNumber(StoreError),
-    /// This device does not belong any more.
+    /// This device no longer belongs to the organisation.
     #[error(transparent)]
     Removed(#[from] Farewell),
     /// A thread has panicked; its message went to the log.
     #[error("the node stopped by an internal error")]
     Panicked,
-    /// It was stopped before it had started.
+    /// The node was stopped before it had started.
     #[error("the node did not start")]
     NotStarted,
 }
 
-/// The end of a device's membership, as its owner is told.
+/// The end of a device's membership, as its owner is informed of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this device does not belong to {organisation} any more{}", because(.why.as_ref()))]
 pub struct Farewell {
-    /// What the organisation is called.
+    /// The name of the organisation.
     pub organisation: String,
-    /// What has ended it, as far as the charter says.
+    /// The reason, if the charter states it.
     pub why: Option<FarewellReason>,
 }
 
-/// What has ended a membership.
+/// The reason why a membership has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FarewellReason {
     /// A ban from the organisation.
     Banned(SanctionView),
-    /// An officer has ended the membership; the name, if it is known.
+    /// An officer has ended the membership. Contains the officer's name, if known.
     RemovedBy(Option<String>),
-    /// The membership was ended; the charter does not say any more by whom.
+    /// The membership was ended. The charter no longer states by whom.
     Removed,
     /// The device has retired itself.
     RetiredItself,

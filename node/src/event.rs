@@ -1,4 +1,4 @@
-//! What a running node tells scripts: one JSON object a line.
+//! The events that a running node reports to scripts: one JSON object a line.
 
 mod notice;
 
@@ -15,7 +15,7 @@ use crate::{
     snapshot::TransmitMode,
 };
 
-/// Something that happened, in the words that scripts rely on.
+/// An event, in the words that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -27,61 +27,62 @@ pub enum Event {
         /// Addresses that others can try, as multiaddrs.
         listen: Vec<String>,
     },
-    /// Sample 0 was taken from, or placed into, the file or device.
+    /// Sample 0 was taken from the file or sound device, or placed into it.
     AudioStarted {
-        /// Which end.
+        /// The end of sound that has started.
         direction: Direction,
         /// CLOCK_MONOTONIC at that moment, in nanoseconds.
         monotonic_ns: u64,
     },
-    /// A sound device was lost or found again; silence meanwhile.
+    /// A sound device was lost, or found again. It is silent in the meantime.
     AudioDevice {
-        /// Which end.
+        /// The end of sound that the device serves.
         direction: Direction,
-        /// Whether it works.
+        /// Whether the device works now.
         available: bool,
-        /// What happened, for a person.
+        /// What has happened, in words for a person.
         detail: String,
     },
     /// A member can be heard and spoken to.
     PeerUp {
-        /// Which device.
+        /// The device of the member.
         device: DeviceText,
-        /// Its member's name.
+        /// The member's name.
         name: String,
-        /// Another member who is called the same, or almost: one may pass for the other.
+        /// Another member whose name is the same, or almost the same, so that one may pass for the
+        /// other.
         #[serde(skip_serializing_if = "Option::is_none")]
         looks_like: Option<String>,
-        /// How packets travel.
+        /// How packets reach the device.
         path: Path,
-        /// Where they go.
+        /// The address to which they are sent.
         address: String,
     },
     /// A member cannot be reached any more.
     PeerDown {
-        /// Which device.
+        /// The device of the member.
         device: DeviceText,
-        /// Its member's name.
+        /// The member's name.
         name: String,
-        /// How packets travelled.
+        /// How packets reached the device.
         path: Path,
-        /// Where they went.
+        /// The address to which they were sent.
         address: String,
         /// `left`, `unreachable`, or what else ended the link.
         reason: String,
     },
-    /// Somebody who was dialled does not let this device in; told once for each reason.
+    /// A device that this device dialled does not let it in. Reported once for each reason.
     Refused {
-        /// Which device.
+        /// The device that was dialled.
         device: DeviceText,
         /// Its member's name.
         name: String,
-        /// Why, for a person.
+        /// The reason, in words for a person.
         reason: String,
     },
     /// A member's packets take another path from now on.
     PathChanged {
-        /// Which device.
+        /// The device of the member.
         device: DeviceText,
         /// The old path.
         from: Path,
@@ -90,185 +91,186 @@ pub enum Event {
     },
     /// A member began to speak.
     TalkStarted {
-        /// Which device.
+        /// The device that speaks.
         device: DeviceText,
         /// Its member's name.
         name: String,
-        /// The channels that it speaks to.
+        /// The channels to which it speaks.
         channels: Vec<String>,
     },
-    /// Somebody has closed the microphone, silenced the loudspeaker or gone away, or not any more:
-    /// all of it as it is now.
+    /// A member has closed or opened the microphone, silenced or opened the loudspeaker, gone away
+    /// or come back. The event contains the whole availability as it is now.
     Presence {
-        /// Which device.
+        /// The device whose availability has changed.
         device: DeviceText,
         /// Its member's name.
         name: String,
         /// Whether its microphone is closed.
         muted: bool,
-        /// Whether its loudspeaker is silenced: it hears nobody.
+        /// Whether its loudspeaker is silenced, so that it hears nobody.
         deafened: bool,
         /// Whether its person is away.
         away: bool,
     },
     /// A member stopped speaking.
     TalkEnded {
-        /// Which device.
+        /// The device that spoke.
         device: DeviceText,
         /// Its member's name.
         name: String,
-        /// The channels that it spoke to.
+        /// The channels to which it spoke.
         channels: Vec<String>,
     },
-    /// Each second: how every connected member is heard.
+    /// Sent each second: how every connected member is heard.
     Stats {
-        /// One entry a member.
+        /// One entry for each connected member.
         peers: Vec<PeerStats>,
-        /// This process, in percent of one core over the last second.
+        /// Processor time of this process over the last second, in percent of one core.
         cpu_percent: f64,
     },
-    /// The devices that hold this device's key of what it talks to.
+    /// The devices that hold this device's sender key for a target have changed.
     RosterChanged {
-        /// What that is called: a channel, or several things with `+` between them.
+        /// The name of the target: a channel, or several parts with `+` between them.
         channel: String,
-        /// The same by ids.
+        /// The target by its ids.
         target: TargetText,
         /// The generation of the key.
         epoch: u64,
-        /// Exactly those who were given the key, this device included: nobody else hears.
+        /// Exactly the devices that were given the key, this device included. No other device
+        /// hears.
         devices: Vec<DeviceText>,
-        /// Those of them who have not shown in time that they hold it: they may not hear.
+        /// Those of them that have not confirmed the key in time, so that they may not hear.
         unconfirmed: Vec<DeviceText>,
     },
-    /// What this device says to a target goes through another relay now, or through none.
+    /// This device's speech to a target now takes another relay, or none.
     RelayChanged {
-        /// What that is called: a channel, or several things with `+` between them.
+        /// The name of the target: a channel, or several parts with `+` between them.
         channel: String,
-        /// The same by ids.
+        /// The target by its ids.
         target: TargetText,
-        /// The relay; none where each listener is sent a copy.
+        /// The relay. `None` if each listener is sent a delivery directly.
         relay: Option<DeviceText>,
-        /// Why.
+        /// The reason for the change.
         reason: String,
     },
-    /// A member who relays has brought, as a talker's, what that talker has not signed. The relay
-    /// has put words into the talker's mouth, or the talker has signed something else than it has
-    /// sent: there is no telling which. The talker is not heard by this relay as long as this node
-    /// runs.
+    /// A member that relays has delivered frames as a talker's that the talker has not signed.
+    /// Either the relay has forged them, or the talker has signed something else than it has sent;
+    /// the two cannot be told apart. The talker is not heard through this relay for as long as this
+    /// node runs.
     RelayForges {
         /// The relay.
         device: DeviceText,
         /// Its member's name.
         name: String,
-        /// As whose the words came.
+        /// The device as whose the frames were delivered.
         talker: DeviceText,
-        /// That one's name.
+        /// The name of that device's member.
         talker_name: String,
     },
-    /// The port of the last run, or of the first ticket, is another program's: this device listens
-    /// on another one.
+    /// Another program uses the port of the last run, or of the first ticket. This device listens
+    /// on another port.
     PortTaken {
-        /// That port.
+        /// The port that is in use.
         port: u16,
     },
-    /// A member who may has moved this device's member to another channel.
+    /// A member with the right to move has moved this device's member to another channel.
     Moved {
-        /// By which device.
+        /// The device that did so.
         device: DeviceText,
         /// Its member's name.
         name: String,
-        /// The channel that is not heard any more, if one was named.
+        /// The channel that is no longer heard, if one was named.
         #[serde(skip_serializing_if = "Option::is_none")]
         from: Option<String>,
-        /// The channel that is heard and talked to.
+        /// The channel that is now heard and talked to.
         to: String,
     },
-    /// This device's member is muted or banned somewhere, or is not any more.
+    /// This device's member was muted or banned, or the mute or ban has ended.
     Sanction {
-        /// What, where, by whom and until when.
+        /// The kind of sanction, its place, who has set it, and when it ends.
         #[serde(flatten)]
         sanction: SanctionView,
-        /// Whether it holds from now on; else it was lifted, or has ended.
+        /// Whether the sanction is in force from now on. If not, it was lifted or has expired.
         in_force: bool,
-        /// Who has lifted it before its time, where that is known.
+        /// The member that lifted the sanction before its time, if known.
         #[serde(skip_serializing_if = "Option::is_none")]
         lifted_by: Option<String>,
     },
-    /// Somebody was given a role, muted or banned, or not any more; or belongs, or does not any
-    /// more.
+    /// A member was given a role or has lost one; was muted or banned, or is so no longer; or has
+    /// joined or left the organisation.
     Standing {
-        /// Whether it is this device's own member.
+        /// Whether the member is this device's own.
         own: bool,
-        /// Who, and what.
+        /// The member and the change.
         #[serde(flatten)]
         standing: StandingView,
     },
-    /// Tickets were issued at this device, or revoked anywhere.
+    /// A ticket was issued at this device, or tickets were revoked anywhere.
     Ticket {
-        /// Which, and by whom.
+        /// The tickets, and who has issued or revoked them.
         #[serde(flatten)]
         ticket: TicketView,
     },
-    /// A newcomer whose ticket asks for it waits to be let in at this device, or does not any more.
+    /// A newcomer waits to be let in at this device, as its ticket requires, or waits no longer.
     Waiting {
-        /// Who.
+        /// The newcomer.
         #[serde(flatten)]
         newcomer: WaitingView,
         /// `waiting`, `admitted`, `refused` or `gone`.
         state: WaitingState,
     },
-    /// Nothing is said to a target any more, and its key is forgotten.
+    /// This device no longer speaks to a target, and its key for the target is forgotten.
     TargetGone {
         /// The id that the target had in `roster_changed`.
         target: String,
     },
-    /// Others have found whether strangers reach this device; where none is listed, nobody could
-    /// say.
+    /// Other members have checked whether strangers reach this device. If no address is listed,
+    /// none of them could tell.
     Reachability {
-        /// Where this device is reached.
+        /// The addresses at which this device is reached.
         reachable: Vec<SocketAddr>,
-        /// Where it is seen and not reached.
+        /// The addresses at which this device is seen but not reached.
         unreachable: Vec<SocketAddr>,
     },
-    /// Something of this device's own state has changed: all of it as it is now.
+    /// This device's own state has changed. The event contains all of it as it is now.
     SelfChanged {
         /// Whether the own microphone is muted.
         muted: bool,
         /// Whether the own loudspeaker is muted.
         deafened: bool,
-        /// Whether the person has said to be away.
+        /// Whether the person is marked as away.
         away: bool,
         /// Whether speech is being sent.
         transmitting: bool,
-        /// How the microphone opens.
+        /// What opens the microphone.
         transmit: TransmitMode,
-        /// Whether what is said without a key of its own goes to this organisation.
+        /// Whether speech without a key of its own is sent to this organisation.
         front: bool,
         /// The profile in use.
         profile: String,
-        /// Keys with a name that are held.
+        /// The names of the keys that are held.
         keys: Vec<String>,
-        /// What is talked to now, or would be.
+        /// The nets that are talked to now, or would be.
         talk_to: Vec<String>,
-        /// Nets of it where this member may not speak.
+        /// Those nets in which this member may not speak.
         silenced: Vec<String>,
-        /// Whether nobody who is reached listens to it.
+        /// Whether none of the peers within reach listens to those nets.
         unheard: bool,
-        /// Paths of the nets that are heard.
+        /// The paths of the nets that are heard.
         nets: Vec<String>,
     },
     /// Something that the person at this device should know.
     Notice(Notice),
-    /// The organisation's charter is now this.
+    /// The organisation's charter has changed to this state.
     CharterChanged {
         /// Version of the root document.
         version: u32,
         /// Newest operations, in hexadecimal.
         heads: Vec<String>,
     },
-    /// The last event.
+    /// The node ends. This is the last event.
     Stopped {
-        /// `quit`, `signal`, `time`, or what failed.
+        /// The reason: `quit`, `signal`, `time`, or what failed.
         reason: String,
     },
 }
@@ -279,21 +281,22 @@ impl From<Notice> for Event {
     }
 }
 
-/// What an officer has taken from this device's member.
+/// A mute or ban of this device's member by an officer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SanctionView {
     /// `mute` or `ban`.
     pub kind: &'static str,
-    /// In which channel and below; none where it holds everywhere.
+    /// The channel in which, and below which, it holds. `None` if it holds everywhere.
     pub channel: Option<String>,
-    /// Who has set it; none where that is not known any more.
+    /// The name of the member that has set it. `None` if that is no longer known.
     pub by: Option<String>,
-    /// Unix time in seconds at which it ends; none where it lasts until it is lifted.
+    /// Unix time in seconds at which it ends. `None` if it lasts until it is lifted.
     pub until: Option<u64>,
 }
 
 impl SanctionView {
-    /// In a line, for the member: it is over, by `lifted_by` where somebody has lifted it.
+    /// A line for the member which says that the sanction is over, and that `lifted_by` has lifted
+    /// it if given.
     pub fn describe_end(&self, lifted_by: Option<&str>) -> String {
         let may = if self.kind == "ban" { "be there" } else { "speak" };
         let place = place_of(self.channel.as_deref());
@@ -305,7 +308,7 @@ impl SanctionView {
         }
     }
 
-    /// In a line, for the member.
+    /// A line for the member which describes the sanction.
     pub fn describe(&self) -> String {
         let by = self.by.as_deref().unwrap_or("an officer");
         let done = if self.kind == "ban" { "banned" } else { "muted" };
@@ -318,7 +321,7 @@ impl SanctionView {
     }
 }
 
-/// What the charter has changed for somebody.
+/// A change of the charter that concerns a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandingView {
     /// The member's id.
@@ -328,13 +331,13 @@ pub struct StandingView {
     /// `role_given`, `role_taken`, `muted`, `unmuted`, `banned`, `unbanned`, `joined`, `removed`
     /// (by an officer) or `left`.
     pub change: String,
-    /// Which role.
+    /// The role that was given or taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// In which channel and below; `None` if it holds everywhere.
+    /// The channel in which, and below which, it holds. `None` if it holds everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// Who has done it, if that is known; a preset gives and takes roles by itself.
+    /// The name of the member that did it, if known. A preset gives and takes roles by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Unix time in seconds at which a mute or a ban ends; `None` if it lasts until it is lifted.
@@ -343,7 +346,7 @@ pub struct StandingView {
 }
 
 impl StandingView {
-    /// In a line, for a person.
+    /// A line for a person which describes the change.
     pub fn describe(&self) -> String {
         let name = &self.name;
         let at = self.channel.as_ref().map(|it| format!(" in {it}")).unwrap_or_default();
@@ -374,24 +377,24 @@ impl StandingView {
 pub struct TicketView {
     /// `issued` or `revoked`.
     pub change: String,
-    /// The number of the ticket; `None` if all so far were revoked.
+    /// The number of the ticket. `None` if all tickets so far were revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
-    /// Whose tickets were revoked; `None` if everybody's were.
+    /// The member whose tickets were revoked. `None` if everybody's were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
-    /// Who has done it, if that is known.
+    /// The name of the member that did it, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
 
 impl TicketView {
-    /// One that is issued.
+    /// A ticket that was issued.
     pub fn issued(invite: &Invite, by: Option<String>) -> Self {
         Self { change: "issued".to_owned(), number: Some(invite.number()), of: None, by }
     }
 
-    /// In a line, for a person.
+    /// A line for a person which describes the change.
     pub fn describe(&self) -> String {
         let by = |usual: &str| self.by.clone().unwrap_or_else(|| usual.to_owned());
         let of = self.of.as_deref().unwrap_or("everybody");
@@ -405,21 +408,21 @@ impl TicketView {
     }
 }
 
-/// `in Flight`, or `everywhere`.
+/// Names the place: `in Flight`, or `everywhere`.
 pub fn place_of(channel: Option<&str>) -> String {
     channel.map_or_else(|| "everywhere".to_owned(), |channel| format!("in {channel}"))
 }
 
-/// What a key to talk is for, by ids in ascending order.
+/// The target of a sender key, by ids in ascending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TargetText {
-    /// Its own id.
+    /// The id of the target.
     pub id: String,
-    /// Channels.
+    /// The ids of its channels.
     pub channels: Vec<String>,
-    /// Persons.
+    /// The ids of its members.
     pub members: Vec<String>,
-    /// Roles.
+    /// The ids of its roles.
     pub roles: Vec<String>,
 }
 
@@ -437,48 +440,49 @@ impl From<&Target> for TargetText {
     }
 }
 
-/// How one member is heard: counters since the start.
+/// How one member's device is heard. The frame counters run from the start.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PeerStats {
-    /// Which device.
+    /// The device.
     pub device: DeviceText,
-    /// How packets travel.
+    /// How packets reach the device.
     pub path: Path,
-    /// Round trip.
+    /// Round trip time in milliseconds.
     pub rtt_ms: f64,
-    /// Voice datagrams lost, of those sent to us over the last seconds.
+    /// Voice datagrams lost in the last seconds, in percent of those sent to this device.
     pub loss_percent: f64,
-    /// Interarrival jitter (RFC 3550, section 6.4.1).
+    /// Interarrival jitter in milliseconds (RFC 3550, section 6.4.1).
     pub jitter_ms: f64,
-    /// How long the jitter buffer holds frames.
+    /// How long the jitter buffer holds frames, in milliseconds.
     pub playout_delay_ms: f64,
     /// Frames received, each counted once.
     pub frames_received: u64,
-    /// Frames of speech made up because they were missing at their time.
+    /// Frames of speech that were missing when they were due, so that the decoder made up sound for
+    /// them.
     pub frames_concealed: u64,
-    /// Frames that came after their time.
+    /// Frames that came after they were due.
     pub frames_late: u64,
-    /// Frames that came only as a copy.
+    /// Frames that came in time, but only as a copy.
     pub frames_recovered: u64,
 }
 
-/// Which way sound goes.
+/// The direction of sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// Microphone.
+    /// From the microphone.
     Input,
-    /// Loudspeaker.
+    /// To the loudspeaker.
     Output,
 }
 
-/// How packets reach a member.
+/// How packets reach a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Path {
-    /// Straight to an address of the member.
+    /// Directly, at an address of the peer.
     Direct,
-    /// Straight, through NATs that both sides have opened at the same time.
+    /// Directly, through NATs that both sides have opened at the same time.
     Punched,
     /// Through a relay.
     Relay,
@@ -513,7 +517,7 @@ pub struct StampedEvent {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-    /// The id of the organisation in which it happened; none where that was never found.
+    /// The id of the organisation in which it happened. `None` if the organisation was never found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub org: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! From what is on disk to a running node, whatever threads, sockets and sound it gets.
+//! Turns what is on disk into a running node, independent of its threads, sockets and sound.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use crate::{
     store::{Home, Lock, OrganisationStore, StoreError},
 };
 
-/// A node that knows its organisation, or the ticket that leads there.
+/// A node that is ready to start: it knows its organisation, or has the ticket that leads there.
 pub struct Launch {
     home: Arc<Home>,
     key: DeviceKey,
@@ -40,46 +40,46 @@ pub struct Launch {
     clock: Clock,
 }
 
-/// What a node is made of besides its identity: the seams to whoever runs it.
+/// The parts of a node besides its identity: the seams that the caller fills.
 pub struct Parts {
-    /// Where to listen; these must work.
+    /// Addresses to listen on. The node fails if it cannot listen there.
     pub listen: Vec<SocketAddr>,
-    /// Where to listen, too, if that works.
+    /// Addresses to listen on as well, if that works.
     pub listen_if_possible: Vec<SocketAddr>,
-    /// Addresses and names worth trying.
+    /// Addresses and names at which members may be found.
     pub names: Option<PeerNames>,
-    /// Whether to look on the LAN.
+    /// Whether to look for members on the LAN.
     pub mdns: bool,
-    /// Whether no member is to learn where this device is: it listens nowhere then, and does not
-    /// look on the LAN.
+    /// Whether to hide this device's address from members. The node then listens nowhere, and uses
+    /// neither the LAN, nor `names`, nor the router.
     pub relay_only: bool,
-    /// Where to ask the router for a port, if it is to be asked.
+    /// The network with the router to ask for a port. `None` if the router is not to be asked.
     pub port_mapping: Option<Box<dyn Surroundings>>,
-    /// How the microphone opens; as the profile says where none is given.
+    /// What opens the microphone. `None` takes the profile's setting.
     pub transmit: Option<TransmitMode>,
-    /// The profile to use; the last one where none is given.
+    /// The profile to use. `None` takes the one that was last used.
     pub profile: Option<String>,
-    /// What this run begins with.
+    /// The flags of this run.
     pub flags: Flags,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
-    /// Hands on what this node relays.
+    /// Sends what this node relays.
     pub egress: Arc<dyn Egress>,
-    /// Told of each message to a peer.
+    /// Called with each message to a peer.
     pub overhear: Option<Overhear>,
-    /// Does what waits for the disk.
+    /// Runs work that waits for the disk.
     pub worker: Worker,
     /// Takes the datagrams of voice.
     pub datagrams: DatagramHandler,
-    /// Makes the voice side.
+    /// Starts the voice side.
     pub start_voice: StartVoice,
-    /// Where events and snapshots go.
+    /// Takes the events and snapshots.
     pub publisher: Arc<Publisher>,
 }
 
 impl Launch {
-    /// Finds the organisation of this name or id, or the only one; founds one where there is none
-    /// and no ticket leads elsewhere.
+    /// Finds the organisation with this name or id, or the only one. Founds one if there is none
+    /// and no ticket leads to another.
     pub fn prepare(
         home: Arc<Home>,
         organisation: Option<&str>,
@@ -107,7 +107,7 @@ impl Launch {
         if let (Some(store), Some(_)) = (&store, &ticket) {
             let key = home.key(store)?;
             let ending = store.charter().ending(store.member(), key.id());
-            // Whoever was removed comes in anew, as the same device.
+            // A member that was removed joins again as the same device.
             if matches!(ending, Some(Ending::Removed(_))) {
                 let organisation = store.id();
                 let (belongs, recovery, tell) = (None, None, None);
@@ -125,7 +125,7 @@ impl Launch {
             }
         }
         let (key, organisation, belongs, ticket) = match (store, ticket) {
-            // Whoever belongs already finds the addresses of the ticket useful, and no more.
+            // For a member, only the addresses of the ticket are of use.
             (Some(store), ticket) => {
                 let lock = store.lock()?;
                 (home.key(&store)?, store.id(), Some((store, lock)), ticket)
@@ -144,27 +144,27 @@ impl Launch {
         Ok(Self { home, key, organisation, belongs, ticket, presence, recovery, tell, clock })
     }
 
-    /// Has a newcomer admitted with this printed key, by which it can be restored.
+    /// Has the newcomer admitted with a printed key, by which its membership can be restored.
     #[must_use]
     pub fn with_recovery(mut self, recovery: Option<DeviceId>) -> Self {
         self.recovery = recovery;
         self
     }
 
-    /// Has what comes of a newcomer's ticket told, line by line.
+    /// Has the progress of a newcomer's ticket reported to `tell`, line by line.
     #[must_use]
     pub fn with_news(mut self, tell: Option<TellJoining>) -> Self {
         self.tell = tell;
         self
     }
 
-    /// This device in the organisation.
+    /// The device id in the organisation.
     pub fn device(&self) -> DeviceId {
         self.key.id()
     }
 
-    /// Runs the node until it is told to stop, and returns why it has. Must run on a
-    /// current-thread tokio runtime.
+    /// Runs the node until it is told to stop, and returns the reason. Must run on a current-thread
+    /// tokio runtime.
     pub async fn run(
         self,
         parts: Parts,
@@ -182,7 +182,8 @@ impl Launch {
         Runner::new(config, input_receiver, inputs)?.run().await
     }
 
-    /// The lock is held for as long as the node runs; a newcomer's comes with its admission.
+    /// The configuration, and the lock that is held for as long as the node runs. A newcomer's lock
+    /// is taken at its admission.
     fn into_runner(self, parts: Parts) -> (RunnerConfig, Arc<OnceLock<Lock>>) {
         let Self { home, key, organisation, belongs, ticket, presence, recovery, tell, clock } =
             self;
@@ -273,7 +274,7 @@ impl Launch {
     }
 }
 
-/// Founds an organisation with one channel, whose roots are this device and a printed `recovery`
+/// Founds an organisation with one channel. Its root keys are this device and a printed `recovery`
 /// key.
 pub fn found(
     home: &Home,
@@ -285,7 +286,7 @@ pub fn found(
     home.keep(&charter, charter.member_of(key.id()))
 }
 
-/// Counts once there is a folder to count in: nobody redeems a ticket before.
+/// Counts uses as soon as there is a folder to count in. Nobody redeems a ticket before that.
 struct LaterCounter(Arc<OnceLock<Box<dyn UseCounter>>>);
 
 impl UseCounter for LaterCounter {
@@ -297,8 +298,8 @@ impl UseCounter for LaterCounter {
     }
 }
 
-/// What a squad is called that nobody gave a name.
+/// The name of a squad to which nobody gave a name.
 const FIRST_SQUAD: &str = "squad";
 
-/// And its only channel.
+/// The name of its only channel.
 const FIRST_CHANNEL: &str = "squad";

@@ -1,9 +1,9 @@
 //! One participant of Hark.
 //!
-//! `swarm` is libp2p and what a squad wants of it, `network` decides and carries out, `voice` turns
-//! sound into frames and back, `link` is the libp2p transport on QUIC, `device` is the sound card,
-//! `store` is the disk and `control` the local API. `launch` puts together what decides and talks;
-//! [`node::Node`] gives it threads, sockets and sound cards, and the program `hark` is a thin shell
+//! `swarm` adapts libp2p to what a squad needs. `network` decides and carries out. `voice` turns
+//! sound into frames and back. `link` is the libp2p transport on QUIC. `device` is the sound card,
+//! `store` the disk and `control` the local API. `launch` assembles what decides and what sends.
+//! [`node::Node`] gives it threads, sockets and sound cards. The program `hark` is a thin shell
 //! around that.
 
 pub mod admission;

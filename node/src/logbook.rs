@@ -1,12 +1,12 @@
-//! Who came, went, talked and was given what: a log of one organisation, kept in its folder for the
-//! person at this device.
+//! The log of one organisation: who came, left and talked, and who was given what. It is kept in
+//! the organisation's folder for the person at this device.
 //!
 //! ```text
 //! events ── note ──> queue ── a thread of its own ──> log.jsonl
 //! ```
 //!
-//! It has names and times, no voice, no key and no ticket, and is bounded by [`LOG_MAX_BYTES`] and
-//! [`LOG_MAX_AGE`].
+//! It contains names and times, but no voice, no key and no ticket. It is limited by
+//! [`LOG_MAX_BYTES`] and [`LOG_MAX_AGE`].
 
 use std::{
     collections::BTreeMap,
@@ -28,32 +28,32 @@ use crate::{
     store::{LOG_FILE, LOG_OFF, private},
 };
 
-/// Something that happened, as a line of the log.
+/// An event, as one line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogbookEntry {
-    /// Unix time in microseconds; of speech, when it began.
+    /// Unix time in microseconds. For speech, the time at which it began.
     pub at_us: u64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What happened.
+/// The event of an entry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum What {
-    /// This device began to run.
+    /// This device started its node.
     Started,
-    /// Somebody came.
+    /// A peer came.
     Came {
-        /// Which device.
+        /// The device of the peer.
         device: String,
         /// Its member's name.
         name: String,
     },
-    /// Somebody went.
+    /// A peer left.
     Went {
-        /// Which device.
+        /// The device of the peer.
         device: String,
         /// Its member's name.
         name: String,
@@ -62,62 +62,63 @@ pub enum What {
     },
     /// A talkspurt that was heard here, or sent from here.
     Talked {
-        /// Which device.
+        /// The device that talked.
         device: String,
         /// Its member's name.
         name: String,
-        /// The channels that it was heard on; `whisper` for what went to persons or roles.
+        /// The channels on which it was heard. `whisper` stands for speech to persons or roles.
         nets: Vec<String>,
-        /// How long it was, in milliseconds.
+        /// The length of the talkspurt in milliseconds.
         ms: u64,
     },
-    /// Somebody was given a role, muted or banned, or not any more.
+    /// A member was given a role or has lost one; was muted or banned, or is so no longer; or has
+    /// joined or left.
     Standing {
-        /// Who, and what.
+        /// The member and the change.
         #[serde(flatten)]
         standing: StandingView,
     },
     /// A ticket was issued at this device, or tickets were revoked.
     Ticket {
-        /// Which, and by whom.
+        /// The tickets, and who has issued or revoked them.
         #[serde(flatten)]
         ticket: TicketView,
     },
-    /// A newcomer waited to be let in at this device, was let in, or turned away.
+    /// A newcomer waited to be let in at this device, was let in, or was turned away.
     Newcomer {
-        /// Which device.
+        /// The device of the newcomer.
         device: String,
-        /// What its person calls itself.
+        /// The name that the newcomer has given.
         name: String,
-        /// The number of its ticket.
+        /// The number of the newcomer's ticket.
         ticket: String,
-        /// What became of it.
+        /// Whether the newcomer waited, was let in or was turned away.
         state: WaitingState,
     },
-    /// This person was moved to another channel.
+    /// This member was moved to another channel.
     Moved {
-        /// Who has done it.
+        /// The name of the member that did so.
         name: String,
-        /// The channel that is left, if one was.
+        /// The channel that was left, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
-        /// The channel that is heard and talked to.
+        /// The channel that is now heard and talked to.
         to: String,
     },
-    /// So many entries came faster than they could be written.
+    /// Entries that came faster than they could be written.
     Lost {
-        /// How many.
+        /// The number of those entries.
         entries: u64,
     },
-    /// This device stopped.
+    /// The node of this device stopped.
     Stopped {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl LogbookEntry {
-    /// In a line with local time, for a person.
+    /// The entry in a line with local time, for a person.
     pub fn describe(&self) -> String {
         let at = local(UnixTime::from_secs(self.at_us / 1_000_000));
         let what = match &self.what {
@@ -153,13 +154,13 @@ impl LogbookEntry {
         format!("{at}  {what}")
     }
 
-    /// Whether it is of somebody whose name contains this, capitals or not.
+    /// Whether the entry concerns a member whose name contains `text`, in upper or lower case.
     pub fn is_of(&self, text: &str) -> bool {
         let text = text.to_lowercase();
         self.names().iter().any(|name| name.to_lowercase().contains(&text))
     }
 
-    /// The names of those of whom it is.
+    /// The names of the members that the entry concerns.
     pub fn names(&self) -> Vec<&str> {
         match &self.what {
             What::Came { name, .. }
@@ -177,7 +178,7 @@ impl LogbookEntry {
         }
     }
 
-    /// The paths of the channels of which it is.
+    /// The paths of the channels that the entry concerns.
     pub fn nets(&self) -> Vec<&str> {
         match &self.what {
             What::Talked { nets, .. } => nets.iter().map(|it| &**it).collect(),
@@ -187,14 +188,15 @@ impl LogbookEntry {
         }
     }
 
-    /// Whether it is of this channel, by its path or the last part of it, capitals or not.
+    /// Whether the entry concerns the channel `net`, which is its path or the last part of it, in
+    /// upper or lower case.
     pub fn is_on(&self, net: &str) -> bool {
         self.nets().iter().any(|path| is_called(path, net))
     }
 }
 
-/// Whether a channel of this path is called so, by its path or the last part of it, capitals or
-/// not.
+/// Whether `net` names the channel at `path`: by its path or the last part of it, in upper or lower
+/// case.
 pub fn is_called(path: &str, net: &str) -> bool {
     let (path, net) = (path.to_lowercase(), net.to_lowercase());
     path == net || path.rsplit('/').next() == Some(&net)
@@ -205,15 +207,15 @@ pub fn is_called(path: &str, net: &str) -> bool {
 pub struct Logbook {
     sender: Option<SyncSender<LogbookEntry>>,
     thread: Option<JoinHandle<()>>,
-    /// Entries for which there was no room.
+    /// Entries for which the queue had no room.
     lost: u64,
-    /// Since when those talk who do, and on which nets.
+    /// For each present talker: since when it talks, and on which nets.
     talking: BTreeMap<DeviceText, (u64, Vec<String>)>,
 }
 
 impl Logbook {
-    /// Goes on with the log of the organisation in this folder. Nothing is written while
-    /// [`is_off`] says so.
+    /// Continues the log of the organisation in this folder. Nothing is written while [`is_off`] is
+    /// true.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let (sender, entries) = sync_channel(QUEUE_MAX);
         let folder = folder.to_owned();
@@ -225,8 +227,8 @@ impl Logbook {
         Ok(Self { sender: Some(sender), thread: Some(thread), lost: 0, talking: BTreeMap::new() })
     }
 
-    /// Notes what is worth it of an event. Never waits: where the disk does not keep up, the newest
-    /// is dropped and counted.
+    /// Notes an event, if it belongs in the log. Never waits: if the disk does not keep up, the
+    /// newest entry is dropped and counted.
     pub fn note(&mut self, event: &StampedEvent) {
         let at_us = event.at_us;
         let what = match &event.event {
@@ -288,14 +290,14 @@ impl Logbook {
         match sender.try_send(entry) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => self.lost += 1,
-            // The thread has said why.
+            // The thread has logged the reason.
             Err(TrySendError::Disconnected(_)) => self.sender = None,
         }
     }
 }
 
 impl Drop for Logbook {
-    /// What was noted is written before the program ends.
+    /// Waits until all noted entries are written.
     fn drop(&mut self) {
         self.sender = None;
         if let Some(thread) = self.thread.take() {
@@ -304,17 +306,17 @@ impl Drop for Logbook {
     }
 }
 
-/// The thread's side.
+/// The state of the thread that writes.
 struct Writer {
     folder: PathBuf,
-    /// The open file, and how long it is.
+    /// The open file and its length in bytes.
     file: Option<(File, u64)>,
 }
 
 impl Writer {
     fn run(&mut self, entries: &Receiver<LogbookEntry>) {
         while let Ok(entry) = entries.recv() {
-            // Where the organisation was removed from this device, nothing of it is to come back.
+            // If the organisation was removed from this device, its log must not be created again.
             if is_off(&self.folder) || !self.folder.join(CHARTER).exists() {
                 self.file = None;
                 continue;
@@ -330,7 +332,7 @@ impl Writer {
         let mut line = serde_json::to_vec(entry).map_err(io::Error::other)?;
         line.push(b'\n');
         let path = path_in(&self.folder);
-        // Somebody may have cleared it.
+        // The log may have been cleared.
         self.file.take_if(|_| !path.exists());
         let length = self.file.as_ref().map_or(0, |(_, length)| *length);
         if self.file.is_none() || length + line.len() as u64 > LOG_MAX_BYTES {
@@ -348,8 +350,8 @@ impl Writer {
     }
 }
 
-/// The log of the organisation in this folder, the oldest entry first; empty if there is none.
-/// Lines that are no entries, as after a loss of power, are passed over.
+/// The log of the organisation in this folder, the oldest entry first. Empty if there is none.
+/// Lines that are no entries, as after a loss of power, are skipped.
 pub fn read(folder: &Path) -> io::Result<Vec<LogbookEntry>> {
     let now = Clock.unix();
     let file = match File::open(path_in(folder)) {
@@ -362,12 +364,12 @@ pub fn read(folder: &Path) -> io::Result<Vec<LogbookEntry>> {
         let entry: Option<LogbookEntry> = serde_json::from_slice(&line?).ok();
         entries.extend(entry.filter(|entry| is_young(entry, now)));
     }
-    // A talkspurt is written when it ends.
+    // A talkspurt is written when it ends, but sorted by its beginning.
     entries.sort_by_key(|entry| entry.at_us);
     Ok(entries)
 }
 
-/// Writes an entry by itself, where no node runs that would; nothing where no log is kept.
+/// Writes an entry if no node runs that could write it. Does nothing if no log is kept.
 pub fn add(folder: &Path, what: What) -> io::Result<()> {
     if is_off(folder) {
         return Ok(());
@@ -389,7 +391,7 @@ pub fn is_off(folder: &Path) -> bool {
     folder.join(LOG_OFF).exists()
 }
 
-/// Keeps a log of the organisation in this folder from now on, or none.
+/// Sets whether a log is kept of the organisation in this folder from now on.
 pub fn set_off(folder: &Path, off: bool) -> io::Result<()> {
     let path = folder.join(LOG_OFF);
     if off {
@@ -402,8 +404,8 @@ pub fn set_off(folder: &Path, off: bool) -> io::Result<()> {
     }
 }
 
-/// Leaves out what is too old, and the oldest where there is too much, so that half of the room is
-/// free.
+/// Removes entries that are too old. If the file is longer than half of [`LOG_MAX_BYTES`], also
+/// removes the oldest entries until half is free.
 fn compact(path: &Path, now: UnixTime) -> io::Result<()> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -442,19 +444,21 @@ fn path_in(folder: &Path) -> PathBuf {
     folder.join(LOG_FILE)
 }
 
-/// Bytes of a log. Beyond them the older half goes.
+/// Longest log in bytes. A log that would become longer loses its oldest entries until half of this
+/// is free. So does a log of more than half of this when the node opens it.
 pub const LOG_MAX_BYTES: u64 = 4 << 20;
 
-/// How long an entry is kept; it is removed when the log is next opened, and not shown before.
+/// How long an entry is kept. An older entry is not shown, and is removed when the log is next
+/// opened.
 pub const LOG_MAX_AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// What each folder of an organisation has.
+/// A file that each folder of an organisation contains.
 const CHARTER: &str = "charter";
 
-/// Entries that wait for the disk; the newest is dropped and counted.
+/// Entries that wait for the disk. If there are more, the newest is dropped and counted.
 const QUEUE_MAX: usize = 1_024;
 
-/// Talkers whose talkspurts are measured at a time; of more it is not noted.
+/// Talkers whose talkspurts are measured at one time. Those of further ones are not noted.
 const TALKERS_MAX: usize = 1_024;
 
 #[cfg(test)]
@@ -523,13 +527,14 @@ mod tests {
         assert_eq!((of("sab"), of("kestrel"), of("Wren")), (3, 1, 0));
         let on = |net| entries.iter().filter(|it| it.is_on(net)).count();
         assert_eq!((on("alpha"), on("Flight/Alpha"), on("flight"), on("ha")), (1, 1, 1, 0));
-        // It goes on after a restart, and a line that was cut by a crash costs that line alone.
+        // The log continues after a restart. A line that was cut off by a crash is the only one
+        // that is lost.
         let path = path_in(folder.path());
         let mut file = OpenOptions::new().append(true).open(&path).expect("there");
         file.write_all(b"{\"at_us\":17,\"wh").expect("written");
         assert_eq!(noted(folder.path(), &events()).len(), 6);
         let bytes = fs::read(&path).expect("there");
-        // No address is in it.
+        // The log contains no address.
         assert!(!String::from_utf8_lossy(&bytes).contains("192.0.2.7"));
     }
 
@@ -601,7 +606,8 @@ mod tests {
         assert_eq!(read(folder.path()).expect("read"), []);
     }
 
-    /// The log said nothing of tickets, of who was turned away, and of who had done what.
+    /// Regression: the log did not mention tickets, newcomers that were turned away, and who had
+    /// made a change.
     #[test]
     fn nobody_could_say_who_had_been_turned_away() {
         let folder = tempfile::tempdir().expect("a folder");

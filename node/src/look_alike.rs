@@ -1,22 +1,22 @@
-//! Names that look the same though they are not.
+//! Recognises names that look the same but are not.
 
-/// What is left of a name when everything is gone that a quick eye does not see: capitals, marks
-/// above and below letters, spaces and signs, and the script of letters that look alike. Two names
-/// of one skeleton may pass for each other (Unicode Technical Standard 39, section 4, for the
-/// letters that look like Latin ones).
+/// Reduces a name to its skeleton. The skeleton lacks everything that a quick eye does not see:
+/// capitals, marks above and below letters, spaces and signs, and the script of letters that look
+/// alike. Two names with the same skeleton may pass for each other (Unicode Technical Standard 39,
+/// section 4, for the letters that look like Latin ones).
 pub(crate) fn skeleton(name: &str) -> String {
     let letters = name.chars().flat_map(plain).collect::<String>();
     if letters.is_empty() {
         return name.to_lowercase();
     }
-    // As pairs they look like one letter.
+    // These pairs look like one letter.
     letters.replace("rn", "m").replace("vv", "w")
 }
 
-/// The letters that `character` looks like; none of a mark, a space or a sign.
+/// The letter that `character` looks like. `None` for a mark, a space or a sign.
 fn plain(character: char) -> Option<char> {
     let narrow = match character {
-        // Letters of full width stand apart by a fixed distance.
+        // Full-width letters have a fixed distance from the plain ones.
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(character) - 0xfee0)?,
         _ => character,
     };
@@ -42,7 +42,8 @@ fn is_mark(character: char) -> bool {
     )
 }
 
-/// A Latin letter, and what looks like it: with marks, Cyrillic, Greek, digits.
+/// A Latin letter, and the characters that look like it: letters with marks, Cyrillic, Greek,
+/// digits.
 const ALIKE: [(char, &str); 24] = [
     ('a', "àáâãäåāăąǎаαɑ@"),
     ('b', "ЬьƅвβḃƀБ"),
@@ -94,7 +95,7 @@ mod tests {
         for (one, other) in [("Sable", "Heron"), ("Alpha", "Bravo"), ("Osprey 1", "Osprey 4")] {
             assert_ne!(skeleton(one), skeleton(other), "{one} {other}");
         }
-        // Names of other scripts stay apart.
+        // Names in other scripts stay different.
         assert_ne!(skeleton("日本"), skeleton("中国"));
         assert_ne!(skeleton("\u{1f3a7}"), skeleton("\u{1f426}"));
     }

@@ -1,7 +1,7 @@
-//! Measures from mouth to ear: the delay between what was spoken and what was heard.
+//! Measures the mouth-to-ear delay between what was spoken and what was heard.
 //!
-//! Needs both recordings and their starts on one clock, and nothing from the program between them:
-//! whatever makes a listener wait counts, the codec's look-ahead included.
+//! It needs both recordings and their starts on one clock, and nothing from the program in between.
+//! So everything that makes a listener wait counts, the codec's look-ahead included.
 
 use std::{path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use hark_voice::{SAMPLE_RATE, level_dbfs};
 
 use crate::wav::{self, WavError};
 
-/// A row of samples, and when its first one was spoken or heard.
+/// A sequence of samples, with the time at which the first one was spoken or heard.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// One channel at 48 kHz.
@@ -19,12 +19,12 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Reads a WAV file of any rate whose first sample belongs to `start_ns`.
+    /// Reads a WAV file of any rate, whose first sample was spoken or heard at `start_ns`.
     pub fn read(path: &Path, start_ns: u64) -> Result<Self, WavError> {
         Ok(Self { samples: wav::load(path)?, start_ns })
     }
 
-    /// What a looped input speaks: this again and again until `length` is full.
+    /// The sound of a looped input: this recording repeated until `length` is full.
     pub fn looped(&self, length: Duration) -> Self {
         let length = (length.as_secs_f64() * f64::from(SAMPLE_RATE)) as usize;
         let samples = self.samples.iter().copied().cycle().take(length).collect();
@@ -32,15 +32,16 @@ impl Recording {
     }
 }
 
-/// The delays in milliseconds of all windows of `spoken` that can be found in `heard`, in order.
+/// The delays in milliseconds of all windows of `spoken` that are found in `heard`, in order.
 ///
-/// A window lasts 1 s and begins 0.5 s after the one before. Left out are windows with little
-/// speech, and those that `heard` does not resemble enough: lost, or spoken over by somebody else.
+/// A window lasts 1 s and begins 0.5 s after the one before. Windows with little speech are left
+/// out, and so are windows that nothing in `heard` resembles enough: they were lost, or somebody
+/// else spoke over them.
 pub fn delays(spoken: &Recording, heard: &Recording) -> Vec<f64> {
     timed_delays(spoken, heard).into_iter().map(|(_, delay_ms)| delay_ms).collect()
 }
 
-/// The same with the time in `spoken`, in seconds, at which each window begins.
+/// The same, with the time in `spoken` at which each window begins, in seconds.
 pub fn timed_delays(spoken: &Recording, heard: &Recording) -> Vec<(f64, f64)> {
     let active: Vec<bool> =
         spoken.samples.chunks(BLOCK).map(|block| level_dbfs(block) >= SPEECH_DBFS).collect();
@@ -60,14 +61,15 @@ pub fn timed_delays(spoken: &Recording, heard: &Recording) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The smallest of `sorted` that at least `percent` of 100 of them do not exceed; none of none.
+/// The smallest value of `sorted` that at least `percent` of 100 of the values do not exceed.
+/// `None` if there are no values.
 pub fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
-/// A recording at two lower rates, without rumble. Both ends of a comparison go through the same
-/// filters, so their delay cancels.
+/// A recording at two lower rates, without rumble. Both recordings of a comparison pass through the
+/// same filters, so the filters' delays cancel.
 struct Bands {
     coarse: Vec<f32>,
     fine: Vec<f32>,
@@ -83,15 +85,15 @@ impl Bands {
 struct Pair {
     spoken: Bands,
     heard: Bands,
-    /// How much later `spoken` begins than `heard`.
+    /// How much later `spoken` begins than `heard`, in nanoseconds.
     ahead_ns: i128,
 }
 
 impl Pair {
     /// The delay of the window of `spoken` that begins at sample `start` of 48 kHz.
     ///
-    /// The first search is cheap and finds the millisecond; the second has the whole band of
-    /// speech, decides whether it is the same sound, and finds the microseconds.
+    /// The first search is cheap and finds the millisecond. The second one uses the whole band of
+    /// speech: it decides whether the sound is the same, and finds the microseconds.
     fn delay_ms(&self, start: usize) -> Option<f64> {
         let coarse = Search::new(&self.spoken.coarse, &self.heard.coarse, COARSE, start, self);
         let (guess_ms, _) = coarse.best(SEARCH_MS.0, SEARCH_MS.1)?;
@@ -101,11 +103,11 @@ impl Pair {
     }
 }
 
-/// One window and where it is looked for, at the rate of 48 kHz / `factor`.
+/// One window and the sound in which it is sought, at a rate of 48 kHz / `factor`.
 struct Search<'a> {
     window: &'a [f32],
     heard: &'a [f32],
-    /// Place in `heard` of the moment at which the window begins.
+    /// Position in `heard` of the moment at which the window begins.
     origin: f64,
     samples_per_ms: f64,
 }
@@ -122,13 +124,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The delay at which `heard` resembles the window most, and how much.
+    /// The delay at which `heard` resembles the window most, and the correlation there.
     fn best(&self, from_ms: f64, to_ms: f64) -> Option<(f64, f64)> {
         let place = |ms: f64| (self.origin + ms * self.samples_per_ms).round() as i64;
         let (first, last) = (place(from_ms), place(to_ms));
         let length = self.window.len();
         let span = usize::try_from(last - first).ok()? + length;
-        // What was heard before the recording began, and after it ended, was silence.
+        // Before the recording of `heard` began and after it ended, silence is assumed.
         let mut part = vec![0.0; span];
         let from = usize::try_from(first.max(0)).ok()?;
         let skipped = usize::try_from((-first).max(0)).ok()?.min(span);
@@ -154,7 +156,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Where between the samples a curve has its peak: the top of the parabola through three of them.
+/// The position of a curve's peak between its samples: the top of the parabola through three of
+/// them.
 fn summit(curve: &[f64], peak: usize) -> f64 {
     let Some([left, top, right]) = peak.checked_sub(1).and_then(|at| curve.get(at..at + 3)) else {
         return 0.0;
@@ -163,7 +166,7 @@ fn summit(curve: &[f64], peak: usize) -> f64 {
     if bend < 0.0 { 0.5 * (left - right) / bend } else { 0.0 }
 }
 
-/// Takes out what lies below speech: codecs do, too, and with a phase of their own.
+/// Removes the frequencies below speech. Codecs do so, too, and with a phase of their own.
 fn without_rumble(samples: &[f32]) -> Vec<f32> {
     let (mut before, mut out) = (0.0, 0.0);
     let keep = 1.0 - std::f32::consts::TAU * RUMBLE_HZ / SAMPLE_RATE as f32;
@@ -175,7 +178,7 @@ fn without_rumble(samples: &[f32]) -> Vec<f32> {
     samples.iter().map(next).collect()
 }
 
-/// Every `factor`-th sample, with what the lower rate cannot hold taken out first.
+/// Keeps every `factor`-th sample, after removing the frequencies that the lower rate cannot hold.
 fn decimate(samples: &[f32], factor: usize) -> Vec<f32> {
     let reach = FILTER_REACH * factor;
     // A sinc that ends at 0.8 of the new band, under a Hann window.
@@ -194,7 +197,7 @@ fn decimate(samples: &[f32], factor: usize) -> Vec<f32> {
     kept.map(|at| dot(&taps, &padded[at..at + taps.len()])).collect()
 }
 
-/// The sum of products. Eight sums at once are quick even in a debug build, and more exact.
+/// The sum of products. Eight separate sums are fast even in a debug build, and more exact.
 fn dot(left: &[f32], right: &[f32]) -> f32 {
     let (left, left_rest) = left.as_chunks::<8>();
     let (right, right_rest) = right.as_chunks::<8>();
@@ -215,32 +218,32 @@ fn dot(left: &[f32], right: &[f32]) -> f32 {
 
 /// Samples of a window: 1 s.
 const WINDOW: usize = SAMPLE_RATE as usize;
-/// From one window to the next: 0.5 s.
+/// Samples from one window to the next: 0.5 s.
 const HOP: usize = WINDOW / 2;
-/// Samples whose level decides whether there is speech: 20 ms.
+/// Samples of a block, whose level decides whether it is speech: 20 ms.
 const BLOCK: usize = WINDOW / 50;
-/// Level of speech. Pauses of clean recordings lie far below.
+/// Least level of speech, in dB below full scale. Pauses of clean recordings lie far below.
 const SPEECH_DBFS: f32 = -45.0;
-/// Blocks of speech that a window needs, of its 50. Fewer say little about where it lies.
+/// Blocks of speech that a window needs, of its 50. With fewer, its position is uncertain.
 const SPEECH_BLOCKS: usize = 20;
-/// Delays that are looked for. Less than nothing is possible only if a clock is wrong, and then
-/// must not look like a small delay.
+/// Delays that are sought, in milliseconds. A negative delay is possible only if a clock is wrong,
+/// and then must not look like a small delay.
 const SEARCH_MS: (f64, f64) = (-20.0, 500.0);
-/// How far the first search may be off.
+/// The greatest error of the first search, in milliseconds.
 const REFINE_MS: f64 = 1.0;
-/// Below this, what was heard is something else. Speech under another voice of the same level
-/// keeps 0.54 and more of it in our recordings; other speech stays below 0.25.
+/// The least correlation; below it, the sound is another one. If another voice of the same level
+/// speaks over the speech, 0.54 and more remains in our recordings. Other speech stays below 0.25.
 const MIN_CORRELATION: f64 = 0.5;
-/// Sum of squares of a window below which it is silent, and rounding errors would resemble
-/// anything.
+/// Sum of squares of a window below which it counts as silent. Otherwise rounding errors would
+/// resemble anything.
 const SILENT_ENERGY: f64 = 1e-4;
-/// Rate of the first search is 48 kHz / 24: what carries the melody of speech.
+/// The rate of the first search is 48 kHz / 24, which carries the melody of speech.
 const COARSE: usize = 24;
-/// Rate of the second search is 48 kHz / 4: nearly all of speech.
+/// The rate of the second search is 48 kHz / 4, which carries nearly all of speech.
 const FINE: usize = 4;
-/// What lies below is no speech.
+/// Frequencies below this are not speech.
 const RUMBLE_HZ: f32 = 100.0;
-/// Samples of the lower rate that the filter before decimation reaches to each side.
+/// Samples of the lower rate by which the filter before decimation extends to each side.
 const FILTER_REACH: usize = 8;
 
 #[cfg(test)]
@@ -259,7 +262,7 @@ mod tests {
     }
 
     /// `spoken` as it is heard `delay` samples later, by a recorder that started `early` samples
-    /// before.
+    /// before it.
     fn heard(spoken: &Recording, early: usize, delay: usize) -> Recording {
         let mut samples = vec![0.0; early + delay];
         samples.extend(&spoken.samples);
@@ -271,7 +274,7 @@ mod tests {
         to.samples[at..].iter_mut().zip(what).for_each(|(sample, other)| *sample += other);
     }
 
-    /// White noise of the given level, the same every time.
+    /// White noise of the given level. It is the same every time.
     fn noise(dbfs: f32) -> impl Iterator<Item = f32> {
         let amplitude = 10_f32.powf(dbfs / 20.0) * 3_f32.sqrt();
         let mut state = 1_u32;
@@ -302,7 +305,7 @@ mod tests {
     #[test]
     fn both_starts_count() {
         let spoken = speech("french.wav");
-        // Heard from 100 ms before, and from 2 s after the speaking began.
+        // Heard from 100 ms before the speech began, and from 2 s after it began.
         let before = heard(&spoken, 4_800, 2_000);
         assert_all_near(&delays(&spoken, &before), 2_000.0 / 48.0, 0.02);
         let mut after = heard(&spoken, 0, 2_000);
@@ -334,7 +337,7 @@ mod tests {
         assert_all_near(&found, 2_000.0 / 48.0, 0.2);
     }
 
-    /// What the encoder looks ahead is time that a listener waits.
+    /// The encoder's look-ahead is time that a listener waits.
     #[test]
     fn the_codecs_lookahead_counts() {
         let spoken = speech("russian.wav");
@@ -361,7 +364,7 @@ mod tests {
         let found = delays(&spoken, &both);
         assert!(found.len() >= 3, "{found:?}");
         assert_all_near(&found, 2_000.0 / 48.0, 0.3);
-        // Much louder than the one that is looked for.
+        // Much louder than the voice that is sought.
         let mut drowned = heard(&spoken, 0, 2_000);
         add(&mut drowned, 0, other.samples.iter().map(|sample| 4.0 * sample));
         assert_all_near(&delays(&spoken, &drowned), 2_000.0 / 48.0, 0.3);
@@ -374,7 +377,7 @@ mod tests {
         let whole = heard(&spoken, 0, 2_000);
         let all = delays(&spoken, &whole).len();
         let mut lost = whole.clone();
-        // Four seconds of nothing touch the windows that begin within five.
+        // Four seconds of silence affect the windows that begin within five seconds.
         lost.samples[4 * WINDOW..8 * WINDOW].fill(0.0);
         let found = delays(&spoken, &lost);
         assert_all_near(&found, 2_000.0 / 48.0, 0.1);

@@ -1,4 +1,4 @@
-//! A whole node: its threads, put together and taken apart.
+//! A whole node: starts its threads, connects them and ends them.
 
 mod handle;
 mod sound;
@@ -43,52 +43,52 @@ use crate::{
     store::{AskPassphrase, Home},
 };
 
-/// What a node is to do.
+/// The settings with which a node starts.
 pub struct NodeConfig {
-    /// The person's folder.
+    /// The path of the person's home.
     pub home: PathBuf,
     /// Asks for the passphrase of the key file, if it has one.
     pub passphrase: AskPassphrase,
-    /// The organisations to be in at once, by name or id; none is the only one, or the one that the
-    /// ticket leads to. The first is in front.
+    /// The organisations to run at once, by name or id. Empty stands for the only one, or for the
+    /// one to which the ticket leads. The first is in front.
     pub organisations: Vec<String>,
-    /// Join this one, which is in front then.
+    /// The ticket of an organisation to join, which is then in front.
     pub ticket: Option<Ticket>,
-    /// Told what comes of that ticket, line by line.
+    /// Called with each line about the progress of that ticket.
     pub tell_joining: Option<TellJoining>,
     /// The name shown to others.
     pub name: String,
-    /// Where own sound comes from.
+    /// The source of the sound that others hear.
     pub input: InputSpec,
-    /// Where others' sound goes.
+    /// The destination of the sound of others.
     pub output: OutputSpec,
-    /// Addresses to listen on; none is any address, any port, IPv4 and IPv6. These, the addresses
-    /// worth trying and the channels are for the organisation in front.
+    /// Addresses to listen on. Empty stands for any address and any port, on IPv4 and IPv6. These
+    /// addresses, `peers`, `profile` and `flags` apply to the first organisation only.
     pub listen: Vec<SocketAddr>,
-    /// Addresses and names worth trying.
+    /// Addresses and names at which members may be found.
     pub peers: Vec<PeerPlace>,
-    /// Whether to look on the LAN.
+    /// Whether to look for members on the LAN.
     pub mdns: bool,
-    /// Whether no member is to learn where this device is: it is linked with members by the
-    /// charter's relays alone.
+    /// Whether to hide this device's address from members: the node is linked with them only
+    /// through the charter's relays.
     pub relay_only: bool,
-    /// Whether to ask the router for a port that the outside can reach.
+    /// Whether to ask the router for a port that can be reached from outside.
     pub port_mapping: bool,
-    /// How the microphone opens; as the profile says where none is given.
+    /// What opens the microphone. `None` takes the profile's setting.
     pub transmit: Option<TransmitMode>,
-    /// The profile to use; the last one where none is given.
+    /// The profile to use. `None` takes the one that was last used.
     pub profile: Option<String>,
-    /// What this run begins with.
+    /// The flags of this run.
     pub flags: Flags,
-    /// A newcomer's printed key, by which its membership can be restored.
+    /// The key that a newcomer has printed, with which its membership can be restored.
     pub recovery: Option<DeviceId>,
-    /// 5 ms frames and the smallest buffers.
+    /// Whether to use 5 ms frames and the smallest buffers.
     pub low_delay: bool,
 }
 
 impl NodeConfig {
-    /// A node that says and hears nothing, looks on the LAN, and asks nobody for a passphrase or a
-    /// port. Its microphone opens by a key.
+    /// The settings of a node that sends and plays no sound, looks for members on the LAN, and asks
+    /// for neither a passphrase nor a port. A key opens its microphone.
     pub fn silent(home: PathBuf, name: &str) -> Self {
         Self {
             home,
@@ -113,15 +113,16 @@ impl NodeConfig {
     }
 }
 
-/// A running node, in one organisation or in several at once. Dropping it stops it.
+/// A running node, in one organisation or several at once. It stops when it is dropped.
 pub struct Node {
     stations: Arc<[OrganisationHandle]>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Node {
-    /// Starts a node: returns once it works in all its organisations, or fails with one line for
-    /// the person. Joining by a ticket takes until a member has admitted this device, at most 20 s.
+    /// Starts a node. Returns once it works in all its organisations, or fails with one line for
+    /// the person. Joining by a ticket ends when a member has admitted this device, or fails after
+    /// at most 20 s. The time in a door's waiting room does not count.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let home = Home::open(&config.home, config.passphrase)?;
         let launches = launches(
@@ -158,17 +159,17 @@ impl Node {
                 .collect(),
         });
         let (work_sender, work) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
-        // One after the other: a later state of a file must not be overtaken by an earlier one.
+        // Work is done in order, so that an earlier state of a file never replaces a later one.
         let disk = std::thread::Builder::new()
             .name("hark-disk".to_owned())
             .spawn(move || work.into_iter().for_each(|work| work()))?;
         let worker: Worker = Arc::new(move |work| {
-            // The thread ends only after the last of these has been dropped.
+            // The thread ends only after the last sender has been dropped.
             let _ = work_sender.send(work);
         });
         let mut runs = Vec::new();
         for (line, (launch, receiver)) in launches.into_iter().zip(receivers).enumerate() {
-            // What is said of one organisation is not for the others.
+            // Settings for one organisation must not reach the others.
             let own = line == 0;
             let (listen, listen_if_possible) = sockets(&config.listen, own);
             let datagrams = Arc::clone(&voice);
@@ -210,7 +211,7 @@ impl Node {
             })?;
         let mut node = Self { stations, thread: Some(thread) };
         for _ in 0..node.stations.len() {
-            // The senders are dropped where one ends early.
+            // If an organisation ends early, its sender is dropped.
             if outcome.recv().is_err() {
                 node.tell_all(|| Input::Stop("quit".to_owned()));
                 node.join();
@@ -220,19 +221,19 @@ impl Node {
         Ok(node)
     }
 
-    /// The newest state of the organisation in front, made ten times a second; none in the first
+    /// The newest state of the organisation in front, made ten times a second. `None` in the first
     /// moments.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.front().snapshot()
     }
 
-    /// Does what a person or a program wants of the organisation in front, or of all; what cannot
-    /// be done is refused in a line; what else there is to know of it is answered.
+    /// Carries out a command for the organisation in front, or for all of them. Returns what else
+    /// there is to know about it. Fails with one line if it cannot be done.
     pub fn command(&self, command: Command) -> Result<CommandOutcome, RequestError> {
         self.front().command(command)
     }
 
-    /// Events from now on, and for the first who asks, from the start.
+    /// A receiver of events from now on. The first receiver gets them from the start.
     pub fn subscribe(&self) -> Receiver<StampedEvent> {
         self.handle(0).subscribe()
     }
@@ -248,18 +249,18 @@ impl Node {
         self.stations[0].publisher.on_change(wake);
     }
 
-    /// Whether the node has ended, by a command or a failure.
+    /// Whether the node has ended, on command or after a failure.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits until the node has ended; fails with one line where it did not end on purpose.
+    /// Waits until the node has ended. Fails with one line if it has ended after a failure.
     pub fn wait(mut self) -> Result<(), NodeError> {
         self.join();
         self.take_failure().map_or(Ok(()), Err)
     }
 
-    /// Says goodbye, finishes files and ends.
+    /// Says goodbye to the peers, finishes files and ends the node.
     pub fn stop(self, reason: &str) -> Result<(), NodeError> {
         self.tell_all(|| Input::Stop(reason.to_owned()));
         self.wait()
@@ -275,7 +276,7 @@ impl Node {
 
     fn tell_all(&self, input: impl Fn() -> Input) {
         for station in &*self.stations {
-            // One that has ended does nothing.
+            // An organisation that has ended takes no input.
             let _ = station.inputs.send(input());
         }
     }
@@ -300,7 +301,7 @@ impl Drop for Node {
     }
 }
 
-/// All that the node is to be in: what the ticket leads to, and the organisations that are named.
+/// All organisations to run: the one to which the ticket leads, and those that are named.
 fn launches(
     home: Home,
     wanted: &[String],
@@ -333,8 +334,9 @@ fn launches(
     Ok(launches)
 }
 
-/// Where to listen, and where if possible; what a person has chosen is for one organisation, and
-/// the others have ports of their own there.
+/// The addresses on which the node must listen, and those on which it listens if possible. The
+/// addresses that a person has chosen are for one organisation; the others use ports of their own
+/// at the same addresses.
 fn sockets(chosen: &[SocketAddr], own: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
     let any_port = |address: &SocketAddr| SocketAddr::new(address.ip(), 0);
     match chosen {
@@ -350,7 +352,7 @@ fn sockets(chosen: &[SocketAddr], own: bool) -> (Vec<SocketAddr>, Vec<SocketAddr
 
 type Run = (Launch, Parts, UnboundedSender<Input>, UnboundedReceiver<Input>);
 
-/// Runs the node in all its organisations, until it has ended in the last one.
+/// Runs the node in all its organisations, until the last of them has ended.
 fn run(runs: Vec<Run>, voice: &VoicePlan) {
     prefer_this_thread(Urgency::Network);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

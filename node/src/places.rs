@@ -1,8 +1,8 @@
-//! The connections that an API has at a time.
+//! The connections of an API that are open at a time.
 //!
-//! Anybody who reaches the port can connect. So a connection has a lasting place only once its
-//! program has proven that it may come in; before that it waits among a bounded number of others,
-//! of which the oldest ends when one more comes.
+//! Anybody who reaches the port can connect. A connection gets a lasting place only once its
+//! program has proven that it may come in. Before that it waits among a limited number of others;
+//! if one more comes, the oldest of them ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,33 +24,34 @@ struct Shared {
 #[derive(Default)]
 struct State {
     next: u64,
-    /// In the order in which they came.
+    /// The connections that have proven nothing yet, in the order in which they came.
     unproven: BTreeMap<u64, AbortHandle>,
     proven: BTreeSet<u64>,
 }
 
-/// One connection's place, which is free again when this is dropped.
+/// The place of one connection, which is free again when this is dropped.
 pub struct HeldPlace {
     number: u64,
     shared: Arc<Shared>,
 }
 
 impl Places {
-    /// At most so many connections that have proven themselves, further ones of which are refused,
-    /// and so many that have not.
+    /// Allows `proven_max` connections that have proven themselves, beyond which further ones are
+    /// refused, and `unproven_max` that have not.
     pub fn new(unproven_max: usize, proven_max: usize) -> Self {
         Self(Arc::new(Shared { unproven_max, proven_max, state: Mutex::default() }))
     }
 
-    /// Serves a connection that has proven nothing yet, on a task of its own; ends the oldest such
-    /// one if there are too many. Must run on a tokio runtime.
+    /// Serves a connection that has proven nothing yet, on a task of its own. Ends the oldest such
+    /// connection if there are too many. Must run on a tokio runtime.
     pub fn serve<F>(&self, connection: impl FnOnce(HeldPlace) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let number = self.0.state().next_number();
         let served = connection(HeldPlace { number, shared: Arc::clone(&self.0) });
-        // It waits until it can be found: it would begin at once on another thread.
+        // The task waits until it is registered; otherwise it could begin at once on another
+        // thread.
         let (begin, begun) = oneshot::channel();
         let task = tokio::spawn(async move {
             if begun.await.is_ok() {
@@ -61,7 +62,7 @@ impl Places {
         if let Some(oldest) = oldest {
             oldest.abort();
         }
-        // One that was ended already hears nothing.
+        // A task that was ended already receives nothing.
         let _ = begin.send(());
     }
 }
@@ -78,7 +79,7 @@ impl State {
         self.next
     }
 
-    /// Gives the one that has to end for it.
+    /// Returns the connection that must end for this one, if one must.
     fn add(&mut self, number: u64, task: AbortHandle, max: usize) -> Option<AbortHandle> {
         self.unproven.insert(number, task);
         if self.unproven.len() > max { Some(self.unproven.pop_first()?.1) } else { None }
@@ -86,14 +87,14 @@ impl State {
 }
 
 impl HeldPlace {
-    /// The program at the other end has proven that it may come in: whoever else connects ends this
-    /// connection no more. Says whether there was room for it.
+    /// The program at the other end has proven that it may come in, so that further connections no
+    /// longer end this one. Returns whether there was room for it.
     pub fn prove(&self) -> bool {
         let mut state = self.shared.state();
         if state.proven.contains(&self.number) {
             return true;
         }
-        // One that was told to end a moment ago has no place any more.
+        // A connection that was told to end a moment ago has no place any more.
         state.proven.len() < self.shared.proven_max
             && state.unproven.remove(&self.number).is_some()
             && state.proven.insert(self.number)
@@ -112,8 +113,8 @@ impl Drop for HeldPlace {
 mod tests {
     use super::*;
 
-    /// A connection that comes in when it is told to; gives whether there was room. It ends when
-    /// the other end of `proves` is dropped.
+    /// A connection that proves itself when it is told to, and reports whether there was room. It
+    /// ends when the sender of `proves` is dropped.
     struct Connection {
         proves: Option<oneshot::Sender<()>>,
         came_in: oneshot::Receiver<bool>,
@@ -134,9 +135,9 @@ mod tests {
             Self { proves: Some(proves), came_in, _stays: stays }
         }
 
-        /// Whether there was room; none if it was ended before.
+        /// Whether there was room. `None` if the connection was ended before.
         async fn prove(&mut self) -> Option<bool> {
-            // One that has ended hears nothing.
+            // A connection that has ended receives nothing.
             let _ = self.proves.take().expect("proves itself once").send(());
             (&mut self.came_in).await.ok()
         }

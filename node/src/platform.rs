@@ -1,4 +1,4 @@
-//! What each operating system says of a process in its own way.
+//! What each operating system reports about a process in its own way.
 
 mod route;
 
@@ -13,7 +13,7 @@ mod system {
     use super::Urgency;
 
     pub(super) fn cpu_time() -> Duration {
-        // SAFETY: a C structure of numbers, for which zero is valid.
+        // SAFETY: this is a C structure of numbers, for which zero is valid.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         // SAFETY: `usage` is a valid place for the result.
         unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
@@ -31,23 +31,24 @@ mod system {
         if urgency == Urgency::Sound {
             let parameters = libc::sched_param { sched_priority: 1 };
             let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
-            // SAFETY: thread 0 is this one, and the parameters live until the call returns.
+            // SAFETY: thread 0 is the calling one, and the parameters live until the call returns.
             if unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } == 0 {
                 return;
             }
         }
-        // SAFETY: two numbers; who 0 is this thread. The result, whether it was allowed, changes
-        // nothing.
+        // SAFETY: the arguments are numbers, and id 0 is the calling thread. It does not matter
+        // whether the call was permitted.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -11) };
     }
 
     #[cfg(feature = "device")]
     pub(super) fn owns_terminal() -> bool {
-        // SAFETY: two numbers. The first is -1 where standard input is no terminal of ours.
+        // SAFETY: the arguments are numbers. The first result is -1 if standard input is no
+        // terminal of ours.
         unsafe { libc::tcgetpgrp(libc::STDIN_FILENO) == libc::getpgrp() }
     }
 
-    // Elsewhere `setpriority` is about the whole process.
+    // On other systems, `setpriority` applies to the whole process.
     #[cfg(all(feature = "device", not(target_os = "linux")))]
     pub(super) fn prefer_this_thread(_: Urgency) {}
 }
@@ -105,19 +106,19 @@ mod system {
             Urgency::Sound => 15,  // time critical
             Urgency::Network => 2, // highest of the ordinary ones
         };
-        // SAFETY: the pseudo handle of this thread needs no closing. The result, whether it was
-        // allowed, changes nothing.
+        // SAFETY: the pseudo handle of this thread needs no closing. It does not matter whether the
+        // call was permitted.
         unsafe { SetThreadPriority(GetCurrentThread(), priority) };
     }
 }
 
-/// Processor time that this process has taken, on all cores.
+/// The processor time that this process has used, on all cores.
 #[cfg_attr(not(feature = "voice"), expect(dead_code, reason = "only a running node asks"))]
 pub(crate) fn cpu_time() -> Duration {
     system::cpu_time()
 }
 
-/// What a thread must not be kept from by programs that only compute.
+/// The kind of work that programs that only compute must not delay.
 #[cfg(feature = "device")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
@@ -127,15 +128,15 @@ pub(crate) enum Urgency {
     Network,
 }
 
-/// Asks the system to run this thread before others, where it lets us: a game on all cores would
-/// otherwise delay speech by its time slices.
+/// Asks the system to run this thread before others, if the system permits. Otherwise a game on all
+/// cores would delay speech by its time slices.
 #[cfg(feature = "device")]
 pub(crate) fn prefer_this_thread(urgency: Urgency) {
     system::prefer_this_thread(urgency);
 }
 
 /// Whether this process may read from and draw on the terminal that is its standard input. A shell
-/// gives the terminal to one job at a time, and the kernel stops any other that reads or draws.
+/// gives the terminal to one job at a time, and the kernel stops any other job that reads or draws.
 #[cfg(feature = "device")]
 pub(crate) fn owns_terminal() -> bool {
     system::owns_terminal()

@@ -1,4 +1,4 @@
-//! What a person has chosen to hear and to talk to, in profiles that are kept by name.
+//! Profiles: what a person has chosen to hear and to talk to, stored by name.
 //!
 //! All profiles of an organisation are one TOML file that a person may read and edit:
 //!
@@ -20,7 +20,7 @@
 //! nets = ["Command"]
 //! ```
 //!
-//! What a profile does not name is as the charter says.
+//! The charter decides what a profile does not set.
 
 mod file;
 
@@ -32,94 +32,95 @@ use serde::{Deserialize, Serialize};
 pub use self::file::FILE_LIMIT;
 use crate::snapshot::{NetChange, NetChangeError, TalkTo, TransmitMode};
 
-/// The profiles of one organisation; one of them is in use.
+/// The profiles of one organisation, one of which is in use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profiles {
     used: String,
     all: BTreeMap<String, Profile>,
 }
 
-/// What was chosen, by the names that the person saw: a channel may come and go.
+/// A person's choices. Channels are kept by the names that the person saw, since a channel may come
+/// and go.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
-    /// Nets that are heard; as the charter says where nobody has chosen.
+    /// Nets that are heard. The charter decides if the person has not chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     hear: Option<BTreeSet<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ducking_db: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transmit: Option<TransmitMode>,
-    /// What the plain key talks to; as the charter says where nobody has chosen.
+    /// The target of the plain key. The charter decides if the person has not chosen.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::talk_to")]
     talk_to: Option<TalkTo>,
-    /// Nets that are heard besides whatever presets say.
+    /// Nets that are heard whatever presets say.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     keep: BTreeSet<String>,
     /// Whether `talk_to` stays when a preset is loaded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     keep_talk_to: bool,
-    /// Ids of the presets that were loaded for this member when it looked last: `hear` and
-    /// `talk_to` give way to others.
+    /// Ids of the presets that were loaded for this member at the last look. When other presets are
+    /// loaded, `hear` and `talk_to` are dropped.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     presets: BTreeSet<String>,
-    /// How nets are heard, in what differs from the charter.
+    /// Settings of nets that differ from the charter.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "file::nets")]
     nets: BTreeMap<String, NetChange>,
-    /// What keys to talk are bound to.
+    /// The targets of talk keys.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "file::keys")]
     keys: BTreeMap<String, TalkTo>,
-    /// How loud single devices are, other than as sent.
+    /// Volumes of single devices, other than 1.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", with = "file::volumes")]
     volumes: BTreeMap<DeviceId, f32>,
 }
 
-/// What may be done with a profile.
+/// An action on a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProfileAction {
-    /// Goes over to it.
+    /// Uses the profile.
     Use,
-    /// Makes it, like the one in use.
+    /// Creates the profile as a copy of the one in use.
     Copy,
-    /// Forgets it.
+    /// Removes the profile.
     Remove,
 }
 
-/// Why something cannot be done with a profile, in one line.
+/// The reason why a profile cannot be changed or used, in one line.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileError {
-    /// Not a name.
+    /// The text is no valid name of a profile.
     #[error("no profile can be called {0:?}: 1 to {PROFILE_NAME_MAX} letters, digits, - or _")]
     Name(String),
-    /// No such profile.
+    /// No profile has this name.
     #[error(
         "no profile is called {0:?}: there are {1}; `hark ctl profile copy NAME` makes another"
     )]
     Unknown(String, String),
-    /// It would be made, but is there.
+    /// A profile of this name exists already.
     #[error("there is a profile {0:?} already")]
     Known(String),
-    /// It would be removed, but is in use.
+    /// The profile is in use, so it cannot be removed.
     #[error("the profile {0:?} is in use: use another one first")]
     InUse(String),
-    /// One too many.
+    /// There are too many profiles.
     #[error("there are {PROFILES_MAX} profiles already: remove one first")]
     TooMany,
-    /// Nothing can be called so.
+    /// The text is no valid name of a net, person, role or key.
     #[error("{0:?} is no name: 1 to {CHOICE_MAX_BYTES} bytes, without control characters")]
     Choice(String),
-    /// More than a target can have.
+    /// A target cannot have this many parts.
     #[error("that is too much to talk to at once")]
     Target,
-    /// One net too many.
+    /// There are too many nets.
     #[error("there are {NETS_MAX} nets in this profile already")]
     TooManyNets,
-    /// One key too many.
+    /// There are too many keys.
     #[error("there are {KEYS_MAX} keys already: free one first")]
     TooManyKeys,
-    /// One volume too many.
+    /// There are too many volumes.
     #[error("there are {VOLUMES_MAX} volumes already: set one back to 1 first")]
     TooManyVolumes,
     /// A number is out of its range.
@@ -128,7 +129,7 @@ pub enum ProfileError {
     /// A net is to be heard with a number out of its range.
     #[error(transparent)]
     Net(#[from] NetChangeError),
-    /// Its file cannot be used.
+    /// The file of the profiles cannot be used.
     #[error("{0}")]
     File(String),
 }
@@ -141,7 +142,7 @@ impl Default for Profiles {
 }
 
 impl Profiles {
-    /// Goes over to the profile of this name, which is made if it is not there.
+    /// Uses the profile of this name, which is created if it does not exist.
     pub fn start_with(&mut self, name: &str) -> Result<(), ProfileError> {
         let names: Vec<_> = self.names().collect();
         match ProfileAction::Use.check(name, &self.used, &names) {
@@ -166,35 +167,36 @@ impl Profiles {
         Ok(())
     }
 
-    /// Calls nets of all profiles as `name` says; those for which it says `None` stay.
+    /// Renames the nets of all profiles. `name` returns the new name of a net, or `None` if the net
+    /// keeps its name.
     pub fn rename_nets(&mut self, mut name: impl FnMut(&str) -> Option<String>) {
         self.all.values_mut().for_each(|profile| profile.rename_nets(&mut name));
     }
 
-    /// The one in use, to be changed.
+    /// The profile in use, to be changed.
     pub fn current_mut(&mut self) -> &mut Profile {
         self.all.entry(self.used.clone()).or_default()
     }
 
-    /// The one in use.
+    /// The profile in use.
     pub fn current(&self) -> &Profile {
         &self.all[&self.used]
     }
 
-    /// What the one in use is called.
+    /// The name of the profile in use.
     pub fn used(&self) -> &str {
         &self.used
     }
 
-    /// What all are called, in ascending order.
+    /// The names of all profiles, in ascending order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.all.keys().map(String::as_str)
     }
 }
 
 impl ProfileAction {
-    /// What the profile that is called `name`, capitals or not, is called exactly; or why this
-    /// cannot be done with it where those are there and one is in use.
+    /// Returns the exact name of the profile `name`, given in upper or lower case. Fails if this
+    /// action cannot be done with it, given the existing profiles and the one in use.
     pub fn check<S: AsRef<str>>(
         self,
         name: &str,
@@ -224,8 +226,9 @@ impl ProfileAction {
 }
 
 impl Profile {
-    /// Hears a net besides those heard until now, or no longer: `instead` of those of the profile
-    /// where something else was, or `otherwise` where nobody has chosen yet.
+    /// Adds a net to those that are heard, or removes it. The change applies to the nets of
+    /// `instead` if given, otherwise to those of the profile, or to those of `otherwise` if the
+    /// person has not chosen yet.
     pub fn listen(
         &mut self,
         net: &str,
@@ -249,7 +252,7 @@ impl Profile {
         Ok(())
     }
 
-    /// Hears a net besides whatever presets say.
+    /// Has a net heard whatever presets say.
     pub fn keep(&mut self, net: &str) -> Result<(), ProfileError> {
         check_choice(net)?;
         if self.keep.len() >= NETS_MAX && !self.keep.contains(net) {
@@ -259,7 +262,7 @@ impl Profile {
         Ok(())
     }
 
-    /// Changes how a net is heard.
+    /// Changes the settings of a net.
     pub fn set_net(&mut self, net: &str, change: NetChange) -> Result<(), ProfileError> {
         change.check()?;
         check_choice(net)?;
@@ -271,14 +274,15 @@ impl Profile {
         Ok(())
     }
 
-    /// What the plain key talks to: until a preset is loaded, or to `keep` it.
+    /// Sets the target of the plain key. It is dropped when a preset is loaded, unless it is to be
+    /// kept (`keep`).
     pub fn set_talk_to(&mut self, to: TalkTo, keep: bool) -> Result<(), ProfileError> {
         check_target(&to)?;
         (self.talk_to, self.keep_talk_to) = (Some(to), keep);
         Ok(())
     }
 
-    /// Binds a key to talk, or frees it.
+    /// Binds a talk key to a target, or unbinds it.
     pub fn bind(&mut self, key: &str, to: Option<TalkTo>) -> Result<(), ProfileError> {
         let Some(to) = to else {
             self.keys.remove(key);
@@ -293,8 +297,8 @@ impl Profile {
         Ok(())
     }
 
-    /// Forgets what was chosen to be heard and talked to, how nets are heard, and the keys of these
-    /// names: all is as the charter says.
+    /// Forgets the chosen nets and target, the settings of nets, and the keys of these names, so
+    /// that the charter decides about them.
     pub fn follow(&mut self, keys: impl Iterator<Item = String>) {
         (self.hear, self.talk_to, self.keep_talk_to) = (None, None, false);
         self.keep.clear();
@@ -302,37 +306,38 @@ impl Profile {
         keys.for_each(|key| drop(self.keys.remove(&key)));
     }
 
-    /// Forgets what was chosen, but for what is to be kept. Says whether there was anything.
+    /// Forgets the chosen nets and target, except what must be kept. Returns whether there was
+    /// anything to forget.
     pub fn give_way(&mut self) -> bool {
         let hear = self.hear.take();
         let talk_to = self.talk_to.take_if(|_| !self.keep_talk_to);
         hear.is_some() || talk_to.is_some()
     }
 
-    /// Ids of the presets that are loaded for this member now; more than the file has room for are
-    /// left out.
+    /// Sets the ids of the presets that are loaded for this member now. Those for which the file
+    /// has no room are left out.
     pub fn set_presets(&mut self, presets: BTreeSet<String>) {
         self.presets = presets.into_iter().take(NETS_MAX).collect();
     }
 
-    /// How far lower nets are turned down, 0 to 60 dB, with or without a minus sign.
+    /// Sets by how many dB lower nets are turned down: 0 to 60, with or without a minus sign.
     pub fn set_ducking(&mut self, decibels: f32) -> Result<(), ProfileError> {
-        // Not a number is in no range.
+        // NaN is in no range.
         if !(DUCKING_MIN_DB..=-DUCKING_MIN_DB).contains(&decibels) {
             let range = format!("ducking is 0 to {} dB, not {decibels}", -DUCKING_MIN_DB);
             return Err(ProfileError::Range(range));
         }
-        // No -0: people read it.
+        // Stores 0 rather than -0, since people read the file.
         self.ducking_db = Some(if decibels == 0.0 { 0.0 } else { -decibels.abs() });
         Ok(())
     }
 
-    /// How the microphone opens.
+    /// Sets what opens the microphone.
     pub fn set_transmit(&mut self, mode: TransmitMode) {
         self.transmit = Some(mode);
     }
 
-    /// How loud a device is, 0 to 4; 1 is as sent.
+    /// Sets the volume of a device, from 0 to 4; 1 leaves it unchanged.
     pub fn set_volume(&mut self, device: DeviceId, gain: f32) -> Result<(), ProfileError> {
         if !(0.0..=VOLUME_MAX).contains(&gain) {
             let range = format!("a volume is 0 to {VOLUME_MAX}, not {gain}");
@@ -349,12 +354,12 @@ impl Profile {
         Ok(())
     }
 
-    /// Nets that are heard besides whatever presets say.
+    /// Nets that are heard whatever presets say.
     pub fn kept(&self) -> &BTreeSet<String> {
         &self.keep
     }
 
-    /// Ids of the presets that were loaded for this member when it looked last.
+    /// Ids of the presets that were loaded for this member at the last look.
     pub fn presets(&self) -> &BTreeSet<String> {
         &self.presets
     }
@@ -370,44 +375,44 @@ impl Profile {
         }
     }
 
-    /// Nets that are heard; none where nobody has chosen.
+    /// Nets that are heard. `None` if the person has not chosen.
     pub fn hear(&self) -> Option<&BTreeSet<String>> {
         self.hear.as_ref()
     }
 
-    /// How a net is heard, in what differs from the charter.
+    /// The settings of a net that differ from the charter.
     pub fn net(&self, net: &str) -> NetChange {
         let named = self.nets.iter().find(|(name, _)| is_same(name, net));
         named.map_or_else(NetChange::default, |(_, change)| *change)
     }
 
-    /// What the plain key talks to; none where nobody has chosen.
+    /// The target of the plain key. `None` if the person has not chosen.
     pub fn talk_to(&self) -> Option<&TalkTo> {
         self.talk_to.as_ref()
     }
 
-    /// Keys to talk, and what they are bound to.
+    /// The talk keys and their targets.
     pub fn keys(&self) -> &BTreeMap<String, TalkTo> {
         &self.keys
     }
 
-    /// How far lower nets are turned down, in dB; none where nobody has chosen.
+    /// By how many dB lower nets are turned down. `None` if the person has not chosen.
     pub fn ducking_db(&self) -> Option<f32> {
         self.ducking_db
     }
 
-    /// How the microphone opens; none where nobody has chosen.
+    /// What opens the microphone. `None` if the person has not chosen.
     pub fn transmit(&self) -> Option<TransmitMode> {
         self.transmit
     }
 
-    /// How loud single devices are, other than as sent.
+    /// Volumes of single devices, other than 1.
     pub fn volumes(&self) -> &BTreeMap<DeviceId, f32> {
         &self.volumes
     }
 }
 
-/// Whether a profile may be called so.
+/// Checks that `name` is a valid name of a profile.
 pub fn check_profile_name(name: &str) -> Result<(), ProfileError> {
     let plain = |letter: char| letter.is_alphanumeric() || letter == '-' || letter == '_';
     let length = 1..=PROFILE_NAME_MAX;
@@ -422,7 +427,7 @@ fn is_same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// Whether this can name a net, a person, a role or a key.
+/// Whether `name` can be the name of a net, a person, a role or a key.
 fn is_choice(name: &str) -> bool {
     (1..=CHOICE_MAX_BYTES).contains(&name.len()) && !name.contains(char::is_control)
 }
@@ -440,32 +445,32 @@ fn check_target(to: &TalkTo) -> Result<(), ProfileError> {
     if fits(to) { Ok(()) } else { Err(ProfileError::Target) }
 }
 
-/// Profiles of an organisation; a further one is refused.
+/// Profiles of an organisation. A further one is refused.
 pub const PROFILES_MAX: usize = 16;
 
-/// Characters of a profile's name.
+/// Longest name of a profile, in characters.
 pub const PROFILE_NAME_MAX: usize = 32;
 
-/// Nets that are heard, and nets with settings; further ones are refused.
+/// Nets that are heard, and nets with settings. Further ones are refused.
 const NETS_MAX: usize = 256;
 
-/// Keys to talk; further ones are refused.
+/// Talk keys. Further ones are refused.
 pub const KEYS_MAX: usize = 32;
 
-/// Names in what a key talks to, more than a target can have; more are refused.
+/// Names in the target of a key. More than a target can have; more are refused.
 const TARGET_NAMES_MAX: usize = 72;
 
-/// Devices with a volume of their own; further ones are refused.
+/// Devices with a volume of their own. Further ones are refused.
 const VOLUMES_MAX: usize = 256;
 
-/// Bytes of what a net, a person, a role or a key is called: twice the longest name, and more than
-/// an id.
+/// Longest name of a net, a person, a role or a key in bytes: twice the longest name there is, and
+/// more than an id.
 const CHOICE_MAX_BYTES: usize = 128;
 
-/// Lower nets are not turned down by more.
+/// The most by which lower nets are turned down, in dB.
 const DUCKING_MIN_DB: f32 = -60.0;
 
-/// Nobody is made louder than that.
+/// The highest volume of a device.
 const VOLUME_MAX: f32 = 4.0;
 
 #[cfg(test)]

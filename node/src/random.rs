@@ -1,9 +1,9 @@
-//! Randomness of the operating system.
+//! The operating system's randomness.
 
 use hark_keys::Random;
 
-/// The operating system's source, which ends the program if it fails: a key that is not random is
-/// worse than none.
+/// The operating system's source of randomness. It ends the program if it fails: a key that is not
+/// random is worse than none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRandom;
 

@@ -1,4 +1,4 @@
-//! Being oneself again after all devices are lost, by the printed key.
+//! Restores a member's identity by the printed key, after all its devices were lost.
 
 use hark_charter::{
     Charter, EditError, Piece, PieceError, RootKeys, content::Change, device_consent,
@@ -7,59 +7,62 @@ use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId};
 
 use crate::store::{Home, OrganisationStore, SquadStore as _, StoreError};
 
-/// Why nothing was recovered.
+/// The reason why nothing was recovered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoverError {
     /// The home folder cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Somebody else has removed the organisation's folder meanwhile.
+    /// Another process has removed the organisation's folder in the meantime.
     #[error("the organisation has gone from this home")]
     Gone,
-    /// The printed key is nobody's.
+    /// The printed key belongs to no member.
     #[error("nobody in {0} has this recovery key: check the words")]
     Nobodys(String),
-    /// The member has as many devices as can be, or has retired this one.
+    /// The member has as many devices as permitted, or has retired this one.
     #[error(
         "this device cannot be added: the member has too many devices, or has retired this one"
     )]
     NotAdded,
-    /// The charter does not take an operation.
+    /// The charter does not accept an operation.
     #[error(transparent)]
     Edit(#[from] EditError),
-    /// The charter does not take a piece.
+    /// The charter does not accept a piece.
     #[error(transparent)]
     Piece(#[from] PieceError),
 }
 
-/// What [`recover`] has done.
+/// The result of [`recover`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// Who this device belongs to now.
+    /// The member that this device belongs to now.
     pub member: MemberId,
     /// Devices that were retired.
     pub retired: Vec<DeviceId>,
-    /// Those of them that are root keys no more, as this device has taken their place.
+    /// Those of the retired devices that are no longer root keys, since this device has taken their
+    /// place.
     pub replaced: Vec<DeviceId>,
-    /// Those of them that are root keys still: only a root document that others sign, too, ends
-    /// that.
+    /// Those of the retired devices that are still root keys. Only a root document that others sign
+    /// as well can end that.
     pub roots: Vec<DeviceId>,
 }
 
-/// Makes this device, which has come as a newcomer, one of the member's whose printed `key` it is,
-/// and retires that member's other devices. The newcomer that it was has no device any more. Where
-/// `key` alone stands for the organisation, too, this device becomes a root key in the place of
-/// those.
+/// Adds this device, which has joined as a newcomer, to the member whose printed `key` is given,
+/// and retires that member's other devices. The newcomer's own member has no device any more. If
+/// `key` alone counts as the organisation's signature, this device also becomes a root key in place
+/// of the retired ones.
 ///
-/// It is all on disk when this returns, travels when the node runs, and can be done again.
+/// Everything is on disk when this returns, and is sent to others when the node runs. It can be
+/// repeated.
 pub fn recover(
     home: &Home,
     store: &OrganisationStore,
     key: &DeviceKey,
 ) -> Result<Recovered, RecoverError> {
     let _lock = store.lock()?;
-    // What stood there before the lock was taken may be of the node that has just ended.
+    // What was read before the lock was taken may have been changed by the node that has just
+    // ended.
     let store = home.find(store.id())?.ok_or(RecoverError::Gone)?;
     let mut charter = Charter::clone(store.charter());
     let own = home.key(&store)?;
@@ -106,7 +109,7 @@ pub fn recover(
         let document = charter.next_root(&name, keys, 1);
         charter.take(Piece::Root(Cosigned::unsigned(document).signed(key)))?;
     }
-    // The charter first: done again, this finds what is done.
+    // The charter is written first, so that a repetition finds what was done.
     store.keep_charter(&charter)?;
     store.keep_member(member)?;
     let roots = lost(&charter);
@@ -137,7 +140,7 @@ mod tests {
         printed: DeviceKey,
     }
 
-    /// A founder, and a member with a printed key who has lost its device.
+    /// An organisation with a founder, and a member with a printed key that has lost its device.
     fn world() -> World {
         let random = SeededRandom::new(5);
         let [founder, lost, printed] = [(); 3].map(|()| DeviceKey::generate(&random));
@@ -150,7 +153,7 @@ mod tests {
     }
 
     impl World {
-        /// A newcomer's home, who knows the charter.
+        /// The home of a newcomer that knows the charter.
         fn newcomer(&mut self) -> (Home, OrganisationStore) {
             let home = home(self.folder.path());
             let key = home.next_key(&SeededRandom::new(6)).expect("a key");
@@ -180,7 +183,8 @@ mod tests {
         assert!(store.charter().devices_of(store.charter().member_of(device)).is_empty());
         assert_eq!(store.charter().owner(world.lost.id()), None);
 
-        // Done again, there is nothing to do; and others come to the same.
+        // A repetition finds nothing to do. A device that takes these pieces arrives at the same
+        // state.
         let again = recover(&home, &store, &world.printed).expect("recovered");
         let nothing = Vec::new;
         let (retired, replaced, roots) = (nothing(), nothing(), nothing());
@@ -189,7 +193,7 @@ mod tests {
             result.expect("taken");
         }
         assert_eq!(world.charter.state(), store.charter().state());
-        // It can act for the member at once.
+        // The device can act for the member at once.
         let key = home.key(&store).expect("its identity");
         let other = DeviceKey::from_secret(&[9; 32]);
         let consent = device_consent(store.id(), member, &other);
@@ -199,8 +203,8 @@ mod tests {
         assert_eq!(world.charter.owner(other.id()), Some(member));
     }
 
-    /// [CHARTER-2.7] The founder's words are a root key, too; so was the device that is gone, and
-    /// it stayed one: whoever had stolen it could do everything still.
+    /// [CHARTER-2.7] Regression: the founder's printed key is a root key, and so was the lost
+    /// device, which stayed one. A thief of that device could still do everything.
     #[test]
     fn a_founder_who_comes_back_ends_the_root_key_that_it_has_lost() {
         let mut world = world();
@@ -216,12 +220,12 @@ mod tests {
         let key = home.key(&store).expect("its identity");
         let mut charter = Charter::clone(store.charter());
         assert!(charter.is_root(key.id()) && !charter.is_root(world.founder.id()));
-        // Whoever has the lost device changes nothing any more.
+        // The holder of the lost device can no longer change anything.
         let stolen = || vec![Change::Policy(Policy::OperationsPerDay(1))];
         let thief = world.charter.edit(&world.founder, recovered.member, stolen()).expect("before");
         charter.take_all([Piece::Operation(thief)]);
         assert_eq!(charter.state().policies().operations_per_day, 200);
-        // Its owner does, by the new device.
+        // Its owner can, with the new device.
         let operation = charter.edit(&key, recovered.member, stolen()).expect("it may");
         assert_eq!(charter.take(Piece::Operation(operation)), Ok(true));
         assert_eq!(charter.state().policies().operations_per_day, 1);

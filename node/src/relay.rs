@@ -1,13 +1,13 @@
-//! What a node does for others as a relay: a [`Forwarder`] on its links.
+//! Relaying for others: a [`Forwarder`] on the links of a node.
 //!
 //! ```text
 //! link ─> ForwardingRelay::handle ─> Forwarder ─> outlets of the listeners     on the network thread
 //!              squad ─> ForwardingRelay::serve ─────┘ who is attached, who may hear whom
 //! ```
 //!
-//! A datagram is forwarded in the turn in which it comes. If that takes longer than half a
+//! A datagram is forwarded in the turn in which it arrives. If that takes longer than half a
 //! millisecond, [`ForwardingRelay::run`] continues in turns of its own. Until then new datagrams
-//! are only taken in: in the kernel they would grow old without anybody knowing, and the forwarder
+//! are only taken in. In the kernel's queue they would become late unnoticed, whereas the forwarder
 //! drops those that are late.
 
 use std::{
@@ -31,14 +31,13 @@ use crate::{
 
 /// Hands the datagrams of a relay to its links.
 ///
-/// A product's relays use [`DirectEgress`]. Whoever tests what relays do that mean harm puts
-/// something else here.
+/// A product's relays use [`DirectEgress`]. A test of relays that do harm replaces it.
 pub trait Egress: Send + Sync {
-    /// Sends `datagram`, of kind 5 to 11, on the link to `to`. Must not wait.
+    /// Sends `datagram`, of kind 5 to 11, on the link to `to`. It must not wait.
     fn send(&self, to: DeviceId, outlet: &Arc<DatagramSender>, datagram: &[u8]);
 }
 
-/// Sends each datagram once, as it is and at once.
+/// Sends each datagram once, unchanged and at once.
 pub struct DirectEgress;
 
 impl Egress for DirectEgress {
@@ -52,40 +51,40 @@ pub struct ForwardingRelay {
     clock: Clock,
     egress: Arc<dyn Egress>,
     state: Mutex<State>,
-    /// There is more to send than the last turn had time for.
+    /// Notified when there is more to send than the last turn had time for.
     more: Notify,
 }
 
 struct State {
     forwarder: Forwarder,
-    /// What sends to each slot.
+    /// The sender to the device at each slot.
     outlets: Vec<Option<(DeviceId, Arc<DatagramSender>)>>,
-    /// When [`ForwardingRelay::run`] looks next; none where it waits to be told.
+    /// When [`ForwardingRelay::run`] looks next. `None` while it waits for `more`.
     looks_at: Option<Timestamp>,
     /// Whether there is more to send than the last turn had time for.
     behind: bool,
 }
 
 impl ForwardingRelay {
-    /// Nobody is attached.
+    /// Creates a relay to which nobody is attached.
     pub fn new(clock: Clock, limits: Limits, egress: Arc<dyn Egress>) -> Arc<Self> {
         let forwarder = Forwarder::new(limits);
         let state = State { forwarder, outlets: Vec::new(), looks_at: None, behind: false };
         Arc::new(Self { clock, egress, state: Mutex::new(state), more: Notify::new() })
     }
 
-    /// Whether a datagram from a peer is for a relay.
+    /// Whether a datagram from a peer is meant for a relay.
     pub fn is_for_relays(datagram: &[u8]) -> bool {
         let kinds = [KIND_FORWARD, KIND_FORWARDED_REPORT, KIND_TUNNEL, KIND_KNOCK];
         datagram.first().is_some_and(|kind| kinds.contains(kind))
     }
 
-    /// Takes a datagram of [`Self::is_for_relays`] that came from `device`. One from a device that
-    /// is not attached is dropped.
+    /// Handles a datagram from `device` for which [`Self::is_for_relays`] is true. A datagram from
+    /// a device that is not attached is dropped.
     pub fn handle(&self, now: Timestamp, device: DeviceId, datagram: &[u8]) {
         let mut state = self.lock();
         if let Some(slot) = state.forwarder.slot_of(device) {
-            // What is dropped is counted there.
+            // The forwarder counts what it drops.
             let _ = state.forwarder.handle_datagram(now, slot, datagram);
             if state.behind {
                 return;
@@ -98,8 +97,8 @@ impl ForwardingRelay {
         }
     }
 
-    /// Does what a squad wants done as a relay, and gives the slot of a device that it has
-    /// attached; none where there is no room.
+    /// Carries out a service of the squad as a relay. Returns the slot of a device that was
+    /// attached by it. `None` if there is no room, and for all other services.
     pub fn serve(
         &self,
         service: Service,
@@ -134,7 +133,7 @@ impl ForwardingRelay {
                     Some(only) if only.is_empty() => forwarder.remove_route(slot, tag),
                     only => {
                         let only = only.map(List::truncated);
-                        // The squad counts routes as well, and refuses the same.
+                        // The squad counts routes as well, and refuses the same ones.
                         if let Err(error) =
                             forwarder.set_route(slot, ForwardRoute { tag, target, only })
                         {
@@ -152,7 +151,7 @@ impl ForwardingRelay {
         None
     }
 
-    /// A newcomer is to be led to doors, where there is room for it. [PROTO-9.16]
+    /// Attaches a newcomer that is to be led to doors, if there is room. [PROTO-9.16]
     pub fn lead(&self, device: DeviceId, links: &Links) {
         let mut state = self.lock();
         let State { forwarder, outlets, .. } = &mut *state;
@@ -161,7 +160,7 @@ impl ForwardingRelay {
         }
     }
 
-    /// It is gone, or has become something else.
+    /// Detaches `device` if it is attached as a newcomer: it has left, or has become a member.
     pub fn lead_no_more(&self, device: DeviceId) {
         let mut state = self.lock();
         if state.forwarder.is_newcomer(device)
@@ -172,17 +171,17 @@ impl ForwardingRelay {
         }
     }
 
-    /// Who may do what from now on.
+    /// Sets the charter, which decides who may be forwarded to whom.
     pub fn set_charter(&self, charter: &Charter) {
         self.lock().forwarder.set_state(charter.state());
     }
 
-    /// How much may be carried from now on.
+    /// Sets the limits of what the relay carries.
     pub fn set_limits(&self, limits: Limits) {
         self.lock().forwarder.set_limits(limits);
     }
 
-    /// The link to `device` has been replaced by another: sends on that.
+    /// The link to `device` has been replaced: sends on the new one from now on.
     pub fn renew_outlet(&self, device: DeviceId, links: &Links) {
         let mut state = self.lock();
         if let Some(slot) = state.forwarder.slot_of(device)
@@ -192,8 +191,7 @@ impl ForwardingRelay {
         }
     }
 
-    /// Of several links to a device another may be the best now: sends on that. To be called each
-    /// second.
+    /// Sends to each device on its best link, which may have changed. To be called each second.
     pub fn renew_outlets(&self, links: &Links) {
         for (device, outlet) in self.lock().outlets.iter_mut().flatten() {
             if let Some(newest) = links.outlet(*device) {
@@ -202,12 +200,12 @@ impl ForwardingRelay {
         }
     }
 
-    /// What was carried.
+    /// The counters of what the relay has carried.
     pub fn statistics(&self) -> Statistics {
         self.lock().forwarder.statistics()
     }
 
-    /// Sends what waits, for as long as the node relays.
+    /// Sends datagrams that wait, for as long as the node relays.
     pub async fn run(self: Arc<Self>) {
         loop {
             let now = self.clock.now();
@@ -230,14 +228,14 @@ impl ForwardingRelay {
         }
     }
 
-    /// Sends what is due, for one turn at most.
+    /// Sends what is due, for at most one turn.
     fn send(&self, state: &mut State, now: Timestamp) {
         let State { forwarder, outlets, behind, .. } = state;
         *behind = false;
         let mut sent = 0_u32;
         while let Some(transmit) = forwarder.poll_transmit(now) {
             let place = usize::from(transmit.to.number());
-            // Listeners come mostly in the order of their slots.
+            // Listeners mostly follow in the order of their slots.
             if let Some(Some((_, next))) = outlets.get(place + 1) {
                 next.prefetch();
             }
@@ -254,7 +252,7 @@ impl ForwardingRelay {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The forwarder is whole between any two of its calls.
+        // The forwarder is consistent between any two calls.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -272,8 +270,8 @@ fn put(
     outlets[place] = links.outlet(device).map(|outlet| (device, outlet));
 }
 
-/// How long one turn sends: a datagram for 150 listeners.
+/// The longest turn: enough to send a datagram to 150 listeners.
 const TURN: Duration = Duration::from_micros(500);
 
-/// How many are sent between two looks at the clock.
+/// Datagrams that are sent between two looks at the clock.
 const LOOK_EVERY: u32 = 32;

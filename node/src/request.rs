@@ -1,4 +1,4 @@
-//! What comes of asking a running node for something.
+//! The results of requests to a running node.
 
 use hark_mesh::squad::MoveError;
 
@@ -6,10 +6,10 @@ use hark_commands::{CommandError, names::listed};
 
 use crate::{event::Deafness, profile::ProfileError, store::StoreError};
 
-/// What there is to know of a command that was carried out.
+/// What else there is to know about a command that was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandOutcome {
-    /// Nets that are talked to now and whose answers are not heard.
+    /// Nets that are now talked to and whose answers are not heard.
     pub deaf: Option<Deafness>,
 }
 
@@ -19,7 +19,7 @@ impl From<()> for CommandOutcome {
     }
 }
 
-/// Why a running node does not do what it is asked. Nothing is changed then.
+/// The reason why a running node refuses a request. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -32,97 +32,97 @@ pub enum RequestError {
     /// The node has ended in this organisation.
     #[error("the node has ended in this organisation")]
     EndedHere,
-    /// A name means nothing here, or the charter does not allow it.
+    /// A name does not exist here, or the charter does not permit the request.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// The profile does not take it.
+    /// The profile does not accept the choice.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// It cannot be kept.
+    /// The choice cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The disk has not taken the charter for a long time.
+    /// The charter could not be written to disk for a long time.
     #[error("this is not on disk yet and has no effect until it is; Hark tries again")]
     Unwritten,
-    /// A key is to be held for a time out of its range, in seconds.
+    /// The time for which a key is to be held is out of its range, in seconds.
     #[error("a key is held for 1 to {max} seconds, not {secs}")]
     HeldFor {
-        /// The seconds that were asked for.
+        /// The seconds that were requested.
         secs: u32,
-        /// The most.
+        /// The most seconds.
         max: u32,
     },
-    /// The key of this name reaches nobody.
+    /// The target of the key with this name reaches nobody.
     #[error("key {0}: there is nobody whom it reaches and you may speak to")]
     ReachesNobody(String),
-    /// Nothing of a net was to be changed.
+    /// The request names no setting of a net to change.
     #[error("say what changes: volume, pan, mute or priority")]
     NothingToChange,
-    /// Nobody was named to talk to.
+    /// The request names no target to talk to.
     #[error("say whom to talk to: a net, a person or a role")]
     NobodyToTalkTo,
-    /// Nobody was named whom the key of this name talks to.
+    /// The request names no target for the key with this name.
     #[error("say whom key {0:?} talks to")]
     KeyWithoutTarget(String),
     /// A preset has bound the key of this name.
     #[error("key {0} is as the loaded preset says: bind it to others")]
     PresetKey(String),
-    /// No device was seen since the start that has this id.
+    /// No device with this id was seen since the start.
     #[error("nobody here has that device")]
     UnseenDevice,
-    /// Nobody was seen since the start who is called so.
+    /// No device whose member has this name was seen since the start.
     #[error("nobody here is called {name:?}: {}", meant(near))]
     Unseen {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What is called nearly so.
+        /// Similar names.
         near: Vec<String>,
     },
-    /// Several devices are called so.
+    /// Several devices have this name.
     #[error("several devices are called {name:?}: name {}", listed(devices, "or"))]
     SeveralDevices {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// Their ids.
+        /// The ids of the devices.
         devices: Vec<String>,
     },
-    /// The text is no device's id.
+    /// The text is no device id.
     #[error("{0:?} is no device's id")]
     NoDevice(String),
-    /// No member is known who has the device.
+    /// No known member has the device.
     #[error("no member is known here who has that device")]
     NobodysDevice,
     /// The device is not verified.
     #[error("that device is not verified")]
     NotVerified,
-    /// As many devices are verified as can be.
+    /// The greatest number of verified devices is reached.
     #[error("{0} devices are verified already")]
     TooManyVerified(usize),
-    /// The newcomer of this name does not wait at this device any more.
+    /// The newcomer with this name no longer waits at this device.
     #[error("{0} does not wait any more")]
     NotWaiting(String),
-    /// This device hides, so it cannot relay for others.
+    /// This device hides its address, so it cannot relay for others.
     #[error("--relay-only hides this device, which cannot relay for others then")]
     Hidden,
     /// A member cannot be moved.
     #[error("{person}: {error}")]
     Move {
-        /// Who was to be moved.
+        /// The member that was to be moved.
         person: String,
-        /// Why not.
+        /// The reason why it cannot be moved.
         error: MoveError,
     },
 }
 
-/// A flag of this run that has no meaning for this member.
+/// A flag of this run that is not valid for this member.
 #[derive(Debug, thiserror::Error)]
 #[error("{flag} {value}: {error}")]
 pub struct FlagError {
     /// The flag, such as `--channel`.
     pub flag: &'static str,
-    /// Its value.
+    /// The value of the flag.
     pub value: String,
-    /// What is wrong with it.
+    /// The reason why it is not valid.
     pub error: CommandError,
 }
 

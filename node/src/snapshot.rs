@@ -1,4 +1,4 @@
-//! The state of a running node as people and programs see it, and what they may ask of it.
+//! The state of a running node as people and programs see it, and the commands that they can give.
 
 mod visible;
 
@@ -15,7 +15,7 @@ use crate::{
     reach::ports::PortReport,
 };
 
-/// Everything that a screen or the local API shows. Made ten times a second.
+/// Everything that a screen or the local API shows. A snapshot is made ten times a second.
 #[derive(Clone, Debug, Serialize)]
 pub struct Snapshot {
     /// This device.
@@ -24,135 +24,136 @@ pub struct Snapshot {
     pub name: String,
     /// The organisation's name.
     pub organisation: String,
-    /// Its id.
+    /// The organisation's id.
     pub organisation_id: String,
-    /// Whether what is said without a key of its own goes here, of the organisations that the node
-    /// is in.
+    /// Whether this organisation is in front: of all organisations of the node, it hears speech
+    /// without a key of its own.
     pub front: bool,
-    /// Nets that are to be talked to now, or would be, where this member may not speak.
+    /// The nets of `talk_to` in which this member may not speak.
     pub silenced: Vec<String>,
-    /// Whether nobody who is reached listens to what is talked to now, or would be.
+    /// Whether none of the peers within reach listens to `talk_to`.
     pub unheard: bool,
-    /// Names of the presets that are loaded.
+    /// Names of the loaded presets.
     pub presets: Vec<String>,
     /// Channels within reach, in the order that officers gave them, and how they are heard.
     pub nets: Vec<NetView>,
-    /// The profile in use: its settings of nets, keys and volumes are kept.
+    /// The profile in use. It keeps the settings of nets, keys and volumes.
     pub profile: String,
-    /// All profiles.
+    /// The names of all profiles.
     pub profiles: Vec<String>,
-    /// What is spoken to now, or would be.
+    /// The nets that are talked to now, or would be.
     pub talk_to: Vec<String>,
-    /// Keys to talk that are bound to a target of their own.
+    /// Talk keys that are bound to a target of their own.
     pub keys: Vec<KeyView>,
-    /// How the microphone opens.
+    /// What opens the microphone.
     pub transmit: TransmitMode,
     /// Whether the own microphone is muted.
     pub muted: bool,
     /// Whether the own loudspeaker is muted.
     pub deafened: bool,
-    /// Whether the person has said to be away.
+    /// Whether the person is marked as away.
     pub away: bool,
     /// Whether speech is being sent.
     pub transmitting: bool,
     /// Level of the microphone, in dB below full scale.
     pub level_dbfs: f32,
-    /// Copies of earlier frames in each datagram, the most for any listener.
+    /// Copies of earlier frames in each datagram: the most that any listener needs.
     pub copies: u8,
-    /// This process, in percent of one core.
+    /// Processor time of this process, in percent of one core.
     pub cpu_percent: f64,
-    /// Members that were seen since the start, those connected first.
+    /// Devices of members that were seen since the start. Those that are connected come first.
     pub peers: Vec<PeerView>,
-    /// How many others belong to the organisation, counted while none of them is here.
+    /// How many others belong to the organisation. Counted while none of them is here.
     pub other_members: usize,
-    /// Devices that were given the own key, this one included.
+    /// Devices that were given this device's sender key, this device included.
     pub roster: Vec<DeviceText>,
-    /// Those of them who have not shown that they hold it, and may not hear.
+    /// Those of them that have not confirmed the key, and may not hear.
     pub unconfirmed: Vec<DeviceText>,
-    /// What has come of asking the router for a port; none where it is not to be asked.
+    /// The results of asking the router for a port. `None` if the router is not to be asked.
     pub router: Option<PortReport>,
-    /// Whether strangers reach this device, as others have found, by address.
+    /// The addresses of this device, and whether strangers reach it there, as other members have
+    /// found.
     pub checked: Vec<CheckedView>,
-    /// Mutes and bans of this device's member that hold now.
+    /// Mutes and bans of this device's member that are in force now.
     pub sanctions: Vec<SanctionView>,
     /// Newcomers who wait to be let in at this device, the longest first.
     pub waiting: Vec<WaitingView>,
-    /// A sound device that is lost, or another lasting trouble, for a person.
+    /// A lost sound device or another lasting problem, in words for a person.
     pub trouble: Option<String>,
 }
 
-/// What others have found of an address of this device.
+/// What other members have found about an address of this device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckedView {
-    /// Where they see this device, or could.
+    /// The address at which they see this device, or could see it.
     pub address: SocketAddr,
-    /// Whether strangers reach it there.
+    /// Whether strangers reach this device there.
     pub reachable: bool,
-    /// How long ago that was found.
+    /// Seconds since that was found.
     pub seconds_ago: u64,
 }
 
-/// One channel within reach.
+/// A channel within reach.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NetView {
-    /// Its name.
+    /// The name of the channel.
     pub name: String,
-    /// Its name after the names of all above it, with `/` between them.
+    /// The names of all channels above it and its own, with `/` between them.
     pub path: String,
-    /// Its id.
+    /// The id of the channel.
     pub id: String,
-    /// The id of the channel that it is below, if it is below one within reach.
+    /// The id of the channel above it, if that one is within reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// Whether it is heard.
+    /// Whether the channel is heard.
     pub listening: bool,
-    /// Whether what is said without a key of its own goes there.
+    /// Whether speech without a key of its own is sent there.
     pub talked_to: bool,
-    /// Whether it is heard besides whatever presets say.
+    /// Whether the channel is heard whatever presets say.
     pub kept: bool,
     /// Whether this member may speak there.
     pub may_speak: bool,
-    /// How loud, 1 being as sent.
+    /// The volume; 1 leaves it unchanged.
     pub volume: f32,
-    /// -1 left to 1 right.
+    /// The place between left (-1) and right (1).
     pub pan: f32,
-    /// Whether it is heard by nobody but the screen.
+    /// Whether the channel is silenced, so that the screen alone shows who talks.
     pub muted: bool,
-    /// Higher ones turn lower ones down.
+    /// Nets with a higher priority turn down those with a lower one.
     pub priority: u8,
-    /// Names of those who hear it, others than this device.
+    /// Names of the members that hear it, without this device's own.
     pub members: Vec<String>,
-    /// Names of those who talk on it now.
+    /// Names of the members that talk on it now.
     pub talking: Vec<String>,
 }
 
 /// A key to talk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyView {
-    /// What it is called.
+    /// The name of the key.
     pub key: String,
-    /// What it talks to.
+    /// The target of the key.
     #[serde(flatten)]
     pub to: TalkTo,
-    /// Whether the loaded presets say so, and not this person.
+    /// Whether a loaded preset has bound the key, and not this person.
     pub planned: bool,
-    /// Whether it is held.
+    /// Whether the key is held.
     pub down: bool,
 }
 
-/// A change of how a net is heard; what is not named stays.
+/// A change of how a net is heard. Settings that are `None` stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NetChange {
-    /// 0 to 4, 1 being as sent.
+    /// The volume, from 0 to 4; 1 leaves it unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<f32>,
-    /// -1 left to 1 right.
+    /// The place between left (-1) and right (1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pan: Option<f32>,
-    /// Silences it, but shows who talks.
+    /// Whether the net is silenced, while the screen still shows who talks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted: Option<bool>,
-    /// Higher nets turn lower ones down.
+    /// The priority. Nets with a higher priority turn down those with a lower one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
 }
@@ -194,7 +195,7 @@ pub enum NetChangeError {
 
 #[cfg(feature = "voice")]
 impl NetChange {
-    /// Changes `settings`.
+    /// Applies the change to `settings`.
     pub fn apply(self, settings: &mut hark_voice::NetSettings) {
         settings.volume = self.volume.unwrap_or(settings.volume);
         settings.pan = self.pan.unwrap_or(settings.pan);
@@ -203,209 +204,212 @@ impl NetChange {
     }
 }
 
-/// One member's device.
+/// A device of a member.
 #[derive(Clone, Debug, Serialize)]
 pub struct PeerView {
-    /// Its member's name; with `#` and the beginning of the member's id where another member is
-    /// called so, or almost so.
+    /// The member's name. If another member's name is the same or almost the same, `#` and the
+    /// beginning of the member's id follow.
     pub name: String,
-    /// Its member's id.
+    /// The id of the member.
     pub member: String,
-    /// Roles that its member has anywhere.
+    /// The roles that the member has, at any place.
     pub roles: Vec<String>,
-    /// Whether its member may speak on none of the channels that the device listens to.
+    /// Whether the member has no right to speak on any channel that the device listens to.
     pub silenced: bool,
-    /// Whether its person has closed the microphone.
+    /// Whether the person there has closed the microphone.
     pub muted: bool,
-    /// Whether its person has silenced the loudspeaker, and hears nobody.
+    /// Whether the person there has silenced the loudspeaker, and so hears nobody.
     pub deafened: bool,
-    /// Whether its person has said to be away.
+    /// Whether the person there is marked as away.
     pub away: bool,
-    /// Whether it speaks to this person or a role of this person's just now, and to no channel.
+    /// Whether the device is whispering to this person or to a role of this person, and speaks to
+    /// no channel.
     pub whispers: bool,
-    /// Whether this person has compared its words with its owner.
+    /// Whether this person has compared the device's verification words with its owner.
     pub verification: Verification,
-    /// For how long it could not be reached.
+    /// For how many seconds the device has been out of reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub away_secs: Option<u64>,
-    /// Whether it belongs to the organisation no more.
+    /// Whether the device no longer belongs to the organisation.
     #[serde(skip)]
     pub former: bool,
-    /// Where packets go; empty when not connected.
+    /// The address to which packets are sent. Empty if the device is not connected.
     pub address: String,
-    /// Whether it is connected and not silent.
+    /// Whether the device is connected and not silent.
     pub reachable: bool,
-    /// Why a relay passes its packets on, for a person; none where they come straight.
+    /// The reason why a relay passes its packets on, in words for a person. `None` if they come
+    /// directly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_relayed: Option<String>,
-    /// Whether it speaks now.
+    /// Whether the device speaks now.
     pub talking: bool,
-    /// The channels that its voice comes in on.
+    /// The channels on which its voice arrives.
     pub talking_on: Vec<String>,
     /// Level of its speech, in dB below full scale.
     pub level_dbfs: f32,
-    /// Own volume for it, 1 being unchanged.
+    /// This person's volume for the device; 1 leaves it unchanged.
     pub volume: f32,
-    /// Path, round trip, loss and the rest.
+    /// The path, round trip, loss and other measurements.
     #[serde(flatten)]
     pub stats: PeerStats,
 }
 
-/// Whether a device is known to be its owner's.
+/// Whether the person has verified that a device is its owner's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
-    /// Nobody has compared its words here.
+    /// The device's words have not been compared here.
     #[default]
     Unverified,
-    /// Its words were compared, and are its owner's.
+    /// The device's words were compared and are its owner's.
     Verified,
-    /// Words of another device of its member were compared, and these were not yet.
+    /// The words of another device of the member were compared, but not those of this device yet.
     NewDevice,
 }
 
-/// How the microphone opens.
+/// What opens the microphone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransmitMode {
-    /// Always.
+    /// The microphone is always open.
     Open,
-    /// By voice.
+    /// Voice opens the microphone.
     #[default]
     Vad,
-    /// While the key is down.
+    /// The microphone is open while the key is held.
     Ptt,
 }
 
-/// What a person or a program may ask of a running node.
+/// A command of a person or a program to a running node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// Mutes or opens the own microphone.
     Mute {
-        /// Whether to mute.
+        /// Whether to mute it.
         on: bool,
     },
     /// Silences or opens the own loudspeaker.
     Deafen {
-        /// Whether to silence.
+        /// Whether to silence it.
         on: bool,
     },
-    /// Says to all that the person is away, or back.
+    /// Announces that the person is away, or is back.
     Away {
-        /// Whether away.
+        /// Whether the person is away.
         on: bool,
     },
-    /// A push-to-talk key: the plain one, one that is bound, or the name of a net.
+    /// Presses or releases a push-to-talk key: the plain one, a bound one, or the key of a net.
     Ptt {
-        /// Whether it is down.
+        /// Whether the key is pressed.
         down: bool,
-        /// Which; the plain one where none is named.
+        /// The name of the key. `None` stands for the plain one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
-        /// For how many seconds it is down at most, 1 to 3600. Of a connection to the local API:
-        /// where it is given, the key stays down after the connection has ended.
+        /// The longest time that the key stays down, in seconds: 1 to 3600. If it is given, a key
+        /// that was pressed over a connection to the local API stays down after that connection has
+        /// ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_secs: Option<u32>,
     },
-    /// Hears a net, or no longer.
+    /// Starts or stops listening to a net.
     Listen {
-        /// Its name or path.
+        /// The name or path of the net.
         net: String,
         /// Whether to hear it.
         on: bool,
-        /// Whether to hear it besides whatever presets say.
+        /// Whether to hear it whatever presets say.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         keep: bool,
     },
     /// Changes how a net is heard.
     Net {
-        /// Its name.
+        /// The name of the net.
         net: String,
-        /// What changes.
+        /// The settings that change.
         #[serde(flatten)]
         change: NetChange,
     },
-    /// What the plain key, or the voice, talks to; its organisation comes to the front.
+    /// Sets the target of the plain key, or of the voice. Its organisation comes to the front.
     TalkTo {
-        /// What.
+        /// The target.
         #[serde(flatten)]
         to: TalkTo,
-        /// Whether it stays when a preset is loaded.
+        /// Whether the choice stays when a preset is loaded.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         keep: bool,
     },
-    /// Hears and talks to what the charter says, and forgets what was chosen instead.
+    /// Hears and talks to what the charter says, and forgets what the person chose instead.
     Follow,
-    /// Gives a key to talk a target, or takes it away where none is given.
+    /// Binds a talk key to a target, or unbinds it if no target is given.
     Key {
-        /// What the key is called.
+        /// The name of the key.
         key: String,
-        /// What it talks to.
+        /// The target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<TalkTo>,
     },
-    /// How far lower nets are turned down while a higher one talks, in dB.
+    /// Sets by how many dB lower nets are turned down while a higher one talks.
     Ducking {
-        /// 0 to 60, with or without a minus sign: 0 is not at all, 18 is usual.
+        /// 0 to 60, with or without a minus sign. 0 turns nothing down; 18 is usual.
         decibels: f32,
     },
-    /// How the microphone opens.
+    /// Sets what opens the microphone.
     Transmit {
         /// The mode.
         mode: TransmitMode,
     },
-    /// Be a relay for others, or none any more.
+    /// Becomes a relay for others, or stops being one.
     Volunteer {
-        /// Whether to be one.
+        /// Whether to be a relay.
         on: bool,
-        /// What may be sent for others, in kbit/s; 0 is any rate.
+        /// The rate that may be sent for others, in kbit/s; 0 stands for any rate.
         #[serde(default)]
         kbps: u32,
     },
-    /// The volume of one member, 0 to 4.
+    /// Sets the volume of one member, from 0 to 4.
     Volume {
         /// The member's device or name.
         device: String,
-        /// Factor.
+        /// The factor.
         gain: f32,
     },
-    /// Has a member hear and talk to another net; whoever asks needs the right to move.
+    /// Has a member hear and talk to another net. The caller needs the right to move.
     Move {
         /// The member's name or device.
         person: String,
-        /// The net to leave; none to leave none.
+        /// The net to leave. `None` leaves no net.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
         /// The net to hear and to talk to.
         to: String,
     },
-    /// Lets somebody in who waits at this device.
+    /// Lets in a newcomer who waits at this device.
     Admit {
-        /// A name, name#id or a device.
+        /// The newcomer: a name, name#id or a device.
         person: String,
     },
-    /// Turns somebody away who waits at this device.
+    /// Turns away a newcomer who waits at this device.
     Refuse {
-        /// The same.
+        /// The newcomer: a name, name#id or a device.
         person: String,
     },
-    /// What is said without a key of its own goes to this organisation.
+    /// Brings this organisation to the front: it hears speech without a key of its own.
     Front,
     /// Uses, copies or removes a profile.
     Profile {
-        /// What is done with it.
+        /// What is done with the profile.
         action: ProfileAction,
-        /// Its name.
+        /// The name of the profile.
         name: String,
     },
-    /// Remembers that a device is known to be its owner's, or no longer.
+    /// Stores whether a device is verified to be its owner's.
     Verify {
         /// The device, as text.
         device: String,
-        /// Whether it is.
+        /// Whether it is verified.
         on: bool,
     },
-    /// Leave and end.
+    /// Says goodbye and ends the node.
     Quit,
 }

@@ -1,4 +1,4 @@
-//! The secret that opens an API to a program that has it.
+//! The secret by which a program may use an API.
 
 use hark_keys::Random;
 use ring::hmac;
@@ -7,11 +7,11 @@ use ring::hmac;
 #[derive(Clone)]
 pub struct ApiToken {
     text: String,
-    /// Comparing hashes of blake3 takes the same time whatever they are.
+    /// Comparing blake3 hashes takes the same time whatever they are.
     hash: blake3::Hash,
 }
 
-/// Who proves to the other that it has the token: a proof of one is none of the other.
+/// The end that proves that it has the token. A proof of one end is not valid for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prover {
     /// The node that listens.
@@ -20,22 +20,23 @@ pub enum Prover {
     Client,
 }
 
-/// A random number of each end: a proof of one connection is none in another.
+/// The random numbers of both ends. Because of them, a proof of one connection is not valid in
+/// another.
 #[derive(Clone, Copy, Debug)]
 pub struct Nonces<'a> {
-    /// The client's.
+    /// The client's nonce.
     pub client: &'a str,
-    /// The node's.
+    /// The node's nonce.
     pub node: &'a str,
 }
 
 impl ApiToken {
-    /// A new one.
+    /// Generates a new token.
     pub fn generate(random: &dyn Random) -> Self {
         Self::of(digits(random))
     }
 
-    /// The one that was written down; none if this is no token.
+    /// Parses a token that was written down. `None` if the text is no token.
     pub fn read(text: &str) -> Option<Self> {
         blake3::Hash::from_hex(text).ok().map(|_| Self::of(text.to_owned()))
     }
@@ -44,17 +45,17 @@ impl ApiToken {
         Self { hash: blake3::hash(text.as_bytes()), text }
     }
 
-    /// What is to be shown.
+    /// The text of the token.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether this is it.
+    /// Whether `shown` is this token.
     pub fn is(&self, shown: &str) -> bool {
         blake3::hash(shown.as_bytes()) == self.hash
     }
 
-    /// What shows that `prover` has the token, and tells nothing of it: HMAC-SHA256 (RFC 2104) of
+    /// Proves that `prover` has the token, and reveals nothing about it: HMAC-SHA256 (RFC 2104) of
     /// `node CLIENT-NONCE NODE-NONCE` or `client CLIENT-NONCE NODE-NONCE` under the token's text,
     /// in hexadecimal digits.
     pub fn prove(&self, prover: Prover, nonces: Nonces<'_>) -> String {
@@ -62,7 +63,8 @@ impl ApiToken {
         tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether `shown` is the proof of `prover`. Takes the same time for each that is not.
+    /// Whether `shown` is the proof of `prover`. The comparison takes the same time for every wrong
+    /// proof.
     pub fn is_proof(&self, shown: &str, prover: Prover, nonces: Nonces<'_>) -> bool {
         let Ok(tag) = blake3::Hash::from_hex(shown) else { return false };
         hmac::verify(&self.key(), said(prover, nonces).as_bytes(), tag.as_bytes()).is_ok()
@@ -73,12 +75,12 @@ impl ApiToken {
     }
 }
 
-/// A new nonce.
+/// Generates a nonce.
 pub fn nonce(random: &dyn Random) -> String {
     digits(random)
 }
 
-/// Whether this is a nonce of the other end, and nothing else that a proof could be made of.
+/// Whether the text has the form of a nonce, so that no other text can get into a proof.
 pub fn is_nonce(text: &str) -> bool {
     blake3::Hash::from_hex(text).is_ok()
 }
@@ -137,7 +139,7 @@ mod tests {
         }
     }
 
-    /// As any HMAC-SHA256 in any language makes it: `printf 'node AA… BB…' | openssl dgst -sha256
+    /// Any HMAC-SHA256 in any language gives this: `printf 'node AA… BB…' | openssl dgst -sha256
     /// -hmac TOKEN`.
     #[test]
     fn a_proof_is_what_other_programs_make() {

@@ -1,4 +1,5 @@
-//! WAV files as ends of a conversation: any rate in, 48 kHz out. Needs no sound card.
+//! WAV files as ends of a conversation: input at any rate, output at 48 kHz. No sound card is
+//! needed.
 
 mod reader;
 mod recorder;

@@ -6,9 +6,10 @@ use hark_keys::{Door, List, SeededRandom, Terms};
 
 use super::*;
 
-/// A newcomer dials the doors and the relays of its ticket at once. Where a door had let it in
-/// before it came to a relay's Hello, the relay took it for a member, as it was, and saw its link
-/// end 2 ms later: the newcomer had yet to hear of the charter that names the relay. [PROTO-3.27]
+/// Regression: a newcomer dials the doors and the relays of its ticket at once. If a door let it in
+/// before its Hello with a relay, the relay took it for a member, which it was by then. The link
+/// ended after 2 ms, since the newcomer did not know the charter yet that names the relay.
+/// [PROTO-3.27]
 #[test]
 fn a_relay_of_the_ticket_saw_a_newcomer_come_and_go() {
     let random = SeededRandom::new(1);
@@ -63,7 +64,7 @@ fn presence() -> Presence {
     Presence { incarnation: 1, name, addresses, listening }
 }
 
-/// A founder with a ticket that names its device alone, and one more member.
+/// An organisation: a founder, whose ticket names its device alone, and one more member.
 struct Squad {
     charter: Arc<Charter>,
     founder: DeviceKey,
@@ -99,7 +100,7 @@ impl Squad {
     }
 }
 
-/// A byte from anybody on the LAN, which nobody had sealed, ended a newcomer's program.
+/// Regression: an unsealed byte from any device on the LAN ended a newcomer's program.
 #[test]
 fn a_stranger_on_the_lan_ended_any_join() {
     let squad = Squad::new();
@@ -112,9 +113,9 @@ fn a_stranger_on_the_lan_ended_any_join() {
         assert!(newcomer.conclude(named, &exporter, &answer).is_err());
         assert_eq!(newcomer.last_refusal(), None, "{code}");
     }
-    // It is told to the person, at the end.
+    // The person is informed of it when joining has failed.
     assert_eq!(newcomer.last_hint(), Some(Refusal::Stranger));
-    // Who knows the organisation counts.
+    // An answer counts if it comes from a device that knows the organisation.
     let greeting = newcomer.greeting(named, &exporter);
     let door = squad.door(&squad.founder);
     let used_up = Refusal::TicketUsedUp;
@@ -123,8 +124,9 @@ fn a_stranger_on_the_lan_ended_any_join() {
     assert_eq!(newcomer.last_refusal(), Some(used_up));
 }
 
-/// Whoever had been removed let newcomers into the charter of before, which is all in order but for
-/// its end: they wrote it to disk, were refused by all others, and talked to it alone. [PROTO-3.12]
+/// Regression: a removed member let newcomers into the charter as it was before, which is valid
+/// except that it lacks the removal. The newcomers wrote it to disk, were refused by all others,
+/// and talked to that member alone. [PROTO-3.12]
 #[test]
 fn a_former_member_on_the_lan_captured_newcomers() {
     let squad = Squad::new();
@@ -140,7 +142,8 @@ fn a_former_member_on_the_lan_captured_newcomers() {
     assert_eq!(greets(&squad.founder, [2; 32]), (true, true));
 }
 
-/// A relay that leads to the doors, and whose host had been a member, was a door itself.
+/// Regression: a relay that leads to the doors, and whose host had been a member, acted as a door
+/// itself.
 #[test]
 fn a_relay_of_the_ticket_is_no_door() {
     let mut squad = Squad::new();
@@ -155,15 +158,15 @@ fn a_relay_of_the_ticket_is_no_door() {
     assert!(newcomer.take_admitted().is_none());
 }
 
-/// Whoever was dialled, a former member on the LAN with a new device, learnt where the dialler is
-/// and what it hears, before it had shown anything. [PROTO-3.11]
+/// Regression: when a former member on the LAN with a new device was dialled, it learnt the
+/// dialler's addresses and channels before it had shown anything. [PROTO-3.11]
 #[test]
 fn a_device_that_nothing_shows_to_be_a_members_is_told_no_address_and_no_channel() {
     let squad = Squad::new();
     let (member, exporter) = (squad.door(&squad.other), [1; 32]);
     let told = |by: &Doorkeeper, from: DeviceId, to: DeviceId| {
         let greeting = by.greeting(to, &exporter);
-        // Who knows the organisation opens it, whoever that is.
+        // Any device that knows the organisation can open the greeting.
         let (_, hello) = squad.door(&squad.founder).answer(from, &exporter, &greeting);
         let hello = hello.expect("it is in order");
         assert_eq!((hello.name.as_str(), hello.incarnation), ("Wren", 1));
@@ -173,17 +176,18 @@ fn a_device_that_nothing_shows_to_be_a_members_is_told_no_address_and_no_channel
     let (founder, other) = (squad.founder.id(), squad.other.id());
     assert_eq!(told(&member, other, stranger), (0, 0));
     assert_eq!(told(&member, other, founder), (1, 1));
-    // A newcomer is dialled by its record before the charter has it.
+    // A newcomer is dialled because of its record, before the charter contains it.
     member.expect(stranger);
     assert_eq!(told(&member, other, stranger), (1, 1));
     let key = DeviceKey::generate(&SeededRandom::new(2));
     let newcomer = squad.newcomer(&key);
     assert!(newcomer.greeting(stranger, &exporter).is_empty());
-    // A door has a newcomer hear the first channel.
+    // A door lets a newcomer hear the first channel.
     assert_eq!(told(&newcomer, key.id(), founder), (1, 1));
 }
 
-/// Of too many Hellos under way, the device with the lowest id lost its own, however new it was.
+/// Regression: if too many Hellos were under way, the device with the lowest id lost its own,
+/// however new it was.
 #[test]
 fn the_oldest_hello_makes_room_and_not_that_of_the_lowest_device() {
     let squad = Squad::new();
@@ -191,7 +195,7 @@ fn the_oldest_hello_makes_room_and_not_that_of_the_lowest_device() {
     let random = SeededRandom::new(4);
     let mut devices: Vec<_> = (0..SENT_LIMIT).map(|_| DeviceKey::generate(&random).id()).collect();
     devices.sort_unstable();
-    // The lowest comes last but one.
+    // The device with the lowest id comes last but one.
     devices.rotate_left(1);
     devices.push(DeviceKey::generate(&random).id());
     for device in &devices {

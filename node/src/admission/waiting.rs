@@ -1,7 +1,8 @@
-//! Newcomers whose ticket says that somebody lets them in by hand. [PROTO-4.10] [PROTO-4.22]
+//! The waiting room of a door, for newcomers whose ticket requires that somebody lets them in by
+//! hand. [PROTO-4.10] [PROTO-4.22]
 //!
-//! Nothing of a stranger is kept: who waits has shown a ticket that would let it in but for that.
-//! It knocks again and again; who does not any more has gone.
+//! Nothing is kept for a stranger: a newcomer that waits has shown a ticket that would otherwise
+//! let it in. It knocks repeatedly. When it stops knocking, it counts as gone.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,55 +12,55 @@ use std::{
 use hark_keys::{DeviceId, Timestamp, UnixTime, device_words};
 use serde::{Deserialize, Serialize};
 
-/// Somebody who knocks, as people and programs see it.
+/// A newcomer that knocks, as people and programs see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingView {
-    /// Which device, as text.
+    /// The device of the newcomer, as text.
     pub device: String,
-    /// What its person wants to be called. Nothing proves it.
+    /// The name that its person wants to have. Nothing proves it.
     pub name: String,
-    /// The words of the device, to compare with those that the newcomer sees.
+    /// The verification words of the device, to compare with those that the newcomer sees.
     pub words: Vec<String>,
     /// The number of the ticket that it shows.
     pub ticket: String,
-    /// Unix time in seconds at which it knocked first.
+    /// Unix time in seconds of its first knock.
     pub since: u64,
 }
 
-/// What became of somebody who knocked.
+/// The state of a newcomer that knocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingState {
-    /// It knocks.
+    /// The newcomer knocks and waits.
     Waiting,
-    /// Somebody here lets it in: it comes when it knocks next.
+    /// Somebody here has admitted it. It joins with its next knock.
     Admitted,
-    /// Somebody here does not.
+    /// Somebody here has turned it away.
     Refused,
-    /// It does not knock any more, or has come in elsewhere.
+    /// It no longer knocks, or has joined elsewhere.
     Gone,
 }
 
-/// What a door says to a knock.
+/// The answer of a door to a knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Knocked {
     Admitted,
     Refused,
     Waiting,
-    /// There is no place for it.
+    /// There is no room for the newcomer.
     Full,
 }
 
-/// Who waits at this door.
+/// The newcomers that wait at this door.
 #[derive(Debug, Default)]
 pub(super) struct WaitingRoom {
-    /// In the order of their ids.
+    /// The newcomers that wait, by device id.
     waiting: BTreeMap<DeviceId, Waiter>,
-    /// What was decided, until the newcomer has heard of it; the oldest goes.
+    /// Decisions for a device and an invite. The oldest is forgotten first.
     decided: VecDeque<(DeviceId, DeviceId, bool)>,
-    /// What happened, until it is told.
+    /// Events that are not reported yet.
     news: Vec<(WaitingView, WaitingState)>,
-    /// Counts the knocks of those who are new.
+    /// Counts the newcomers, to put them in order.
     arrivals: u64,
 }
 
@@ -73,7 +74,7 @@ struct Waiter {
 }
 
 impl WaitingRoom {
-    /// `device` knocks by an invite that is good.
+    /// `device` knocks with a valid invite.
     pub(super) fn knock(
         &mut self,
         (now, date): (Timestamp, UnixTime),
@@ -103,7 +104,8 @@ impl WaitingRoom {
         Knocked::Waiting
     }
 
-    /// Lets somebody who waits in, or not; false where nobody of this device waits.
+    /// Lets in a newcomer that waits, or turns it away. Returns `false` if this device does not
+    /// wait.
     pub(super) fn decide(&mut self, device: DeviceId, admit: bool) -> bool {
         let Some(waiter) = self.waiting.remove(&device) else { return false };
         if self.decided.len() >= DECIDED_MAX {
@@ -115,14 +117,14 @@ impl WaitingRoom {
         true
     }
 
-    /// `device` has come in, here or elsewhere.
+    /// `device` waits no longer, because it has joined here or elsewhere, or has gone.
     pub(super) fn forget(&mut self, device: DeviceId) {
         if let Some(waiter) = self.waiting.remove(&device) {
             self.news.push((waiter.view(device), WaitingState::Gone));
         }
     }
 
-    /// Forgets those who do not knock any more.
+    /// Forgets the newcomers that no longer knock.
     pub(super) fn forget_silent(&mut self, now: Timestamp) {
         let silent = |it: &Waiter| now.saturating_duration_since(it.heard) >= SILENT_AFTER;
         let gone: Vec<_> =
@@ -130,21 +132,22 @@ impl WaitingRoom {
         gone.into_iter().for_each(|device| self.forget(device));
     }
 
-    /// What happened since it was asked last.
+    /// The events since the last call.
     pub(super) fn take_news(&mut self) -> Vec<(WaitingView, WaitingState)> {
         std::mem::take(&mut self.news)
     }
 
-    /// Who waits, the longest first.
+    /// The newcomers that wait. Those that have waited the longest come first.
     pub(super) fn list(&self) -> Vec<(DeviceId, WaitingView)> {
         let mut waiting: Vec<_> = self.waiting.iter().collect();
         waiting.sort_by_key(|(_, it)| it.arrival);
         waiting.into_iter().map(|(device, it)| (*device, it.view(*device))).collect()
     }
 
-    /// Whether there is a place for one more with this invite, which may be made: one invite holds
-    /// half of all at most, and never more than are free; of who holds none the first always finds
-    /// one.
+    /// Makes room for one more newcomer with this invite, if possible, and returns whether there is
+    /// room. One invite holds at most half of all places, and never more than are free. The first
+    /// newcomer of an invite that holds none finds room as long as another invite holds more than
+    /// one place.
     fn has_room(&mut self, invite: DeviceId) -> bool {
         let free = PLACES - self.waiting.len();
         let held = |of: DeviceId| self.waiting.values().filter(|it| it.invite == of).count();
@@ -152,7 +155,7 @@ impl WaitingRoom {
         if own > 0 || free > 0 {
             return own < (PLACES / 2).min(free);
         }
-        // The newest of the invite that holds the most makes room.
+        // The newest newcomer of the invite that holds the most must leave.
         let last = self.waiting.iter().max_by_key(|(_, it)| (held(it.invite), it.arrival));
         let Some((device, _)) = last.filter(|(_, it)| held(it.invite) > 1) else { return false };
         let device = *device;
@@ -173,13 +176,15 @@ impl Waiter {
     }
 }
 
-/// Newcomers who wait at a door; one more is told that it has no room.
+/// Newcomers that may wait at a door. A further one is answered that there is no room.
 const PLACES: usize = 32;
 
-/// Decisions that are remembered; who was decided about before knocks as if for the first time.
+/// Decisions that are remembered. A device whose decision was forgotten knocks as if for the first
+/// time.
 const DECIDED_MAX: usize = 256;
 
-/// Who has not knocked for so long has gone. A newcomer knocks each second, by relays more seldom.
+/// A newcomer that has not knocked for this long has gone. It knocks each second, through relays
+/// less often.
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
@@ -211,7 +216,7 @@ mod tests {
         assert_eq!(names, [("Wren".to_owned(), 1_000), ("Heron".to_owned(), 1_001)]);
         assert!(room.decide(wren, true) && !room.decide(wren, true));
         assert_eq!(room.knock(at(10), wren, "Wren", invite), Knocked::Admitted);
-        // What was said of one ticket is not said of another.
+        // A decision about one ticket does not apply to another.
         assert_eq!(room.knock(at(10), wren, "Wren", device(101)), Knocked::Waiting);
         assert!(room.decide(heron, false));
         assert_eq!(room.knock(at(11), heron, "Heron", invite), Knocked::Refused);
@@ -226,7 +231,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever floods it with devices by one ticket keeps nobody out who comes by another.
+        /// Somebody who floods the room with devices of one ticket keeps out nobody who has another
+        /// one.
         #[test]
         fn one_ticket_does_not_fill_the_waiting_room(
             knocks in proptest::collection::vec((0..200_u16, 0..4_u16), 0..300),

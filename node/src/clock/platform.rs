@@ -1,4 +1,4 @@
-//! What time it is, as each operating system says it.
+//! The time, as each operating system reports it.
 
 #[cfg(unix)]
 mod system {
@@ -15,10 +15,10 @@ mod system {
         )
     }
 
-    /// How far local time is ahead of UTC at a Unix time.
+    /// Seconds by which local time is ahead of UTC at a Unix time.
     pub(crate) fn offset_secs(unix: u64) -> i64 {
         let Ok(unix) = libc::time_t::try_from(unix) else { return 0 };
-        // SAFETY: a C structure of numbers and a pointer, for which zero is valid.
+        // SAFETY: this is a C structure of numbers and a pointer, for which zero is valid.
         let mut local: libc::tm = unsafe { std::mem::zeroed() };
         // SAFETY: both places are valid, and the call keeps no pointer to them.
         let told = unsafe { libc::localtime_r(&raw const unix, &raw mut local) };
@@ -45,7 +45,7 @@ mod system {
         fn SystemTimeToFileTime(date: *const [u16; 8], time: *mut [u32; 2]) -> i32;
     }
 
-    /// How far local time is ahead of UTC at a Unix time.
+    /// Seconds by which local time is ahead of UTC at a Unix time.
     pub(crate) fn offset_secs(unix: u64) -> i64 {
         // FILETIME counts from 1601, in 100 ns.
         let Some(ticks) =
@@ -55,8 +55,8 @@ mod system {
         };
         let time = [ticks as u32, (ticks >> 32) as u32];
         let (mut date, mut local, mut there) = ([0; 8], [0; 8], [0; 2]);
-        // SAFETY: all places are valid and of the structures' sizes, no call keeps a pointer, and
-        // no zone is the zone in use.
+        // SAFETY: all places are valid and have the sizes of their structures, no call keeps a
+        // pointer, and a null time zone stands for the one in use.
         let told = unsafe {
             FileTimeToSystemTime(&raw const time, &raw mut date) != 0
                 && SystemTimeToTzSpecificLocalTime(
@@ -70,11 +70,11 @@ mod system {
         if told { there.wrapping_sub(ticks).cast_signed() / 10_000_000 } else { 0 }
     }
 
-    /// The performance counter, which all processes share, as the time since its zero.
+    /// The time since the zero of the performance counter, which all processes share.
     pub(crate) fn monotonic() -> Duration {
         let (mut count, mut frequency) = (0_i64, 0_i64);
         // SAFETY: both pointers are valid for a write, and neither call keeps them. Since Windows
-        // XP neither fails.
+        // XP, neither call fails.
         unsafe {
             QueryPerformanceCounter(&raw mut count);
             QueryPerformanceFrequency(&raw mut frequency);

@@ -22,7 +22,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the node that has written `control.json` with this text.
+    /// Connects to the node that has written `description` to `control.json`.
     pub fn connect(description: &str) -> Result<Self, ControlError> {
         let description: Description =
             serde_json::from_str(description).map_err(|_| ControlError::OtherVersion)?;
@@ -41,8 +41,8 @@ impl Client {
         Ok(Self { runtime, socket, last_id: 0 })
     }
 
-    /// Asks for `request`, an object with a `command`, and waits for its answer. Events that come
-    /// meanwhile are passed over.
+    /// Sends `request`, an object with a `command`, and waits for its answer. Events that arrive in
+    /// the meantime are skipped.
     pub fn request(&mut self, mut request: Value) -> Result<Value, ControlError> {
         self.last_id += 1;
         let id = Value::from(self.last_id);
@@ -66,14 +66,14 @@ impl Client {
         })
     }
 
-    /// The next event, however long it takes; after `subscribe` was asked for.
+    /// Waits for the next event, without a time limit. `subscribe` must have been requested before.
     pub fn next_event(&mut self) -> Result<Value, ControlError> {
         self.runtime.block_on(receive(&mut self.socket))
     }
 }
 
-/// Tries until the node lets it in: where others crowd at the door, one that comes in between may
-/// be sent away unheard.
+/// Tries until the node lets this client in. If many others connect at the same time, the node may
+/// end a new connection without an answer.
 async fn open(
     address: SocketAddr,
     token: &ApiToken,
@@ -86,8 +86,8 @@ async fn open(
     }
 }
 
-/// Connects, and says nothing of the token before the other end has proven that it has it: another
-/// program may listen where a node has ended.
+/// Connects. The client reveals nothing about the token before the other end has proven that it has
+/// it: if the node has ended, another program may listen at its address.
 async fn enter(
     address: SocketAddr,
     token: &ApiToken,
@@ -98,7 +98,7 @@ async fn enter(
     let (mut socket, _) = connected.await.map_err(|error| match error {
         tungstenite::Error::Io(_)
         | tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => ControlError::Ended,
-        // The port is another program's by now.
+        // Another program uses the port by now.
         _ => ControlError::NotRunning,
     })?;
     let client = nonce(&SystemRandom);
@@ -107,7 +107,7 @@ async fn enter(
     let text = |name: &str| answer[name].as_str().unwrap_or_default();
     let nonces = Nonces { client: &client, node: text("nonce") };
     if !is_nonce(nonces.node) || !token.is_proof(text("proof"), Prover::Node, nonces) {
-        // Or another node's.
+        // Another program or another node uses the port by now.
         return Err(ControlError::NotRunning);
     }
     send(&mut socket, &json!({"proof": token.prove(Prover::Client, nonces)})).await?;
@@ -138,29 +138,29 @@ async fn receive(socket: &mut WebSocketStream<TcpStream>) -> Result<Value, Contr
     }
 }
 
-/// Why a running node could not be asked, in one line.
+/// The reason why a running node could not be asked, in one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// Nobody listens where the file says.
+    /// No node of this organisation listens at the address in the file.
     #[error("no node runs here: start one with `hark talk`")]
     NotRunning,
-    /// None runs for what was asked for, but others do: in a line which.
+    /// No node runs for what was asked for, but others do. The line names them.
     #[error("{0}")]
     RunsElsewhere(String),
-    /// Something else listens there.
+    /// The file or the node's answer is not of this version of Hark.
     #[error("the running node is of another version of Hark: restart it")]
     OtherVersion,
-    /// It took longer than a node ever takes.
+    /// The node took longer than a node ever takes.
     #[error("the running node does not answer: restart it")]
     Silent,
-    /// It ended before it answered.
+    /// The node ended before it answered.
     #[error("the node has ended")]
     Ended,
-    /// It said no.
+    /// The node refused the request.
     #[error("{0}")]
     Refused(String),
-    /// The system gave no means to connect.
+    /// The system failed to provide a means to connect.
     #[error("cannot connect to the running node: {0}")]
     System(std::io::Error),
 }
@@ -168,5 +168,5 @@ pub enum ControlError {
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Before a connection that was ended at the door is tried again.
+/// The pause before the next try, after the node has ended a connection without an answer.
 const AGAIN: Duration = Duration::from_millis(20);

@@ -35,14 +35,14 @@ use crate::{
     token::{ApiToken, Nonces, Prover, is_nonce, nonce},
 };
 
-/// The running local API; ends when dropped.
+/// The running local API. It ends when it is dropped.
 pub struct ControlServer {
     description: Description,
     task: JoinHandle<()>,
 }
 
 impl ControlServer {
-    /// Listens on a free port of the loopback interface. To be called within a tokio runtime.
+    /// Listens on a free port of the loopback interface. Call it on a tokio runtime.
     pub async fn start(node: Arc<dyn Controlled>, random: &dyn Random) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let token = ApiToken::generate(random);
@@ -52,7 +52,7 @@ impl ControlServer {
         Ok(Self { description, task: tokio::spawn(listen(listener, door)) })
     }
 
-    /// The text of `control.json`. It holds the token: for the owner's eyes only.
+    /// The text of `control.json`. It contains the token, so only the owner may read it.
     pub fn description(&self) -> String {
         serde_json::to_string(&self.description).expect("text and numbers are JSON")
     }
@@ -71,8 +71,9 @@ struct Door {
 }
 
 impl Door {
-    /// Whether a program on this machine asks, not a web page in its browser: pages cannot leave
-    /// out their origin, and one that reaches us through a name of its own shows it as the host.
+    /// Whether a program of this machine asks, and not a web page in its browser. A page cannot
+    /// omit its origin. A page that reaches us through a name of its own shows that name as the
+    /// host.
     fn is_local(&self, headers: &HeaderMap) -> bool {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let port = self.address.port();
@@ -89,7 +90,7 @@ async fn listen(listener: TcpListener, door: Arc<Door>) {
         match listener.accept().await {
             Ok((stream, _)) => places.serve(|place| serve(Arc::clone(&door), stream, place)),
             Err(error) => {
-                // Such as too many open files: it passes.
+                // The reason may be that too many files are open, which passes.
                 tracing::warn!(%error, "no connection to the local API");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -97,17 +98,17 @@ async fn listen(listener: TcpListener, door: Arc<Door>) {
     }
 }
 
-/// The keys to talk that a connection holds: they go up when it ends, however it ends.
+/// The talk keys that a connection has pressed. They are released when it ends, however it ends.
 struct Held {
     node: Arc<dyn Controlled>,
     keys: BTreeSet<Option<String>>,
 }
 
 impl Held {
-    /// Remembers what the request of this text, which was done, has pressed or let go.
+    /// Notes the key that a successful request has pressed or released.
     fn note(&mut self, text: &str) {
         let Ok(Command::Ptt { down, key, for_secs }) = serde_json::from_str(text) else { return };
-        // One that is held for some time goes up by itself.
+        // A key that is pressed for a limited time is released by itself.
         if down && for_secs.is_none() && self.keys.len() < HELD_MAX {
             self.keys.insert(key);
         } else {
@@ -119,7 +120,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         for key in std::mem::take(&mut self.keys) {
-            // A node that has ended holds nothing.
+            // If the node has ended, there is no key to release.
             let _ = self.node.command(Command::Ptt { down: false, key, for_secs: None });
         }
     }
@@ -156,13 +157,13 @@ async fn serve(door: Arc<Door>, stream: TcpStream, place: HeldPlace) {
     }
 }
 
-/// The connection of a program that has proven to have the token.
+/// The connection of a program that has proven that it has the token.
 async fn enter(
     door: &Door,
     stream: TcpStream,
     place: &HeldPlace,
 ) -> Option<WebSocketStream<TcpStream>> {
-    // The library wants this very error.
+    // The library requires this error type.
     #[expect(clippy::result_large_err)]
     let judge = |request: &Request, response: Response| {
         if door.is_local(request.headers()) {
@@ -178,7 +179,8 @@ async fn enter(
         false => "no proof of the token",
         true if !place.prove() => "too many programs are connected to this node",
         true => {
-            // It may send longer messages from here on, and sends none before it has this answer.
+            // From here on the program may send longer messages. It sends none before it has this
+            // answer.
             let (stream, limits) = (socket.into_inner(), limits(MESSAGE_LIMIT));
             let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits));
             let mut socket = socket.await;
@@ -187,7 +189,7 @@ async fn enter(
         }
     };
     let refusal = failure(Value::Null, refusal).to_string();
-    // Whoever does not wait for the refusal knows it anyway.
+    // A program that does not wait for the refusal needs no answer.
     let _ = socket.send(Message::Text(refusal.into())).await;
     None
 }
@@ -197,8 +199,8 @@ fn limits(message: usize) -> WebSocketConfig {
     config.max_message_size(Some(message)).max_frame_size(Some(message))
 }
 
-/// Both ends prove that they have the token, the node first: what listens where a node has ended
-/// learns nothing of the programs that come there.
+/// Both ends prove that they have the token, the node first. So a program that listens where a node
+/// has ended learns nothing about the programs that connect there.
 async fn shows_proof(token: &ApiToken, socket: &mut WebSocketStream<TcpStream>) -> bool {
     let Some(hello) = receive(socket).await else { return false };
     let Some(client) = hello["nonce"].as_str().filter(|text| is_nonce(text)) else { return false };
@@ -221,8 +223,8 @@ async fn receive(socket: &mut WebSocketStream<TcpStream>) -> Option<Value> {
     }
 }
 
-/// Events of the node, taken by a thread of their own, as the node's channel is a blocking one. The
-/// thread ends with the node or, at the next event, after the client.
+/// The events of the node. A thread takes them, since the node's channel is a blocking one. The
+/// thread ends with the node or, at the next event, after the client has ended.
 fn subscribe(node: &dyn Controlled) -> mpsc::Receiver<StampedEvent> {
     let events = node.subscribe();
     let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
@@ -243,7 +245,7 @@ async fn next(events: &mut Option<mpsc::Receiver<StampedEvent>>) -> Option<Stamp
     }
 }
 
-/// The answer to a request, the text of a message, and whether it asks for events.
+/// Returns the answer to a request, and whether the request asks for events.
 pub fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
     let Ok(request) = serde_json::from_str::<Value>(text) else {
         return (failure(Value::Null, "a request is one JSON object"), false);
@@ -337,37 +339,38 @@ fn failure(id: Value, error: &str) -> Value {
     json!({"id": id, "ok": false, "error": error})
 }
 
-/// What is asked of a node that does not know its organisation yet.
+/// The answer of a node that does not know its organisation yet.
 const STARTING: &str = "the node is starting: ask again in a moment";
 
-/// Clients at once; one more is refused until another has gone.
+/// Clients at one time. A further one is refused until another has gone.
 const CONNECTIONS_MAX: usize = 16;
 
-/// Connections that have not proven yet that they have the token; the oldest ends when one more
-/// comes. Other accounts of the machine can make any number of them: a client needs a few
-/// milliseconds, and tries again where it was ended.
+/// Connections that have not proven yet that they have the token. If one more comes, the oldest
+/// ends. Other accounts of the machine can make any number of connections. A client needs only a
+/// few milliseconds, and tries again if its connection was ended.
 const UNPROVEN_MAX: usize = 64;
 
-/// Bytes of a message before the token is proven; a connection that sends a longer one is closed.
+/// Longest message in bytes before the token is proven. A connection that sends a longer one is
+/// closed.
 const PROOF_LIMIT: usize = 1024;
 
 /// Bytes that are read from a connection at once.
 const READ_AT_ONCE: usize = 8 * 1024;
 
-/// How long a client may take to prove that it has the token before it is let go.
+/// How long a client may take to prove that it has the token, before its connection is ended.
 const PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Before another connection is accepted after one could not be.
+/// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Events on their way to a client that reads slowly; then they wait in the node's own channel,
-/// which loses and counts what it cannot hold.
+/// Events that wait for a client that reads slowly. Further ones wait in the node's own channel,
+/// which drops and counts what it cannot hold.
 const EVENTS_WAITING_MAX: usize = 64;
 
-/// Keys that go up with a connection: more than a node has. A further one is not remembered.
+/// Keys that are released with a connection: more than a node has. A further one is not noted.
 const HELD_MAX: usize = 64;
 
-/// All that can be asked for.
+/// The commands of the API.
 pub(super) const COMMANDS: [&str; 23] = [
     "status",
     "subscribe",

@@ -8,20 +8,20 @@ use crate::{
     store::{OrganisationStore, StoreError},
 };
 
-/// Why the local API does not open.
+/// The reason why the local API cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// The system gives no thread, or no socket on the loopback interface.
+    /// The system provides no thread, or no socket on the loopback interface.
     #[error("the local API does not open: {0}")]
     System(#[from] std::io::Error),
-    /// It cannot be announced in the organisation's folder.
+    /// The address cannot be written to the organisation's folder.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The local API of a node on a thread of its own, announced in the organisation's folder for as
-/// long as it runs. Ends when dropped.
+/// The local API of a node, on a thread of its own. Its address is in the organisation's folder for
+/// as long as it runs. It ends when it is dropped.
 pub struct ControlService {
     store: OrganisationStore,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -39,7 +39,7 @@ impl ControlService {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread =
             std::thread::Builder::new().name("hark-control".to_owned()).spawn(move || {
-                // The other end is only ever dropped.
+                // The sender is only ever dropped.
                 let _ = runtime.block_on(stopped);
                 drop(server);
             })?;
@@ -52,7 +52,7 @@ impl Drop for ControlService {
         self.store.forget_control();
         if let Some((stop, thread)) = self.running.take() {
             drop(stop);
-            // A panic there has shown itself; here is nothing left to do about it.
+            // The panic hook has reported a panic of that thread; nothing is left to do here.
             let _ = thread.join();
         }
     }

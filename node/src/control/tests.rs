@@ -136,7 +136,7 @@ fn runtime() -> tokio::runtime::Runtime {
 struct World {
     description: String,
     node: Arc<Fake>,
-    /// The server ends when it is dropped, and its thread with it.
+    /// The server, which ends with its thread when this is dropped.
     running: Option<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>)>,
 }
 
@@ -177,7 +177,7 @@ impl World {
         ApiToken::read(self.description()["token"].as_str().expect("text")).expect("a token")
     }
 
-    /// Connects with the headers given; the status where it is refused.
+    /// Connects with the given headers. Fails with the status if the connection is refused.
     fn knock(&self, headers: &[(&'static str, &str)]) -> Result<(), u16> {
         runtime().block_on(async {
             let mut request =
@@ -195,7 +195,7 @@ impl World {
         })
     }
 
-    /// What comes back when a program that proves itself by `token` says this.
+    /// The answers to a program that proves itself by `token` and sends `message`.
     fn say(&self, token: &ApiToken, message: &str) -> Vec<Value> {
         runtime().block_on(async {
             let address = format!("ws://{}/", self.address());
@@ -219,11 +219,11 @@ type Socket =
     tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 async fn send(socket: &mut Socket, text: String) {
-    // One that is refused may find the door closed.
+    // If the program is refused, the connection may be closed already.
     let _ = socket.send(Message::Text(text.into())).await;
 }
 
-/// The next message; none if the connection has ended.
+/// The next message. `None` if the connection has ended.
 async fn hear(socket: &mut Socket) -> Option<Value> {
     match socket.next().await {
         Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).expect("JSON")),
@@ -281,8 +281,8 @@ fn nonsense_is_refused_and_ends_nothing() {
     assert_eq!(heard[1]["error"], "a request is one JSON object");
 }
 
-/// `{"command": "mute"}` was said to be no command, and the list left out what the server itself
-/// does.
+/// Regression: `{"command": "mute"}` was reported to be no command, and the list omitted the
+/// commands that the server itself handles.
 #[test]
 fn a_refused_request_names_what_is_wrong() {
     let world = World::new();
@@ -299,7 +299,7 @@ fn a_refused_request_names_what_is_wrong() {
     }
 }
 
-/// A program that had died with a key down left the microphone open for good.
+/// Regression: if a program died with a key pressed, the microphone stayed open for good.
 #[test]
 fn a_dead_program_left_a_hot_microphone() {
     let world = World::new();
@@ -322,7 +322,7 @@ fn a_dead_program_left_a_hot_microphone() {
         world.node.commands.lock().expect("unpoisoned").split_off(5)
     });
     let released = looks.find(|commands| !commands.is_empty()).expect("they go up");
-    // One that was let go before is not let go again, nor one that is held for a time.
+    // A key that was released before is not released again, and neither is one with a time limit.
     assert_eq!(released, [up(None), up(Some("lead"))]);
 }
 
@@ -337,7 +337,7 @@ fn the_token_opens_and_nothing_else() {
     assert_eq!(world.say(&other, &status), [refused]);
 }
 
-/// What was sent when both proved themselves is no proof in another connection.
+/// A proof of one connection is not valid in another connection.
 #[test]
 fn who_has_listened_to_a_program_cannot_steer_the_node() {
     let world = World::new();
@@ -355,7 +355,7 @@ fn who_has_listened_to_a_program_cannot_steer_the_node() {
                 let nonces = Nonces { client: &client, node: text };
                 let proof = json!({"proof": world.token().prove(Prover::Client, nonces)});
                 said.push(proof.to_string());
-                // The node's own proof is none of a client either.
+                // The node's own proof is not valid as the client's either.
                 said.push(json!({"proof": node["proof"]}).to_string());
                 send(&mut socket, said[0].clone()).await;
                 assert_eq!(hear(&mut socket).await, Some(json!({"ok": true})));
@@ -392,7 +392,7 @@ fn another_account_cannot_keep_the_owner_out() {
         let mut idle = Vec::new();
         for _ in 0..100 {
             idle.push(tokio::net::TcpStream::connect(world.address()).await.expect("connected"));
-            // Some are ended before they are answered.
+            // Some connections are ended before they are answered.
             let _ = tokio_tungstenite::connect_async(&address).await;
         }
         let held: Vec<_> =
@@ -405,7 +405,7 @@ fn another_account_cannot_keep_the_owner_out() {
             client
         });
         let mut client = owner.await.expect("no panic");
-        // Whoever is in stays in.
+        // A client that has proven itself stays connected.
         for _ in 0..100 {
             idle.push(tokio::net::TcpStream::connect(world.address()).await.expect("connected"));
         }
@@ -425,11 +425,11 @@ fn more_programs_than_there_is_room_for_are_told_so() {
     let Err(ControlError::Refused(reason)) = connect() else { panic!("one too many") };
     assert!(reason.contains("too many programs"), "{reason}");
     all.pop();
-    // The node notices a moment later that one has gone.
+    // The node notices a moment later that a client has gone.
     assert!((0..1000).any(|_| connect().is_ok()));
 }
 
-/// Another account may listen at the port of a node that has ended without a word.
+/// Another account may listen at the port of a node that has died.
 #[test]
 fn a_program_at_a_dead_nodes_port_learns_nothing() {
     let mut world = World::new();
@@ -450,7 +450,7 @@ fn a_program_at_a_dead_nodes_port_learns_nothing() {
             let mut socket =
                 tokio_tungstenite::accept_hdr_async(stream, note).await.expect("accepted");
             let mut heard = vec![String::from_utf8(head).expect("text")];
-            // Whatever it answers, it has no proof.
+            // Whatever the program answers, it has no proof.
             let proof = json!({"nonce": "a".repeat(64), "proof": "b".repeat(64), "ok": true});
             while let Some(Ok(Message::Text(text))) = socket.next().await {
                 heard.push(text.to_string());

@@ -1,4 +1,5 @@
-//! What runs on a sound card's own thread: copy, count, wake. No lock, no allocation, no log.
+//! The part that runs on a sound card's own thread: copy, count, wake. It takes no lock, allocates
+//! nothing and logs nothing.
 
 use std::{
     sync::{
@@ -17,38 +18,40 @@ use ringbuf::{
 pub use super::shared::Waker;
 use crate::clock::Clock;
 
-/// Sound that a ring holds: what the voice thread may be late by. Beyond it, captured samples are
-/// lost and played ones are silence, counted.
+/// Sound that a ring holds, which is how late the voice thread may be. If it is later, captured
+/// samples are lost and silence is played; both are counted.
 const RING: Duration = Duration::from_millis(250);
-/// Frames between two wakes of a sound card that comes in small bits: 2.5 ms at 48 kHz.
+/// Frames between two wake-ups of the voice thread by a speaker with small blocks: 2.5 ms at 48
+/// kHz.
 const WAKE_FRAMES: u64 = 120;
 
-/// A sound card's format: interleaved frames of 32-bit floats in its ring.
+/// A sound card's format. Its ring holds interleaved frames of 32-bit floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CardFormat {
-    /// Frames a second.
+    /// Frames per second.
     pub rate: u32,
-    /// Samples a frame, at least one.
+    /// Samples per frame, at least one.
     pub channels: usize,
 }
 
-/// Counters that a callback keeps.
+/// Counters that a callback updates.
 #[derive(Debug, Default)]
 pub struct CardCounters {
-    /// Times that the sound card called.
+    /// How often the sound card has called.
     pub callbacks: AtomicU64,
-    /// Frames that it gave or took.
+    /// Frames that it has delivered or taken.
     pub frames: AtomicU64,
-    /// Of these, frames that found no room in the ring, or nothing to play there.
+    /// Those frames that found no room in the ring, or for which the ring held no sound.
     pub lost: AtomicU64,
-    /// The most frames that it gave or took at once.
+    /// The most frames that it delivered or took in one call.
     pub largest: AtomicU64,
-    /// The clock when the first frame was spoken or heard, in nanoseconds; zero before that.
+    /// The clock when the first frame was spoken or heard, in nanoseconds. Zero before that.
     pub first_ns: AtomicU64,
 }
 
 impl CardCounters {
-    /// Counts a callback of `frames` frames, the first of them spoken or heard at `first_ns`.
+    /// Counts a callback of `frames` frames, the first of which was spoken or is heard at
+    /// `first_ns`.
     fn count(&self, frames: usize, first_ns: impl FnOnce() -> u64) {
         let frames = frames as u64;
         if self.callbacks.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -63,19 +66,20 @@ impl CardCounters {
 pub struct CaptureCallback {
     ring: HeapProd<f32>,
     channels: usize,
-    /// Frames between wakes: a whole coded frame, so that it leaves at once and nothing wakes in
-    /// between.
+    /// Frames between two wake-ups of the voice thread: a whole coded frame, which is then sent at
+    /// once. There are no wake-ups in between.
     wake_frames: u64,
     pushed: u64,
     counters: Arc<CardCounters>,
     waker: Waker,
 }
 
-/// The other end of a microphone's ring, with its counters.
+/// The voice thread's end of a microphone's ring, with the card's counters.
 pub type CaptureRing = (HeapCons<f32>, Arc<CardCounters>);
 
 impl CaptureCallback {
-    /// The callback, which wakes each `wake_frames` frames, and the ring's other end.
+    /// Returns the callback, which wakes the thread after each `wake_frames` frames, and the ring's
+    /// other end.
     pub fn new(format: CardFormat, wake_frames: usize, waker: Waker) -> (Self, CaptureRing) {
         let (ring, consumer) = ring(format).split();
         let counters = Arc::new(CardCounters::default());
@@ -90,14 +94,14 @@ impl CaptureCallback {
         (callback, (consumer, counters))
     }
 
-    /// Takes interleaved frames, the first of them spoken `age` before now.
+    /// Takes interleaved frames, the first of which was spoken `age` before now.
     pub fn handle<T: Sample>(&mut self, data: &[T], age: Duration)
     where
         f32: FromSample<T>,
     {
         let frames = data.len() / self.channels;
         self.counters.count(frames, || Clock.monotonic_ns(Clock.now()).saturating_sub(nanos(age)));
-        // Whole frames only: half a one would swap the channels of all later ones.
+        // Only whole frames are taken: half a frame would swap the channels of all later ones.
         let fitting = frames.min(self.ring.vacant_len() / self.channels);
         let data = &data[..fitting * self.channels];
         self.ring.push_iter(data.iter().map(|sample| f32::from_sample(*sample)));
@@ -119,11 +123,11 @@ pub struct PlayoutCallback {
     waker: Waker,
 }
 
-/// The other end of a speaker's ring, with its counters.
+/// The voice thread's end of a speaker's ring, with the card's counters.
 pub type PlayoutRing = (HeapProd<f32>, Arc<CardCounters>);
 
 impl PlayoutCallback {
-    /// The callback and the ring's other end.
+    /// Returns the callback and the ring's other end.
     pub fn new(format: CardFormat, waker: Waker) -> (Self, PlayoutRing) {
         let (producer, ring) = ring(format).split();
         let counters = Arc::new(CardCounters::default());
@@ -137,7 +141,7 @@ impl PlayoutCallback {
         (callback, (producer, counters))
     }
 
-    /// Fills `out` with interleaved frames, the first of them heard `delay` after now.
+    /// Fills `out` with interleaved frames, the first of which is heard `delay` after now.
     pub fn handle<T: Sample + FromSample<f32>>(&mut self, out: &mut [T], delay: Duration) {
         let frames = out.len() / self.channels;
         self.counters.count(frames, || Clock.monotonic_ns(Clock.now()) + nanos(delay));

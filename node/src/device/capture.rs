@@ -1,4 +1,4 @@
-//! The end that speaks.
+//! The input end, whose sound others hear.
 
 use std::{sync::Arc, sync::atomic::Ordering};
 
@@ -14,9 +14,9 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// What an end that the clock paces says.
+/// The sound of an input end that is paced by the clock.
 pub(super) enum Sound {
-    /// A file's samples, once or again and again; never empty if looped.
+    /// A file's samples, played once or in a loop. A looped file is never empty.
     File {
         samples: Vec<f32>,
         looped: bool,
@@ -24,13 +24,14 @@ pub(super) enum Sound {
     Silence,
 }
 
-/// A file or silence by the clock, or a microphone, which silence stands in for while it is lost.
+/// An input end: a file or silence paced by the clock, or a microphone. Silence replaces the
+/// microphone while it is lost.
 pub(super) struct CaptureEnd {
     timed: Option<TimedCapture>,
     live: Option<LiveCapture>,
-    /// Samples handed on at once.
+    /// Samples that are handed on at once.
     block: usize,
-    /// When sample 0 was spoken, until that is told.
+    /// When sample 0 was spoken, if the clock paces the end from the start.
     started_ns: Option<u64>,
     started_told: bool,
     statistics: EndStatistics,
@@ -45,7 +46,7 @@ struct TimedCapture {
     end: u64,
 }
 
-/// A microphone that is open.
+/// An open microphone.
 pub(super) struct LiveCapture {
     ring: HeapCons<f32>,
     counters: Arc<CardCounters>,
@@ -58,14 +59,14 @@ impl LiveCapture {
         Self { ring, counters, converter: CaptureConverter::new(format), watch: Watch::default() }
     }
 
-    /// Appends what has been captured since the last call.
+    /// Appends the samples captured since the last call.
     pub(super) fn take(&mut self, out: &mut Vec<f32>) {
         self.converter.convert(&mut self.ring, out);
     }
 }
 
 impl CaptureEnd {
-    /// An end that says `sound`, the first sample at `start`.
+    /// Creates an end that plays `sound`, whose first sample is spoken at `start`.
     pub(super) fn timed(sound: Sound, start: Timestamp, block: usize) -> Self {
         let timed =
             TimedCapture { sound, timeline: Timeline::new(start), next: 0, end: block as u64 };
@@ -73,7 +74,7 @@ impl CaptureEnd {
         Self { timed: Some(timed), started_ns, ..Self::card(block) }
     }
 
-    /// An end that a microphone will speak at.
+    /// Creates an end for a microphone that will be opened.
     pub(super) fn card(block: usize) -> Self {
         Self {
             timed: None,
@@ -87,7 +88,7 @@ impl CaptureEnd {
         }
     }
 
-    /// The microphone is open, for how many times now.
+    /// The microphone is open. Returns how often it has been opened.
     pub(super) fn set_live(&mut self, live: LiveCapture) -> u64 {
         self.statistics.openings += 1;
         self.timed = None;
@@ -95,7 +96,8 @@ impl CaptureEnd {
         self.statistics.openings
     }
 
-    /// The microphone is gone: silence from `now` on, its first block such that blocks stay whole.
+    /// The microphone is lost. Silence follows from `now` on; its first block completes the block
+    /// that was begun.
     pub(super) fn lose(&mut self, now: Timestamp) {
         if let Some(live) = self.live.take() {
             self.lost_by_cards += live.counters.lost.load(Ordering::Relaxed);
@@ -109,7 +111,7 @@ impl CaptureEnd {
         });
     }
 
-    /// Leaves out the sound whose time was more than a pause of the machine before `now`.
+    /// Skips the whole blocks that were spoken before `now`, and counts them as lost.
     pub(super) fn skip_to(&mut self, now: Timestamp) {
         let Some(timed) = &mut self.timed else { return };
         let blocks =
@@ -120,7 +122,7 @@ impl CaptureEnd {
         self.statistics.lost += skipped;
     }
 
-    /// The next block of an end that the clock paces; its samples have all been spoken.
+    /// The next block of an end that is paced by the clock. All its samples have been spoken.
     pub(super) fn take_timed(&mut self) -> &[f32] {
         self.buffer.clear();
         if let Some(timed) = &mut self.timed {
@@ -131,7 +133,7 @@ impl CaptureEnd {
         &self.buffer
     }
 
-    /// What the microphone has captured since the last call.
+    /// The samples that the microphone has captured since the last call.
     pub(super) fn take_live(&mut self) -> &[f32] {
         self.buffer.clear();
         if let Some(live) = &mut self.live {
@@ -141,7 +143,7 @@ impl CaptureEnd {
         &self.buffer
     }
 
-    /// When sample 0 was spoken, once.
+    /// When sample 0 was spoken, in nanoseconds of the clock. Returned once.
     pub(super) fn poll_started(&mut self) -> Option<u64> {
         if self.started_told {
             return None;
@@ -152,12 +154,12 @@ impl CaptureEnd {
         started
     }
 
-    /// Whether the microphone is open but has been silent for seconds.
+    /// Whether the microphone is open but has delivered nothing for seconds.
     pub(super) fn stalled(&mut self, now: Timestamp) -> bool {
         self.live.as_mut().is_some_and(|live| live.watch.stalled(now, &live.counters))
     }
 
-    /// When the next block of an end that the clock paces has been spoken.
+    /// When the last sample of the next block has been spoken, if the clock paces the end.
     pub(super) fn due(&self) -> Option<Timestamp> {
         self.timed.as_ref().map(|timed| timed.timeline.end_of(timed.end))
     }

@@ -1,4 +1,4 @@
-//! Sound cards: which there are, and opening one.
+//! Sound cards: lists them, opens them and tests them.
 
 mod platform;
 mod portable;
@@ -24,28 +24,28 @@ use super::{
 };
 use crate::{clock::Clock, event::Direction};
 
-/// How long a sound card may fail to call before it counts as lost. Bluetooth needs over a second
-/// to wake.
+/// How long a sound card may go without a call before it counts as lost. A Bluetooth card needs
+/// more than a second to wake.
 const STALL: Duration = Duration::from_secs(4);
-/// How often a self-test looks whether the card has called.
+/// How often a self-test checks whether the card has called.
 const SELF_TEST_LOOK: Duration = Duration::from_millis(20);
-/// How long a self-test listens once the card has called.
+/// How long a self-test measures once the card has called.
 const SELF_TEST: Duration = Duration::from_millis(600);
-/// How often it takes what a microphone gave: before the ring is full.
+/// How many times it empties a microphone's ring in that time, so that the ring is never full.
 const SELF_TEST_LOOKS: u32 = 6;
 /// A sound card, as people choose it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
-    /// What it is called.
+    /// The name of the card for people.
     pub name: String,
-    /// What the sound system calls it; works as a name, too.
+    /// The sound system's id of the card, which can be given in place of the name.
     pub id: String,
-    /// Whether it is taken when no name is given.
+    /// Whether the card is used if no name is given.
     pub default: bool,
 }
 
 impl DeviceInfo {
-    /// Whether this is a sound card of the sound system `host`. ALSA lists its plug-ins, too, of
+    /// Whether this is a sound card of the sound system `host`. ALSA also lists its plug-ins, of
     /// which only the default one may lead to a card.
     pub fn is_card(&self, host: &str) -> bool {
         host != "ALSA" || self.default || self.id.contains("CARD=")
@@ -57,34 +57,36 @@ impl DeviceInfo {
 pub struct DeviceList {
     /// The sound system: PulseAudio, ALSA, WASAPI and so on.
     pub host: String,
-    /// What can be spoken into.
+    /// The cards that can record.
     pub microphones: Vec<DeviceInfo>,
-    /// What can be heard.
+    /// The cards that can play.
     pub speakers: Vec<DeviceInfo>,
 }
 
-/// What a sound card does when it is tried.
+/// The result of a sound card's self-test.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SelfTest {
-    /// What it is called.
+    /// The name of the card.
     pub name: String,
-    /// Frames a second that it was opened with.
+    /// Frames per second with which it was opened.
     pub rate_hz: u32,
-    /// Samples a frame.
+    /// Samples per frame.
     pub channels: u16,
-    /// Times that it called, within 0.6 s of the first time.
+    /// How often it called within 0.6 s of its first call.
     pub callbacks: u64,
-    /// The most frames that it gave or took at once, in milliseconds.
+    /// The most frames that it delivered or took in one call, in milliseconds.
     pub period_ms: f64,
-    /// Frames a second that it really gave or took since its first call.
+    /// Frames per second that it really delivered or took since its first call.
     pub measured_rate_hz: f64,
-    /// From sound to the callback, or from the callback to sound, as the sound system believes.
+    /// Milliseconds from sound to the callback, or from the callback to sound, as the sound system
+    /// estimates.
     pub latency_ms: f64,
-    /// Level of what a microphone gave, in dB below full scale; -120 is nothing but zeros.
+    /// Level of what a microphone delivered, in dB below full scale; -120 means nothing but zeros.
+    /// `None` for a speaker.
     pub level_dbfs: Option<f32>,
 }
 
-/// The sound cards that there are now.
+/// Lists the sound cards that exist now.
 pub fn list_devices() -> DeviceList {
     let system = sound_system();
     DeviceList {
@@ -94,8 +96,8 @@ pub fn list_devices() -> DeviceList {
     }
 }
 
-/// Opens a sound card, by name or the default one, and says what it did in 0.6 s. One that sleeps
-/// is given as long to wake as a call gives it. A speaker plays silence.
+/// Opens a sound card, by name or the default one, and measures it for 0.6 s. A card that sleeps
+/// gets as long to wake as when it is used. A speaker plays silence.
 pub fn self_test(
     direction: Direction,
     name: Option<&str>,
@@ -149,7 +151,7 @@ pub fn self_test(
     })
 }
 
-/// Notices a sound card that is open but calls no more.
+/// Notices an open sound card that no longer calls.
 #[derive(Default)]
 pub(super) struct Watch {
     callbacks: u64,
@@ -157,7 +159,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Whether it has not called for a while; said once a while.
+    /// Whether the card has not called for 4 s. It is reported once in that time.
     pub(super) fn stalled(&mut self, now: Timestamp, counters: &CardCounters) -> bool {
         let callbacks = counters.callbacks.load(Ordering::Relaxed);
         if callbacks != self.callbacks || self.since.is_none() {
@@ -171,19 +173,20 @@ impl Watch {
     }
 }
 
-/// What finds and opens sound cards.
+/// Finds and opens sound cards.
 pub(super) trait SoundSystem {
-    /// PulseAudio, ALSA, WASAPI and so on.
+    /// The name of the sound system: PulseAudio, ALSA, WASAPI and so on.
     fn name(&self) -> String;
-    /// The cards of one direction; none where the sound system does not answer.
+    /// The cards of one direction. Empty if the sound system does not answer.
     fn cards(&self, direction: Direction) -> Vec<DeviceInfo>;
-    /// The id of the default card, as far as it is known without a try.
+    /// The id of the default card, if it is known without opening the card.
     fn default_id(&self, direction: Direction) -> Option<String>;
-    /// The card that is taken when no name is given.
+    /// The card that is used if no name is given.
     fn default_card(&self, direction: Direction) -> Option<DeviceInfo>;
-    /// Opens and starts a card, or says why not. `chosen`: a person named it, so no other will do.
+    /// Opens and starts a card, or returns the reason why it cannot. `chosen`: a person named it,
+    /// so no other card will do.
     fn open(&self, card: &DeviceInfo, chosen: bool, opening: Opening) -> Result<Opened, String>;
-    /// Turns to the sound system anew, if it is there: it may have been restarted.
+    /// Connects to the sound system again if it answers: it may have been restarted.
     fn reconnect(&mut self);
 }
 
@@ -192,44 +195,44 @@ pub(super) fn sound_system() -> Box<dyn SoundSystem> {
     platform::preferred().unwrap_or_else(|| Box::new(portable::Portable::new()))
 }
 
-/// How a card is to be opened.
+/// The settings with which a card is opened.
 pub(super) struct Opening {
     pub(super) direction: Direction,
     pub(super) low_delay: bool,
     pub(super) waker: Waker,
-    /// Holds the newest belief about the card's delay, in nanoseconds.
+    /// The newest estimate of the card's delay, in nanoseconds.
     pub(super) latency: Arc<AtomicU64>,
-    /// Told, from any thread, when the card stops working.
+    /// Called when the card stops working, from any thread.
     pub(super) failed: Box<dyn Fn(String) + Send + Sync>,
 }
 
 impl Opening {
-    /// `span` at 48 kHz for each 10 ms of a coded frame, and half of it for low delay.
+    /// `span` frames, or half of them for low delay.
     fn shortened(&self, span: u32) -> u32 {
         span / if self.low_delay { 2 } else { 1 }
     }
 
-    /// Frames that complete a coded frame: 10 ms at any rate, 5 ms for low delay.
+    /// Frames per coded frame at `rate`: 10 ms, or 5 ms for low delay.
     fn coded_frame(&self, rate: u32) -> usize {
         self.shortened(rate / 100) as usize
     }
 }
 
-/// Both sides of a card that was opened.
+/// A card that was opened: its stream, and the voice thread's side.
 pub(super) struct Opened {
-    /// Runs until it is dropped.
+    /// The stream runs until it is dropped.
     stream: Box<dyn Any>,
     live: Live,
     format: CardFormat,
     counters: Arc<CardCounters>,
 }
 
-/// A sound card that runs, until it is dropped.
+/// An open sound card, which runs until it is dropped.
 pub(super) struct OpenCard {
     pub(super) stream: Box<dyn Any>,
     pub(super) live: Live,
     pub(super) name: String,
-    /// What the sound system calls it.
+    /// The sound system's id of the card.
     pub(super) id: String,
     format: CardFormat,
     counters: Arc<CardCounters>,
@@ -241,7 +244,7 @@ pub(super) enum Live {
     Playout(LivePlayout),
 }
 
-/// A microphone's callback and the voice thread's side of it.
+/// Creates a microphone's callback and the voice thread's side of it.
 fn capture(format: CardFormat, opening: &Opening) -> (CaptureCallback, Live, Arc<CardCounters>) {
     let wake_frames = opening.coded_frame(format.rate);
     let (callback, ring) = CaptureCallback::new(format, wake_frames, opening.waker.clone());
@@ -249,7 +252,7 @@ fn capture(format: CardFormat, opening: &Opening) -> (CaptureCallback, Live, Arc
     (callback, Live::Capture(LiveCapture::new(format, ring)), counters)
 }
 
-/// A speaker's callback and the voice thread's side of it.
+/// Creates a speaker's callback and the voice thread's side of it.
 fn playout(
     format: CardFormat,
     period: u32,
@@ -284,8 +287,8 @@ pub(super) fn open(
     }
 }
 
-/// The card of the sound system `host` that is called `wanted`, exactly or, where only one fits, in
-/// part.
+/// Finds the card of the sound system `host` that is called `wanted`. If no name matches exactly, a
+/// card matches whose name contains `wanted`, if there is only one.
 fn pick(
     mut cards: Vec<DeviceInfo>,
     direction: Direction,

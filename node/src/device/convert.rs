@@ -1,5 +1,5 @@
-//! Between a sound card's rate and channels and Hark's 48 kHz, mono in and both sides out. Runs on
-//! the voice thread.
+//! Converts between a sound card's rate and channels and Hark's 48 kHz: mono input, and output with
+//! both sides. Runs on the voice thread.
 
 use hark_voice::{SAMPLE_RATE, SIDES, mix::mean};
 use ringbuf::{
@@ -13,16 +13,16 @@ use rubato::{
 
 use super::callback::CardFormat;
 
-/// Points of the resampling filter: 0.7 ms of delay, and alias more than 60 dB down.
+/// Points of the resampling filter. It delays by 0.7 ms, and alias is more than 60 dB down.
 const FILTER_POINTS: usize = 64;
-/// Resampled pieces a second: 5 ms each.
+/// Resampled pieces per second: 5 ms each.
 const PIECES: u32 = 200;
 
-/// Captured frames to 48 kHz mono.
+/// Converts captured frames to 48 kHz mono.
 pub(super) struct CaptureConverter {
     channels: usize,
     resampler: Option<Async<f32>>,
-    /// Mono at the card's rate, not yet resampled.
+    /// Mono samples at the card's rate that are not resampled yet.
     pending: Vec<f32>,
     piece: Vec<f32>,
 }
@@ -34,7 +34,8 @@ impl CaptureConverter {
         Self { channels: format.channels, resampler, pending: Vec::new(), piece }
     }
 
-    /// Appends all that `ring` holds to `out`; less than 5 ms may wait if the rate differs.
+    /// Appends everything that `ring` holds to `out`. If the rates differ, less than 5 ms may stay
+    /// behind.
     pub(super) fn convert(&mut self, ring: &mut HeapCons<f32>, out: &mut Vec<f32>) {
         let frames = ring.occupied_len() / self.channels;
         let mono = if self.resampler.is_some() { &mut self.pending } else { &mut *out };
@@ -56,13 +57,13 @@ impl CaptureConverter {
     }
 }
 
-/// 48 kHz, both sides interleaved, to frames to play.
+/// Converts 48 kHz, both sides interleaved, to a card's frames.
 ///
-/// The sides go to a card's first two channels, and further ones are silent; a card with one
-/// channel gets their mean.
+/// The sides are played on a card's first two channels, and further channels are silent. A card
+/// with one channel plays the mean of the sides.
 pub(super) struct PlayoutConverter {
     channels: usize,
-    /// How many of the card's channels are not silent.
+    /// How many of the card's channels carry sound.
     sides: usize,
     resampler: Option<Async<f32>>,
     mixed: Vec<f32>,
@@ -85,7 +86,7 @@ impl PlayoutConverter {
         }
     }
 
-    /// Has `mix` make sound until `ring` holds `target` frames. Returns the samples mixed for each
+    /// Calls `mix` until `ring` holds `target` frames. Returns how many samples were mixed for each
     /// side.
     pub(super) fn fill(
         &mut self,
@@ -134,7 +135,7 @@ impl PlayoutConverter {
     }
 }
 
-/// A resampler in pieces of 5 ms of `card_rate`, if the rates differ.
+/// Creates a resampler with pieces of 5 ms of `card_rate`, if the rates differ.
 fn resampler(
     from: u32,
     to: u32,
@@ -151,7 +152,7 @@ fn resampler(
     })
 }
 
-/// Resamples frames of so many channels; gives how many frames there are in `output`.
+/// Resamples frames of this many channels. Returns how many frames are in `output`.
 fn process(
     resampler: &mut Async<f32>,
     input: &[f32],
@@ -224,7 +225,7 @@ mod tests {
             let (mut spoken, mut mixed) = (Vec::new(), 0);
             let mut phase = 0.0_f32;
             for _ in 0..100 {
-                // Two pieces, which are whole frames at any rate.
+                // Two pieces are whole frames at any rate.
                 mixed += playout.fill(&mut producer, 2 * (rate / PIECES) as usize, |out| {
                     for sides in out.as_chunks_mut::<2>().0 {
                         phase = (phase + 0.05) % std::f32::consts::TAU;

@@ -1,4 +1,4 @@
-//! The end that is heard.
+//! The output end, on which others are heard.
 
 use std::{
     path::PathBuf,
@@ -19,19 +19,21 @@ use super::{
 };
 use crate::{clock::Clock, wav::WavRecorder};
 
-/// How long before its first sample is heard a block by the clock is mixed, so that it is ready by
-/// then though the thread wakes a little late. More only delays.
+/// How long before its first sample is heard a block paced by the clock is mixed, so that it is
+/// ready even if the thread wakes a little late. A higher value only adds delay.
 pub(super) const LEAD: Duration = Duration::from_micros(500);
-/// Sound that a speaker's ring holds beyond what the card takes at once: what the voice thread may
-/// be late by. Grows by a step each time that it was too little, and shrinks after a quiet while.
+/// Sound that a speaker's ring holds beyond what the card takes at once, which is how late the
+/// voice thread may be. It grows by a step each time it was too little, and shrinks by a fifth of a
+/// step after each quiet while.
 const MARGIN: Duration = Duration::from_micros(2_500);
 const MARGIN_MAX: Duration = Duration::from_millis(40);
 const MARGIN_STEP: Duration = Duration::from_micros(2_500);
 const MARGIN_QUIET: Duration = Duration::from_secs(30);
-/// How long the most that a card took at once counts, up to twice that.
+/// How long the most frames that a card took at once count; up to twice as long at most.
 const LARGEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// A file or nothing by the clock, or a speaker, which nothing stands in for while it is lost.
+/// An output end: a file or nothing paced by the clock, or a speaker. Nothing replaces the speaker
+/// while it is lost.
 pub(super) struct PlayoutEnd {
     timed: Option<TimedPlayout>,
     file: Option<OutputFile>,
@@ -41,7 +43,7 @@ pub(super) struct PlayoutEnd {
     started_told: bool,
     statistics: EndStatistics,
     lost_by_cards: u64,
-    /// A block, both sides interleaved.
+    /// One block, both sides interleaved.
     buffer: Vec<f32>,
     mono: Vec<f32>,
 }
@@ -56,7 +58,7 @@ struct OutputFile {
     recorder: WavRecorder,
 }
 
-/// A speaker that is open.
+/// An open speaker.
 pub(super) struct LivePlayout {
     ring: HeapProd<f32>,
     counters: Arc<CardCounters>,
@@ -64,7 +66,7 @@ pub(super) struct LivePlayout {
     watch: Watch,
     rate: u32,
     margin: Duration,
-    /// The most frames taken at once, in the window before and in the one that runs since.
+    /// The most frames taken at once: in the window before, and in the present one.
     largest: (u64, u64),
     window_since: Timestamp,
     lost_seen: u64,
@@ -72,7 +74,7 @@ pub(super) struct LivePlayout {
 }
 
 impl LivePlayout {
-    /// A speaker that is expected to take `period` frames at once.
+    /// Creates a speaker that is expected to take `period` frames at once.
     pub(super) fn new(
         format: CardFormat,
         period: u32,
@@ -93,13 +95,13 @@ impl LivePlayout {
         }
     }
 
-    /// Puts silence into the ring for a card that takes twice its period when it starts.
+    /// Puts silence into the ring, for a card that takes twice its period when it starts.
     pub(super) fn prime(&mut self) {
         let target = 2 * self.largest.0 as usize + self.margin_frames();
         self.converter.fill(&mut self.ring, target, |out| out.fill(0.0));
     }
 
-    /// Frames that the ring is to hold.
+    /// How many frames the ring is to hold.
     fn target(&mut self, now: Timestamp) -> usize {
         let largest = self.counters.largest.load(Ordering::Relaxed);
         self.largest.1 = self.largest.1.max(largest);
@@ -125,7 +127,7 @@ impl LivePlayout {
 }
 
 impl PlayoutEnd {
-    /// An end by the clock, whose sample 0 is heard at `start`.
+    /// Creates an end paced by the clock, whose sample 0 is heard at `start`.
     pub(super) fn timed(
         file: Option<(PathBuf, WavRecorder)>,
         start: Timestamp,
@@ -140,7 +142,7 @@ impl PlayoutEnd {
         }
     }
 
-    /// An end that a speaker will be heard at.
+    /// Creates an end for a speaker that will be opened.
     pub(super) fn card(block: usize) -> Self {
         Self {
             timed: None,
@@ -156,7 +158,7 @@ impl PlayoutEnd {
         }
     }
 
-    /// The speaker is open, for how many times now.
+    /// The speaker is open. Returns how often it has been opened.
     pub(super) fn set_live(&mut self, live: LivePlayout) -> u64 {
         self.statistics.openings += 1;
         self.timed = None;
@@ -164,7 +166,7 @@ impl PlayoutEnd {
         self.statistics.openings
     }
 
-    /// The speaker is gone: what is mixed from `now` on is heard nowhere.
+    /// The speaker is lost: what is mixed from `now` on is not heard.
     pub(super) fn lose(&mut self, now: Timestamp) {
         if let Some(live) = self.live.take() {
             self.lost_by_cards += live.counters.lost.load(Ordering::Relaxed);
@@ -172,21 +174,21 @@ impl PlayoutEnd {
         self.timed = Some(TimedPlayout { timeline: Timeline::new(now + LEAD), next: 0 });
     }
 
-    /// Leaves silence for the time more than a pause of the machine before `now`: nothing of it can
-    /// be decided in time any more, but later sound keeps its place.
+    /// Skips the whole blocks that were due before `now`, and leaves silence in a file in their
+    /// place. It is too late to mix them, but later sound keeps its position.
     pub(super) fn skip_to(&mut self, now: Timestamp) {
         let Some(timed) = &mut self.timed else { return };
         let behind = timed.timeline.samples_before(now).saturating_sub(timed.next);
         let skipped = behind / self.block as u64 * self.block as u64;
         timed.next += skipped;
         match &mut self.file {
-            // It counts them.
+            // The recorder counts these samples as lost.
             Some(file) => file.recorder.skip(skipped),
             None => self.statistics.lost += skipped,
         }
     }
 
-    /// Has `mix` make the next block of an end that the clock paces.
+    /// Has `mix` make the next block of an end that is paced by the clock.
     pub(super) fn fill_timed(&mut self, mix: impl FnOnce(&mut [f32])) {
         let Some(timed) = &mut self.timed else { return };
         mix(&mut self.buffer);
@@ -203,7 +205,7 @@ impl PlayoutEnd {
         }
     }
 
-    /// Has `mix` make what the speaker needs.
+    /// Has `mix` make as much sound as the speaker needs.
     pub(super) fn fill_live(&mut self, now: Timestamp, mut mix: impl FnMut(&mut [f32])) {
         let Some(live) = &mut self.live else { return };
         let target = live.target(now);
@@ -213,14 +215,14 @@ impl PlayoutEnd {
         });
     }
 
-    /// Writes what the file has kept back.
+    /// Writes the samples that the file has kept back.
     pub(super) fn finish(&mut self) {
         if let Some(file) = &mut self.file {
             file.recorder.finish();
         }
     }
 
-    /// When sample 0 was heard, once.
+    /// When sample 0 was heard, in nanoseconds of the clock. Returned once.
     pub(super) fn poll_started(&mut self) -> Option<u64> {
         if self.started_told {
             return None;
@@ -231,7 +233,7 @@ impl PlayoutEnd {
         started
     }
 
-    /// Whether the file works, when that has changed, and a line for people.
+    /// Whether the file works, if that has changed, and a line for people.
     pub(super) fn poll_file_news(&mut self) -> Option<(bool, String)> {
         let file = self.file.as_ref()?;
         let path = file.path.display();
@@ -248,7 +250,8 @@ impl PlayoutEnd {
         self.live.as_mut().is_some_and(|live| live.watch.stalled(now, &live.counters))
     }
 
-    /// When the next block of an end that the clock paces is to be mixed: with what is known then.
+    /// When the next block of an end paced by the clock is to be mixed: as late as possible, with
+    /// all sound that has arrived by then.
     pub(super) fn due(&self) -> Option<Timestamp> {
         let timed = self.timed.as_ref()?;
         let heard = timed.timeline.time_of(timed.next).as_duration();

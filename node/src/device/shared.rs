@@ -1,4 +1,4 @@
-//! What other threads hold of the voice thread.
+//! The state that other threads share with the voice thread.
 
 use std::{
     sync::{
@@ -15,13 +15,13 @@ use hark_voice::{Line, VoiceCommand, VoiceStatistics};
 
 use super::supervisor::Supervisor;
 
-/// Datagrams that wait for the voice thread: a second of ten talkers. Beyond it the oldest go,
-/// counted.
+/// Datagrams that wait for the voice thread: a second of ten talkers. If there are more, the oldest
+/// is dropped and counted.
 const DATAGRAMS_MAX: usize = 1_024;
-/// Commands that wait for the voice thread. Beyond it they are refused, counted.
+/// Commands that wait for the voice thread. Further ones are refused and counted.
 const COMMANDS_MAX: usize = 1_024;
 
-/// Steers a running voice thread. The last one that is dropped stops it.
+/// Controls a running voice thread, which stops when the last handle is dropped.
 #[derive(Clone)]
 pub struct VoiceHandle {
     shared: Arc<Shared>,
@@ -40,14 +40,14 @@ impl VoiceHandle {
         Self { shared, owner: Arc::new(owner), line: 0 }
     }
 
-    /// The same for another line.
+    /// The same handle for another line.
     #[must_use]
     pub fn on(&self, line: Line) -> Self {
         Self { line, ..self.clone() }
     }
 
-    /// Has the line's pipeline do `command` within a few milliseconds. False: refused, as over a
-    /// thousand wait already.
+    /// Has the line's pipeline carry out `command` within a few milliseconds. Returns `false` if
+    /// the command is refused because 1,024 wait already.
     pub fn command(&self, command: VoiceCommand) -> bool {
         let accepted = self.shared.commands.push((self.line, command)).is_ok();
         if accepted {
@@ -58,9 +58,10 @@ impl VoiceHandle {
         accepted
     }
 
-    /// Hands on a datagram of voice. When over a thousand wait, the oldest is dropped and counted.
+    /// Hands a datagram of voice to the thread. If 1,024 wait already, the oldest is dropped and
+    /// counted.
     ///
-    /// It wakes nobody: it is looked at when the next block of sound is due.
+    /// It does not wake the thread, which handles the datagram when the next block of sound is due.
     pub fn datagram(&self, arrived: Timestamp, from: DeviceId, bytes: Bytes) {
         let datagram = Datagram { arrived, line: self.line, from, bytes };
         if self.shared.datagrams.force_push(datagram).is_some() {
@@ -68,45 +69,46 @@ impl VoiceHandle {
         }
     }
 
-    /// The counters, at most some 100 ms old.
+    /// The counters, which are at most some 100 ms old.
     pub fn statistics(&self) -> Arc<VoiceThreadStatistics> {
         self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the talk: finishes the output file and gives the sound cards back. Returns when done.
+    /// Stops the thread: finishes the output file and releases the sound cards. Returns when that
+    /// is done.
     pub fn stop(&self) {
         self.owner.stop();
     }
 }
 
-/// How the voice thread and its ends are doing.
+/// The counters of the voice thread and its ends.
 #[derive(Clone, Debug, Default)]
 pub struct VoiceThreadStatistics {
     /// The counters of each line.
     pub voice: Vec<VoiceStatistics>,
-    /// The end that speaks.
+    /// The counters of the input end.
     pub input: EndStatistics,
-    /// The end that is heard.
+    /// The counters of the output end.
     pub output: EndStatistics,
-    /// Datagrams dropped since the voice thread had not come round to them.
+    /// Datagrams dropped because the voice thread had not handled them yet.
     pub datagrams_dropped: u64,
     /// Commands refused for the same reason.
     pub commands_refused: u64,
 }
 
-/// How one end is doing.
+/// The counters of one end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndStatistics {
-    /// Samples handed on, at 48 kHz.
+    /// Samples at 48 kHz that were handed on.
     pub samples: u64,
-    /// Samples that were not: a full or dry ring of a sound card (at its own rate), a full disk, a
-    /// machine that stood still.
+    /// Samples that were lost: a sound card's ring was full or empty (at the card's own rate), a
+    /// disk was full, or the machine stood still.
     pub lost: u64,
-    /// Times that the sound card was opened.
+    /// How often the sound card was opened.
     pub openings: u64,
 }
 
-/// A datagram on its way to the pipeline.
+/// A datagram that waits for the pipeline.
 pub(super) struct Datagram {
     pub(super) arrived: Timestamp,
     pub(super) line: Line,
@@ -114,7 +116,7 @@ pub(super) struct Datagram {
     pub(super) bytes: Bytes,
 }
 
-/// What the voice thread and its handles have in common.
+/// The state that the voice thread and its handles share.
 pub(super) struct Shared {
     pub(super) commands: ArrayQueue<(Line, VoiceCommand)>,
     pub(super) datagrams: ArrayQueue<Datagram>,
@@ -139,18 +141,19 @@ impl Shared {
     }
 }
 
-/// Wakes the voice thread. Takes no lock and allocates nothing, so audio callbacks may.
+/// Wakes the voice thread. It takes no lock and allocates nothing, so audio callbacks may use it.
 #[derive(Clone, Default)]
 pub struct Waker(Arc<OnceLock<Thread>>);
 
 impl Waker {
-    /// Names the thread to wake; before that, `wake` does nothing. Only the first call counts.
+    /// Sets the thread to wake. Before that, `wake` does nothing. Only the first call counts.
     pub fn set(&self, thread: Thread) {
-        // A second call would be a second thread for the same ends, which nobody starts.
+        // A second call would mean a second thread for the same ends, which nobody starts.
         let _ = self.0.set(thread);
     }
 
-    /// Ends the thread's pause, or skips the next one: an atomic swap, and a futex where it sleeps.
+    /// Ends the thread's pause, or skips its next one. That is an atomic swap, and a futex if the
+    /// thread sleeps.
     pub fn wake(&self) {
         if let Some(thread) = self.0.get() {
             thread.unpark();

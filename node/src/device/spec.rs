@@ -1,50 +1,51 @@
-//! What a person writes after `--input` and `--output`.
+//! Parses what a person writes after `--input` and `--output`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// Where the sound that others hear comes from.
+/// The source of the sound that others hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputSpec {
     /// `mic`, or `mic:NAME`: a sound card, by name or the system's default one.
     Microphone(Option<String>),
-    /// `file:PATH`, or `file:PATH?loop`: a WAV file in real time, then silence or again.
+    /// `file:PATH`, or `file:PATH?loop`: a WAV file in real time. Silence follows at its end, or
+    /// the file starts again.
     File {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Whether it starts again at its end.
+        /// Whether the file starts again at its end.
         looped: bool,
     },
-    /// `silence`: nothing, in real time.
+    /// `silence`: silence, in real time.
     Silence,
 }
 
-/// Where the sound of others goes.
+/// The destination of the sound of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputSpec {
     /// `speaker`, or `speaker:NAME`: a sound card, by name or the system's default one.
     Speaker(Option<String>),
     /// `file:PATH`, or `file:PATH?stereo`: a 48 kHz WAV file in real time, silence included.
     File {
-        /// Which file; what it held is lost.
+        /// The path of the file, whose former contents are lost.
         path: PathBuf,
-        /// Whether it gets both sides, rather than their mean.
+        /// Whether the file gets both sides rather than their mean.
         stereo: bool,
     },
-    /// `null`: nowhere, in real time.
+    /// `null`: sound is discarded, in real time.
     Null,
 }
 
-/// A text that names no end.
+/// The text names no end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// It is none of the known forms of an input.
+    /// The text is none of the known forms of an input.
     #[error("`{0}` is no input: use mic, mic:NAME, file:PATH, file:PATH?loop or silence")]
     Input(String),
-    /// It is none of the known forms of an output.
+    /// The text is none of the known forms of an output.
     #[error("`{0}` is no output: use speaker, speaker:NAME, file:PATH, file:PATH?stereo or null")]
     Output(String),
-    /// A name or path was announced by a colon and is missing.
+    /// A colon announces a name or path that is missing.
     #[error("`{0}` ends at its colon: a name or path must follow")]
     Unfinished(String),
 }
@@ -107,7 +108,8 @@ impl fmt::Display for OutputSpec {
     }
 }
 
-/// The word, and what follows its colon if it has one. Paths keep their own colons.
+/// The word before the first colon, and the text after it if there is a colon. Paths keep their own
+/// colons.
 fn split(text: &str) -> Result<(&str, Option<&str>), SpecError> {
     match text.split_once(':') {
         None => Ok((text, None)),

@@ -1,4 +1,4 @@
-//! Opens sound cards, keeps them, and opens them again when they are lost.
+//! The supervisor: opens sound cards, keeps them, and opens them again if they are lost.
 
 use std::{
     any::Any,
@@ -16,24 +16,24 @@ use super::{
 };
 use crate::event::Direction;
 
-/// Pause between two tries to open a sound card that was lost.
+/// The pause between two tries to open a lost sound card.
 const RETRY: Duration = Duration::from_secs(1);
-/// Pause before the first of them: a change of the default card takes a moment.
+/// The pause before the first try: a change of the default card takes a moment.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// How often it is looked whether another card has become the default one.
+/// How often the supervisor checks whether another card has become the default.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long all cards may take to open, or to be given back. Then the sound system counts as dead,
-/// and its threads are left behind.
+/// How long all cards may take to open, or to be released. After that the sound system counts as
+/// dead, and its threads are left behind.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Which card is wanted where.
+/// A card that is wanted, for one direction.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) direction: Direction,
     pub(super) name: Option<String>,
 }
 
-/// What the voice thread is told.
+/// News about the cards for the voice thread.
 pub(super) enum CardNews {
     CaptureOpened { live: LiveCapture, name: String },
     PlayoutOpened { live: LivePlayout, name: String },
@@ -46,22 +46,23 @@ pub(super) struct Supervisor {
     done: mpsc::Receiver<()>,
 }
 
-/// What the supervisor is told.
+/// Messages to the supervisor.
 enum Notice {
-    /// The card that was the `opening`th of its slot works no more.
+    /// The card of this direction has failed. `opening` counts how often the direction's card had
+    /// been opened.
     Failed {
         direction: Direction,
         opening: u64,
         reason: String,
     },
-    /// The card is open but gives or takes nothing.
+    /// The card is open but delivers or takes nothing.
     Stalled {
         direction: Direction,
     },
     Stop,
 }
 
-/// Tells the supervisor of a card that stands still.
+/// Reports a card that stands still to the supervisor.
 #[derive(Clone)]
 pub(super) struct StallReporter(mpsc::Sender<Notice>);
 
@@ -73,7 +74,7 @@ impl StallReporter {
 }
 
 impl Supervisor {
-    /// Opens the cards that are wanted. Their ends are the first news.
+    /// Opens the wanted cards. The first news are their ends.
     pub(super) fn start(
         wanted: Vec<Wanted>,
         low_delay: bool,
@@ -97,7 +98,7 @@ impl Supervisor {
                 desk.run(&inbox);
             }
             drop(desk);
-            // Nobody waits any more where stopping has taken too long.
+            // If stopping took too long, nobody waits any more.
             let _ = ended.send(());
         };
         thread::Builder::new()
@@ -119,14 +120,14 @@ impl Supervisor {
         Ok((Self { notices, done }, news_inbox))
     }
 
-    /// For the voice thread, which sees when a card stands still.
+    /// For the voice thread, which notices when a card stands still.
     pub(super) fn stall_reporter(&self) -> StallReporter {
         StallReporter(self.notices.clone())
     }
 }
 
 impl Drop for Supervisor {
-    /// Gives the cards back.
+    /// Releases the cards.
     fn drop(&mut self) {
         if self.notices.send(Notice::Stop).is_ok()
             && self.done.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout)
@@ -136,11 +137,11 @@ impl Drop for Supervisor {
     }
 }
 
-/// The supervisor's own state.
+/// The state of the supervisor's thread.
 struct Console {
     slots: Vec<Slot>,
     system: Box<dyn SoundSystem>,
-    /// When to look for another default card.
+    /// When to check for another default card.
     look_at: Instant,
     low_delay: bool,
     waker: Waker,
@@ -148,7 +149,7 @@ struct Console {
     news: mpsc::Sender<CardNews>,
 }
 
-/// One card that is wanted.
+/// One direction for which a card is wanted.
 struct Slot {
     wanted: Wanted,
     open: Option<OpenSlot>,
@@ -156,9 +157,9 @@ struct Slot {
     retry_at: Option<Instant>,
 }
 
-/// The card that is open.
+/// The card that is open for a slot.
 struct OpenSlot {
-    /// Runs until it is dropped.
+    /// The stream runs until it is dropped.
     stream: Box<dyn Any>,
     id: String,
     name: String,
@@ -193,7 +194,7 @@ impl Console {
         }
     }
 
-    /// Changes to the default card where that is wanted and has become another one.
+    /// Changes to the new default card for each slot that wants the default one.
     fn follow_default(&mut self) {
         if self.look_at > Instant::now() {
             return;

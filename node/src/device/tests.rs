@@ -24,7 +24,7 @@ use crate::{
 
 const START: Timestamp = Timestamp::from_millis(1_000);
 
-/// What a pipeline was told, in the order of telling.
+/// A call to a pipeline, in the order of the calls.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Command(Timestamp),
@@ -34,7 +34,7 @@ enum Told {
     Timeout(Timestamp),
 }
 
-/// A pipeline that writes down what it is told, and plays the number of the block.
+/// A pipeline that records its calls. Each block that it plays holds the block's number.
 #[derive(Default)]
 struct Notebook {
     told: Vec<Told>,
@@ -186,7 +186,7 @@ fn a_silent_node_wakes_no_more_often_than_its_blocks_are_due() {
     assert_eq!(turns, 200, "capture, playout and snapshots fall together");
 }
 
-/// What is heard does not depend on when this thread got the processor.
+/// What is heard does not depend on when the thread was scheduled.
 #[test]
 fn a_late_thread_decides_as_a_punctual_one() {
     let arrivals = [(300, 1), (4_400, 2), (9_000, 3), (10_100, 4), (23_000, 5)];
@@ -218,14 +218,14 @@ fn the_output_file_keeps_its_timeline_through_pauses() {
     let playout = PlayoutEnd::timed(Some((path.clone(), recorder)), START + LEAD, 240);
     let mut bench = Bench::new(CaptureEnd::timed(Sound::Silence, START, 480), playout);
     bench.voice.turn(after(0));
-    bench.voice.turn(after(500_000)); // made up for: 101 blocks by now
+    bench.voice.turn(after(500_000)); // caught up in full: 101 blocks by now
     assert_eq!(bench.voice.path.played, 101);
 
-    bench.voice.turn(after(10_500_000)); // a machine that stood still for ten seconds
+    bench.voice.turn(after(10_500_000)); // the machine stood still for ten seconds
     bench.voice.playout.finish();
     let heard = wav::load(&path).unwrap();
     assert_eq!(heard.len(), 10_500 * 48 + 240);
-    // The last two seconds are made up for, and the blocks that began before and end with them.
+    // The last two seconds are caught up, with the blocks that lie partly in them at either end.
     assert_eq!(bench.voice.path.played, 101 + 402);
     assert!(heard[101 * 240..(101 + 1_598) * 240].iter().all(|sample| *sample == 0.0));
     assert_eq!(heard[(101 + 1_598) * 240], 102.0 / 1_024.0);
@@ -235,7 +235,7 @@ fn the_output_file_keeps_its_timeline_through_pauses() {
     assert!((7_999 * 48 - 960..=8_000 * 48).contains(&lost), "{lost}");
 }
 
-/// One channel gets the mean of both sides; two get each its own.
+/// With one channel, the file gets the mean of both sides; with two, each side.
 #[test]
 fn an_output_file_has_one_channel_or_both_sides() {
     let folder = tempfile::tempdir().unwrap();
@@ -376,7 +376,7 @@ fn a_speaker_is_kept_one_period_and_a_margin_ahead() {
 
 #[test]
 fn a_full_disk_is_told_once() {
-    // The one device that is always full.
+    // `/dev/full` is the one device that is always full.
     if !Path::new("/dev/full").exists() {
         return;
     }

@@ -1,4 +1,4 @@
-//! The thread that owns the pipeline and both ends, paced by the ends.
+//! The voice thread, which owns the pipeline and both ends. The ends pace it.
 
 use std::{
     sync::{Arc, atomic::Ordering, mpsc},
@@ -25,30 +25,31 @@ use crate::{
     wav::{self, WavRecorder},
 };
 
-/// Samples that a file or silence speaks at once: a coded frame; half of it for low delay.
+/// Samples that a file or silence delivers at once: a coded frame, or half of it for low delay.
 const CAPTURE_BLOCK: usize = 480;
-/// Samples that a file or nothing hears at once: 10 ms, half of it for low delay, as most sound
-/// cards take. Smaller blocks let later packets into the mix and wake the thread more often.
+/// Samples that a file or nothing takes at once: 10 ms, or half of it for low delay, as most sound
+/// cards do. With smaller blocks, later packets still get into the mix, but the thread wakes more
+/// often.
 const PLAYOUT_BLOCK: usize = 480;
-/// Samples of silence that are spoken, and of sound that goes nowhere, at once: 20 ms. Nobody hears
-/// the difference, and a machine that only listens, or only speaks, wakes half as often.
+/// Samples that silence delivers, or that nothing takes, at once: 20 ms. Nobody hears the
+/// difference, and a machine that only listens, or only speaks, wakes half as often.
 const UNHEARD_BLOCK: usize = 960;
-/// How long the machine may stand still and all sound of that time is still made up for. Of a
-/// longer pause the older part is silence, counted.
+/// The longest stall that is caught up in full. Of a longer one everything older becomes silence
+/// and is counted as lost.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How often counters are shown and cards are looked after.
+/// How often counters are published and cards are checked.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
-/// Steps of a turn before commands and cards are looked at again: more than a whole pause and a
-/// full queue need.
+/// Steps of a turn before commands and cards are handled again: more than a full pause and a full
+/// queue need.
 const STEPS_MAX: usize = 4_096;
 
-/// One thread that owns a desk and both ends of it.
+/// The thread that owns a console and both its ends.
 pub struct VoiceThread;
 
 impl VoiceThread {
     /// Opens both ends and starts the thread.
     ///
-    /// `events` is called on it and must not wait. Fails where an end cannot be used.
+    /// The thread calls `events`, which must not wait. Fails if an end cannot be used.
     pub fn start<P: VoicePath>(
         path: P,
         ends: VoiceEnds,
@@ -103,7 +104,8 @@ impl VoiceThread {
         };
         let stalls = supervisor.as_ref().map(Supervisor::stall_reporter);
 
-        // Sample 0 of both ends lies such that their blocks are due together: fewer wakes.
+        // Sample 0 of both ends is placed such that their blocks are due together, which saves
+        // wake-ups.
         let start = clock.now();
         let capture = match sound {
             Some(sound) => CaptureEnd::timed(sound, start, capture_block),
@@ -136,7 +138,7 @@ impl VoiceThread {
     }
 }
 
-/// What the thread works on. Time is an argument of a turn.
+/// The state of the thread. The time is an argument of each turn.
 pub(super) struct VoiceLoop<P> {
     pub(super) path: P,
     pub(super) capture: CaptureEnd,
@@ -145,9 +147,9 @@ pub(super) struct VoiceLoop<P> {
     pub(super) events: Box<dyn FnMut(VoiceThreadEvent) + Send>,
     pub(super) shared: Arc<Shared>,
     pub(super) cards: Option<(mpsc::Receiver<CardNews>, StallReporter)>,
-    /// Taken from the queue, but later than what is done at the moment.
+    /// A datagram that was taken from the queue but came later than the block that is handled now.
     pub(super) waiting: Option<Datagram>,
-    /// The latest time that the pipeline has been told.
+    /// The latest time that was given to the pipeline.
     pub(super) latest: Timestamp,
     pub(super) snapshot_at: Timestamp,
 }
@@ -168,7 +170,7 @@ impl<P: VoicePath> VoiceLoop<P> {
         self.show();
     }
 
-    /// Does all that is due at `now`, and says when the next turn is wanted.
+    /// Does everything that is due at `now`. Returns when the next turn is due.
     pub(super) fn turn(&mut self, now: Timestamp) -> Timestamp {
         self.handle_cards(now);
         let oldest = Timestamp::from_duration(now.as_duration().saturating_sub(PAUSE_MAX));
@@ -195,17 +197,17 @@ impl<P: VoicePath> VoiceLoop<P> {
             self.show();
             self.snapshot_at = now + SNAPSHOT_INTERVAL;
         }
-        // Asked last, so that nothing can move it.
+        // Read last, so that nothing can change it afterwards.
         [self.capture.due(), self.playout.due(), self.path.poll_timeout()]
             .into_iter()
             .flatten()
             .fold(self.snapshot_at, Timestamp::min)
     }
 
-    /// Brings the ends that the clock paces up to `now`.
+    /// Brings the ends that are paced by the clock up to `now`.
     ///
-    /// Blocks and datagrams take their turn in the order of their times, not of this thread's: a
-    /// block is decided by what had arrived when it was due, however late the thread wakes.
+    /// Blocks and datagrams are handled in the order of their own times, not of this thread's. A
+    /// block is mixed from what had arrived when it was due, however late the thread wakes.
     fn catch_up(&mut self, now: Timestamp) {
         for _ in 0..STEPS_MAX {
             if self.waiting.is_none() {
@@ -304,13 +306,14 @@ impl<P: VoicePath> VoiceLoop<P> {
             datagrams_dropped: self.shared.datagrams_dropped.load(Ordering::Relaxed),
             commands_refused: self.shared.commands_refused.load(Ordering::Relaxed),
         };
-        // Whoever reads holds the lock for a moment; this thread does not wait for it.
+        // A reader holds the lock only for a moment, but this thread does not wait for it.
         if let Ok(mut shown) = self.shared.statistics.try_lock() {
             *shown = Arc::new(statistics);
         }
     }
 
-    /// `at`, or the latest time that the pipeline was told: its time never runs back.
+    /// `at`, or the latest time given to the pipeline if that is later: the pipeline's time never
+    /// runs back.
     fn not_before(&mut self, at: Timestamp) -> Timestamp {
         self.latest = self.latest.max(at);
         self.latest

@@ -1,4 +1,4 @@
-//! When the samples of an end that the clock paces are spoken or heard.
+//! Computes when the samples of an end that is paced by the clock are spoken or heard.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use hark_keys::Timestamp;
 /// Nanoseconds that three samples take at 48 kHz.
 const THREE_SAMPLES_NS: u64 = 62_500;
 
-/// A row of samples at 48 kHz, the first of them at a known moment.
+/// A sequence of samples at 48 kHz, whose first sample has a known time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeline {
     start: Timestamp,
@@ -18,12 +18,13 @@ impl Timeline {
         Self { start }
     }
 
-    /// When `sample` begins, rounded down: whoever is ready by then is not late.
+    /// When `sample` begins, rounded down: a sample that is ready by then is not late.
     pub(super) fn time_of(self, sample: u64) -> Timestamp {
         self.start + Duration::from_nanos(sample * THREE_SAMPLES_NS / 3)
     }
 
-    /// When all samples before `sample` are over, rounded up: whoever waits till then is not early.
+    /// When all samples before `sample` are over, rounded up: a reader that waits until then is not
+    /// early.
     pub(super) fn end_of(self, sample: u64) -> Timestamp {
         self.start + Duration::from_nanos((sample * THREE_SAMPLES_NS).div_ceil(3))
     }
@@ -47,7 +48,7 @@ mod tests {
         assert_eq!(timeline.end_of(480), Timestamp::from_millis(15));
         assert_eq!(timeline.time_of(1).as_duration(), Duration::from_nanos(5_020_833));
         assert_eq!(timeline.end_of(1).as_duration(), Duration::from_nanos(5_020_834));
-        // A year of talk is as exact as its first second.
+        // After a year of speech, times are as exact as in its first second.
         let year = 365 * 86_400;
         assert_eq!(
             timeline.time_of(year * 48_000).as_duration(),

@@ -1,4 +1,4 @@
-//! Things that the person at this device should know, and that ask for nothing.
+//! Notices: what the person at this device should know and need not act on.
 
 use std::fmt;
 
@@ -10,65 +10,68 @@ use hark_commands::names::listed;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Somebody has tried a ticket here that was revoked.
+    /// Somebody has tried to join here with a ticket that was revoked.
     RevokedTicketTried {
         /// The ticket's number.
         number: String,
     },
-    /// A name that the person gave with `--peer` leads to no address yet.
+    /// A name that was given with `--peer` leads to no address yet.
     PeerUnknown {
         /// The name and port.
         place: String,
-        /// What the name service says.
+        /// The error of the name service.
         error: String,
     },
-    /// A newcomer has come in without the role of its ticket.
+    /// A newcomer has joined without the role of its ticket.
     CameWithoutRole {
-        /// What the newcomer is called.
+        /// The name of the newcomer.
         name: String,
-        /// What the role is called.
+        /// The name of the role.
         role: String,
-        /// Why it was not given; `None` if the ticket was issued before a membership ended.
+        /// The reason why it was not given. `None` if the ticket was issued before a membership of
+        /// the newcomer ended.
         error: Option<String>,
     },
-    /// This device has come in without the role of its ticket.
+    /// This device has joined without the role of its ticket.
     RoleMissing {
-        /// What the role is called.
+        /// The name of the role.
         role: String,
-        /// Whether the ticket was issued before this membership ended the last time.
+        /// Whether the ticket was issued before this member's last membership ended.
         outdated: bool,
     },
-    /// A flag of this run names something that is not there, so it has no effect.
+    /// A flag of this run names something that does not exist, so it has no effect.
     Flag(String),
-    /// The person talks to nets whose answers it will not hear.
+    /// The person talks to nets and will not hear the answers there.
     Deaf(Deafness),
-    /// The profile's file names a channel that is not there.
+    /// The profile's file names a channel that does not exist.
     NoSuchChannel {
-        /// What the file says.
+        /// The name in the file.
         name: String,
-        /// A channel that is called nearly so.
+        /// An existing channel with a similar name.
         near: String,
     },
-    /// A preset was loaded, and what the person chose before gives way to it.
+    /// A preset was loaded, and takes the place of what the person chose before.
     PresetLoaded {
-        /// What the presets are called.
+        /// The names of the loaded presets.
         presets: Vec<String>,
     },
-    /// What the person talked to is not there any more.
+    /// The target that the person talked to no longer exists.
     TargetGone,
-    /// Whether this device relays for others is not remembered after a restart.
+    /// The choice whether this device relays for others could not be stored, so a restart forgets
+    /// it.
     VolunteerForgotten {
-        /// What the disk says.
+        /// The error of the disk.
         error: String,
     },
 }
 
-/// Nets that somebody talks to and does not hear.
+/// Nets that the person talks to but does not hear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deafness {
     /// The paths of the nets.
     pub nets: Vec<String>,
-    /// Whether the member may not listen there; otherwise it has not chosen to.
+    /// Whether the member has no right to listen there. If not, the person has chosen not to
+    /// listen.
     pub closed: bool,
 }
 
@@ -83,7 +86,7 @@ impl fmt::Display for Deafness {
 }
 
 impl Notice {
-    /// The word by which programs tell notices apart.
+    /// The word by which programs distinguish notices.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::RevokedTicketTried { .. } => "revoked_ticket_tried",
@@ -145,7 +148,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// The word and the line: `{"notice": "target_gone", "text": "…"}`.
+/// Serialises the word and the line: `{"notice": "target_gone", "text": "…"}`.
 impl Serialize for Notice {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;

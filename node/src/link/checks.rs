@@ -1,4 +1,4 @@
-//! Checks whether strangers reach an address: packets of their own, each from a port of its own.
+//! Checks whether strangers reach an address. A check is a packet of its own, sent from a new port.
 //! [PROTO-5.9] [PROTO-5.22]
 
 use std::{
@@ -12,7 +12,7 @@ use quinn::udp::Transmit;
 
 use super::{links::Links, socket::Binder};
 
-/// What is to come to a socket that listens, and what is done then.
+/// The check that is awaited at a listening socket, and what to call when it arrives.
 #[derive(Default)]
 pub(super) struct AwaitedCheck(Mutex<Option<(CheckNonce, Arrived)>>);
 
@@ -30,18 +30,19 @@ impl AwaitedCheck {
 }
 
 impl Links {
-    /// Has `arrived` called, at most once and on the network thread, when this nonce comes to a
-    /// socket that listens. Whatever was awaited before is not any more.
+    /// Awaits the check with this nonce. `arrived` is called at most once, on the network thread,
+    /// when the check comes to a listening socket. A check that was awaited before is awaited no
+    /// longer.
     pub fn await_check(&self, nonce: CheckNonce, arrived: impl FnOnce() + Send + 'static) {
         self.awaited_check().set(Some((nonce, Box::new(arrived))));
     }
 
-    /// Awaits nothing any more.
+    /// Stops awaiting a check.
     pub fn await_no_check(&self) {
         self.awaited_check().set(None);
     }
 
-    /// Takes a packet that is neither QUIC's nor of the fast path, from a socket that listens.
+    /// Takes a packet that belongs neither to QUIC nor to the fast path, from a listening socket.
     pub(super) fn handle_check(&self, packet: &[u8]) {
         let nonce = CheckNonce::of_packet(packet);
         if let Some(arrived) = nonce.and_then(|nonce| self.awaited_check().take(nonce)) {
@@ -50,8 +51,8 @@ impl Links {
     }
 }
 
-/// Sends a check to `to`, from a new port of `own`, or of whichever address leads there: no NAT on
-/// the way knows that port.
+/// Sends a check to `to` from a new port. The source address is `own`, or the one that the system
+/// chooses for that destination if `own` is `None`. No NAT on the way knows the new port.
 pub fn send_check(
     binder: &mut dyn Binder,
     own: Option<IpAddr>,

@@ -10,10 +10,10 @@ use quinn_proto::{
 /// CUBIC (RFC 9438) with a floor under its window. [PROTO-2.8]
 ///
 /// Datagrams and streams share one congestion window. Loss that has nothing to do with congestion
-/// (Wi-Fi, 10 % at random) drives any loss-based window to two packets, and voice would then wait
-/// for acknowledgements: half a second of it on a long path. Voice needs little and never more than
-/// its own bit rate, whatever the window, so it may always have that much. BBR would not
-/// need the floor, but quinn calls its own experimental.
+/// (Wi-Fi, 10 % at random) drives any loss-based window down to two packets. Voice would then wait
+/// for acknowledgements: half a second on a long path. Voice needs little, and never more than its
+/// own bit rate whatever the window, so it may always have that much. BBR would not need the floor,
+/// but quinn calls its own BBR experimental.
 #[derive(Clone, Debug, Default)]
 pub(super) struct VoiceFloor(Arc<CubicConfig>);
 
@@ -88,8 +88,8 @@ impl Controller for Floored {
     }
 }
 
-/// What voice may always have in flight: 10 ms frames with five copies (some 55 kB/s) over a round
-/// trip of 800 ms. Higher lets bulk streams press harder into a full bottleneck.
+/// Bytes that voice may always have in flight: 10 ms frames with five copies (some 55 kB/s) over a
+/// round trip of 800 ms. A higher value lets bulk streams press harder into a full bottleneck.
 const WINDOW_FLOOR: u64 = 48 * 1024;
 
 #[cfg(test)]

@@ -48,27 +48,31 @@ pub(super) struct FastPath {
     opener: Mutex<Opener>,
     outlet: Arc<DatagramSender>,
     state: Mutex<State>,
-    /// Whether a message with a key has passed since QUIC's keys were last changed for that.
+    /// Whether a message with a key has passed since QUIC's keys were last changed for such a
+    /// message.
     key_passed: AtomicBool,
-    /// Something has happened that [`keep`](Self::keep) did not expect.
+    /// Wakes [`keep`](Self::keep) when something has happened that it did not expect.
     look: Notify,
 }
 
-/// What changes with the path.
+/// The state of the fast path that changes with the address it uses.
 struct State {
     probing: Probing,
-    /// Answers to QUIC's path challenges while the address was the one that we send to.
+    /// How many answers to its path challenges QUIC had received when the address was last the one
+    /// that we send to.
     validations: u64,
-    /// Whether QUIC has left that address since.
+    /// Whether QUIC has left that address since then.
     astray: bool,
-    /// When the last notice was sent or heeded.
+    /// When a notice was last sent or acted on.
     noticed: Option<Timestamp>,
-    /// How many seconds [`FastPath::renew_keys`] has counted, from some number on.
+    /// Seconds that [`FastPath::renew_keys`] has counted. The count starts at a number that depends
+    /// on the index.
     seconds: u32,
 }
 
 impl State {
-    /// Whether a notice may be sent or heeded again.
+    /// Whether a notice may be sent or acted on again. If so, `now` counts as the time of the last
+    /// one.
     fn notice_is_due(&mut self, now: Timestamp) -> bool {
         let due =
             self.noticed.is_none_or(|last| now.saturating_duration_since(last) >= BETWEEN_NOTICES);
@@ -80,7 +84,7 @@ impl State {
 }
 
 impl FastPath {
-    /// Of a connection whose packets come and go by `socket`.
+    /// Creates the fast path of a connection whose packets are sent and received through `socket`.
     pub(super) fn new(
         connection: Connection,
         dialled: bool,
@@ -98,8 +102,8 @@ impl FastPath {
         let validations = validations(&connection);
         let probing = Probing::new(now);
         let index = opener.index();
-        // Many links that came about together have their heartbeats by QUIC, and their new keys, at
-        // different times.
+        // Links that came about at the same moment then send their QUIC heartbeats and change their
+        // keys at different times.
         let seconds = index % LISTENERS_QUIC_EVERY;
         let state = State { probing, validations, astray: false, noticed: None, seconds };
         Ok(Self {
@@ -115,7 +119,7 @@ impl FastPath {
         })
     }
 
-    /// The index of packets that come to this end.
+    /// The index that marks packets sent to this end.
     pub(super) fn index(&self) -> u32 {
         self.index
     }
@@ -124,8 +128,8 @@ impl FastPath {
         &self.outlet
     }
 
-    /// Opens a packet in place; the datagram in it, if it is one. None where it was not authentic:
-    /// then nothing has changed.
+    /// Opens an authentic packet in place and returns the datagram in it, if it holds one. Returns
+    /// `None` if the packet is not authentic; nothing has changed then.
     pub(super) fn open<'a>(
         &self,
         now: Timestamp,
@@ -143,7 +147,7 @@ impl FastPath {
                 return None;
             }
         };
-        // Only who has dialled can take a QUIC connection elsewhere.
+        // Only the side that dialled can move a QUIC connection to another address.
         if self.outlet.handle_source(now, from, length, !self.dialled) {
             self.on_elsewhere(now, from);
         }
@@ -162,14 +166,16 @@ impl FastPath {
             (Kind::Probe, Ok(token)) => {
                 state.probing.handle_probe(now);
                 self.look.notify_one();
-                // [PROTO-8.7] To the connection's address, wherever the probe came from.
+                // [PROTO-8.7] The answer is sent to the connection's address, wherever the probe
+                // came from.
                 self.outlet.answer(token);
             }
             (Kind::Answer, Ok(token)) => {
                 let asked = state.probing.handle_answer(now, self.connection.rtt(), token);
                 self.on_answer(&mut state, asked);
             }
-            // [PROTO-8.9] Where a packet of QUIC comes from, QUIC knows where we are.
+            // [PROTO-8.9] From the source of a QUIC packet, QUIC at the other end learns where we
+            // are.
             (Kind::Notice, _) if self.dialled && state.notice_is_due(now) => {
                 self.outlet.send_by_quic(Bytes::new());
             }
@@ -188,7 +194,7 @@ impl FastPath {
         self.outlet.set_works(true);
     }
 
-    /// An authentic packet has come from where we do not send to.
+    /// An authentic packet has come from an address other than the one that we send to.
     fn on_elsewhere(&self, now: Timestamp, from: SocketAddr) {
         if self.connection.remote_address() == from {
             self.look.notify_one();
@@ -198,23 +204,23 @@ impl FastPath {
         }
     }
 
-    /// QUIC has received something, perhaps from elsewhere than before.
+    /// QUIC has received something, perhaps from another address than before.
     pub(super) fn handle_quic(&self) {
         if self.connection.remote_address() != self.outlet.address() {
             self.look.notify_one();
         }
     }
 
-    /// A message with a key has been delivered, or has come to nothing: QUIC's keys change with the
-    /// next second. [PROTO-2.13]
+    /// A message with a key has been delivered or has failed. QUIC's keys change at the next second
+    /// for that reason. [PROTO-2.13]
     pub(super) fn handle_key_passed(&self) {
         self.key_passed.store(true, Ordering::Relaxed);
     }
 
-    /// A second has passed: moves the keys of the link forward where it is time, so that the memory
-    /// of neither end opens what was sent a minute ago. Says whether the next heartbeat must be
-    /// QUIC's, for its keys to change at the other end and for the former ones to be erased.
-    /// [PROTO-2.13]
+    /// Counts a second, and moves the keys of the link forward when it is time. After that, the
+    /// memory of neither end can open what was sent a minute ago. Returns whether the next
+    /// heartbeat must be sent by QUIC, so that QUIC's keys change at the other end and the former
+    /// keys are erased. [PROTO-2.13]
     pub(super) fn renew_keys(&self) -> bool {
         let mut state = lock(&self.state);
         state.seconds = state.seconds.wrapping_add(1);
@@ -224,24 +230,25 @@ impl FastPath {
         if due {
             self.outlet.renew_key();
         }
-        // One end is enough: an update changes the keys of both directions.
+        // An update by one end is enough: it changes the keys of both directions.
         let by_clock = due && self.dialled;
         if !by_clock && !self.key_passed.load(Ordering::Relaxed) {
             return false;
         }
         let before = key_phase(&self.connection);
         self.connection.force_key_update();
-        // While an update is under way there is no other.
+        // QUIC starts no update while another one is under way.
         if key_phase(&self.connection) != before {
             self.key_passed.store(false, Ordering::Relaxed);
         }
         true
     }
 
-    /// Sends a sign of life, by the fast path where that works, and `datagram` by QUIC, which so
-    /// knows that the peer lives, how far away it is, and where. To `spare` QUIC, only now and
-    /// then, and where the fast path does not work, or may not. To be called each second, after
-    /// [`renew_keys`](Self::renew_keys). [PROTO-2.7] [PROTO-8.8]
+    /// Sends a heartbeat by the fast path if that works, and `datagram` by QUIC. From the latter
+    /// QUIC knows that the peer lives, what the round trip is and where the peer is. With `spare`,
+    /// QUIC's heartbeat is sent only now and then, and whenever the fast path does not work or may
+    /// not work. Call this each second, after [`renew_keys`](Self::renew_keys). [PROTO-2.7]
+    /// [PROTO-8.8]
     pub(super) fn send_heartbeat(&self, now: Timestamp, datagram: &Bytes, spare: bool) {
         if self.step(now).is_some() {
             self.look.notify_one();
@@ -250,7 +257,7 @@ impl FastPath {
         let mut state = lock(&self.state);
         let is_fast = self.outlet.is_fast();
         if is_fast {
-            // The lower half is enough to tell which it is.
+            // The lower half is enough to tell which packet is meant.
             let ours = self.outlet.heartbeat(next as u32);
             state.probing.handle_sent(now, ours);
         }
@@ -261,8 +268,8 @@ impl FastPath {
         }
     }
 
-    /// Asks the other end whether packets get through where its heartbeats do not say so, for as
-    /// long as the link stands.
+    /// Probes the fast path for as long as the link stands, whenever the other end's heartbeats do
+    /// not show that packets arrive.
     pub(super) async fn keep(&self, clock: Clock) {
         while !self.outlet.has_ended() {
             let now = clock.now();
@@ -277,14 +284,14 @@ impl FastPath {
         }
     }
 
-    /// Nothing more is taken or sent.
+    /// Ends the fast path: no more packets are taken or sent.
     pub(super) fn end(&self) {
         self.outlet.end();
         self.look.notify_one();
     }
 
-    /// Does what is due, and tells when something will be again; none where the next heartbeat is
-    /// soon enough to look.
+    /// Does what is due. Returns when something is due again, or `None` if it is soon enough to
+    /// look at the next heartbeat.
     fn step(&self, now: Timestamp) -> Option<Timestamp> {
         let mut state = lock(&self.state);
         let address = self.connection.remote_address();
@@ -293,7 +300,7 @@ impl FastPath {
             self.outlet.set_works(false);
             state.astray = true;
             if validations == state.validations {
-                // [PROTO-8.6] QUIC has asked there, too, and waits for an answer.
+                // [PROTO-8.6] QUIC has sent a path challenge there, too, and waits for the answer.
                 return Some(now + AWAIT_VALIDATION);
             }
             tracing::debug!(%address, "fast path follows");
@@ -316,45 +323,47 @@ impl FastPath {
     }
 }
 
-/// What an authentic packet was.
+/// The contents of an authentic packet.
 pub(super) enum Opened<'a> {
     /// A datagram of the link.
     Datagram(&'a [u8]),
-    /// The fast path's own affair.
+    /// A packet of the fast path itself: a probe, an answer, a heartbeat or a notice.
     Other,
 }
 
-/// How many answers to its path challenges QUIC has had.
+/// How many answers to its path challenges QUIC has received.
 fn validations(connection: &Connection) -> u64 {
     connection.stats().frame_rx.path_response
 }
 
-/// How often QUIC's keys have changed.
+/// How often QUIC's keys have changed. `None` before the connection has its 1-RTT keys.
 fn key_phase(connection: &Connection) -> Option<KeyPhase> {
     connection.handshake_data()?.downcast().ok().map(|phase| *phase)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is behind them is whole between any two statements that could panic.
+    // The data behind these locks is consistent between any two statements that could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The least time between two notices. Lower finds a peer sooner whose notices get lost.
+/// The least time between two notices. A lower value finds a peer sooner whose notices get lost.
 const BETWEEN_NOTICES: Duration = Duration::from_millis(100);
 
-/// Of so many heartbeats of the side that has dialled one goes by QUIC, too, which costs as much as
-/// ten by the fast path. It keeps the connection from its idle timeout of 30 s at both ends: QUIC
-/// repeats a lost one at once (RFC 9002 section 6.2), and where nothing gets through any more
-/// heartbeats go by QUIC each second, the first of which begins the timeout anew (RFC 9000 section
-/// 10.1).
+/// One in this many heartbeats of the side that dialled is sent by QUIC as well, which costs as
+/// much as ten by the fast path. It keeps the connection from its idle timeout of 30 s at both
+/// ends, since QUIC repeats a lost one at once (RFC 9002 section 6.2). If nothing gets through any
+/// more, heartbeats are sent by QUIC each second, and the first of them restarts the timeout (RFC
+/// 9000 section 10.1).
 const DIALLERS_QUIC_EVERY: u32 = 20;
 
-/// The same for the other side, which needs them for its round trip only.
+/// The same for the side that was dialled, which needs QUIC's heartbeats only to measure its round
+/// trip.
 const LISTENERS_QUIC_EVERY: u32 = 60;
 
-/// Seconds between two changes of a link's keys by the clock. Lower leaves less to whoever takes
-/// the memory of an end; each costs some key derivations, and a packet of QUIC each way: as often
-/// as the side that has dialled sends one anyway.
+/// Seconds between two changes of a link's keys by the clock. With a lower value, an attacker who
+/// takes the memory of an end can open less. Each change costs some key derivations and a QUIC
+/// packet each way, so the interval is the one at which the dialling side sends a QUIC packet
+/// anyway.
 const RENEW_EVERY: u32 = DIALLERS_QUIC_EVERY;
 
 /// How long to wait before looking again whether QUIC has validated a new address.

@@ -1,4 +1,4 @@
-//! The Hello: who a peer is to the organisation, settled before anything else of it is served.
+//! The Hello: settles what a peer is to the organisation before the peer is served anything else.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,12 +9,12 @@ use tokio::sync::Mutex;
 
 use super::transport::LinkError;
 
-/// Decides who is admitted. Implemented by the engine; called on the network thread.
+/// Decides who is admitted. The engine implements it, and the network thread calls it.
 pub trait Admission: Send + Sync {
     /// The dialler's message to `peer`, bound to this link by its `exporter`. [PROTO-3.1]
     fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8>;
 
-    /// The listener's answer to `peer`, and whether it is admitted. The answer is sent in
+    /// The listener's answer to `peer`, and whether the peer is admitted. The answer is sent in
     /// both cases.
     fn answer(
         &self,
@@ -23,7 +23,7 @@ pub trait Admission: Send + Sync {
         greeting: &[u8],
     ) -> (Vec<u8>, Result<PeerHello, HelloDenial>);
 
-    /// What the dialler makes of the answer.
+    /// The dialler's verdict on the listener's answer.
     fn conclude(
         &self,
         peer: DeviceId,
@@ -32,12 +32,12 @@ pub trait Admission: Send + Sync {
     ) -> Result<PeerHello, HelloError>;
 }
 
-/// Why a dialler does not become a peer.
+/// The reason why a dialler does not become a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HelloDenial {
-    /// It is told this, and its connection ends.
+    /// The dialler receives this refusal, and its connection ends.
     Refused(Refusal),
-    /// It has shown an invite that is good, and is led to doors. [PROTO-3.10]
+    /// The dialler has shown a valid invite and is led to doors. [PROTO-3.10]
     Led {
         /// The invite's key.
         invite: DeviceId,
@@ -56,8 +56,9 @@ impl From<HelloDenial> for LinkError {
 /// Runs the Hello on new connections.
 pub(super) struct Greeter {
     admission: Arc<dyn Admission>,
-    /// One Hello at a time with each device that we dial: several addresses of it are tried side by
-    /// side, and only the first to get through shall become a link, and one by a relay.
+    /// Allows one Hello at a time with each device that we dial, and one more through a relay.
+    /// Several addresses of a device are tried side by side, and only the first that gets through
+    /// may become a link.
     dialling: std::sync::Mutex<BTreeMap<(DeviceId, bool), Turn>>,
 }
 
@@ -66,7 +67,8 @@ impl Greeter {
         Self { admission, dialling: std::sync::Mutex::default() }
     }
 
-    /// As the dialler, by a relay or not. `needless` tells that a link has come about meanwhile.
+    /// Runs the Hello as the dialler; `relayed` if the connection is through a relay. `needless`
+    /// returns whether another link with the device has come about in the meantime.
     pub(super) async fn greet(
         &self,
         connection: &Connection,
@@ -89,7 +91,7 @@ impl Greeter {
         tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
     }
 
-    /// As the listener, for as long as the lobby lets it go on. [PROTO-2.3]
+    /// Runs the Hello as the listener, for as long as the lobby permits. [PROTO-2.3]
     pub(super) async fn welcome(&self, connection: &Connection) -> Result<PeerHello, LinkError> {
         let device = device_of(connection)?;
         let exporter = exporter(connection)?;
@@ -100,7 +102,7 @@ impl Greeter {
         match verdict {
             Ok(hello) => Ok(hello),
             Err(denial) => {
-                // The answer says why, so it must arrive before the connection ends.
+                // The answer states the reason, so it must arrive before the connection ends.
                 let _ = send.stopped().await;
                 Err(denial.into())
             }
@@ -114,10 +116,10 @@ impl Greeter {
     }
 }
 
-/// Whoever holds it is at its Hello.
+/// The connection that holds this lock is at its Hello.
 type Turn = Arc<Mutex<()>>;
 
-/// The device that the handshake has proven.
+/// The device whose identity the handshake has proven.
 pub(super) fn device_of(connection: &Connection) -> Result<DeviceId, LinkError> {
     connection
         .peer_identity()
@@ -138,7 +140,7 @@ async fn write(send: &mut SendStream, message: &[u8]) -> Result<(), LinkError> {
     let length = u16::try_from(message.len()).expect("a Hello is at most 16 KiB");
     send.write_all(&length.to_be_bytes()).await?;
     send.write_all(message).await?;
-    // The stream may have been stopped by the other side already; it has what it wanted.
+    // If the other side has already stopped the stream, it has received what it wanted.
     let _ = send.finish();
     Ok(())
 }
@@ -155,8 +157,8 @@ async fn read(receive: &mut RecvStream) -> Result<Vec<u8>, LinkError> {
     Ok(message)
 }
 
-/// A listener that takes longer is given up.
+/// The dialler gives up on a listener that takes longer.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A longer Hello is refused before it is read.
+/// Longest Hello in bytes. A longer one is refused before it is read.
 const HELLO_LIMIT: usize = 16 * 1024;

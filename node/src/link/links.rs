@@ -1,4 +1,4 @@
-//! The links that stand, by device, and which of two survives.
+//! The links that stand, by device, and the choice which of two links survives.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{clock::Clock, event::Path};
 
-/// Takes every datagram of an admitted link, on the network thread: it must not wait. It may send,
-/// but neither dial nor listen: the endpoint that has received the datagram may be at work.
+/// Takes every datagram of an admitted link, on the network thread, so it must not wait. It may
+/// send, but neither dial nor listen: the endpoint that received the datagram may be at work.
 pub type DatagramHandler = Arc<dyn Fn(Timestamp, DeviceId, Bytes) + Send + Sync>;
 
 /// A connection whose Hello was accepted.
@@ -42,7 +42,7 @@ pub struct Link {
     dialled: bool,
     path: Path,
     since: Timestamp,
-    /// Microseconds of the [`Clock`] at which the last datagram came.
+    /// When the last datagram came, in microseconds of the [`Clock`].
     heard: AtomicU64,
     nudged: AtomicWaker,
 }
@@ -73,17 +73,17 @@ impl Link {
         self.hello.device
     }
 
-    /// What the device said of itself when it was admitted.
+    /// What the device stated about itself when it was admitted.
     pub fn hello(&self) -> &PeerHello {
         &self.hello
     }
 
-    /// When the last datagram came, or the link was made.
+    /// When the last datagram came, or when the link was made if none has come.
     pub fn heard(&self) -> Timestamp {
         Timestamp::from_micros(self.heard.load(Ordering::Relaxed))
     }
 
-    /// Where its packets go now; none where a relay passes them on.
+    /// Where its packets are sent now. `None` if a relay passes them on.
     pub fn address(&self) -> Option<SocketAddr> {
         (!self.is_relayed()).then(|| self.connection.remote_address())
     }
@@ -93,7 +93,7 @@ impl Link {
         self.path
     }
 
-    /// The same for the squad.
+    /// The path and its address, as the squad takes them.
     pub fn seen(&self) -> PathSeen {
         match (self.address(), self.path) {
             (Some(address), Path::Direct) => PathSeen::Direct(address),
@@ -116,11 +116,11 @@ impl Link {
         self.connection.rtt()
     }
 
-    /// Has libp2p look at the connection, whatever it waits for.
+    /// Wakes libp2p's task for this connection, whatever it waits for.
     ///
-    /// Of several connections with a peer, gossipsub's queue wakes the one that asked first, and no
-    /// other when that one has ended (libp2p-gossipsub 0.50): messages would wait until something
-    /// else happens on the connection.
+    /// If there are several connections with a peer, gossipsub's queue wakes the one that asked
+    /// first, and no other once that one has ended (libp2p-gossipsub 0.50). Messages would then
+    /// wait until something else happens on the connection.
     pub fn nudge(&self) {
         self.nudged.wake();
     }
@@ -129,7 +129,7 @@ impl Link {
         self.fast.outlet()
     }
 
-    /// Ends it; nothing if it has ended already.
+    /// Ends the link. Does nothing if it has ended already.
     pub(super) fn close(&self, code: CloseCode) {
         self.fast.end();
         code.close(&self.connection);
@@ -143,20 +143,21 @@ impl Link {
         &self.connection
     }
 
-    /// Whether this link, the newer, outlives `other` between the same two processes, in the eyes
-    /// of the device with the larger id. [PROTO-2.4]
+    /// Whether this link, the newer one, outlives `other` between the same two processes. The
+    /// device with the larger id decides that. [PROTO-2.4]
     fn outlives(&self, other: &Self, now: Timestamp) -> bool {
         if other.is_silent(now) {
             return true;
         }
-        // The larger id decides, so a link that it did not dial was dialled by the smaller.
+        // The device with the larger id decides, so a link that it did not dial was dialled by the
+        // other one.
         self.is_relayed() == other.is_relayed() && (!self.dialled || other.dialled)
     }
 
-    /// Whether packets rather take `other`, which is older.
+    /// Whether packets should stay on the older link `other`.
     fn yields_to(&self, other: &Self, now: Timestamp) -> bool {
         let better = if self.is_relayed() == other.is_relayed() {
-            // With the smaller id, the one that we dialled is what the other side will keep.
+            // If our id is the smaller one, the other side will keep the link that we dialled.
             other.dialled && !self.dialled
         } else {
             self.is_relayed()
@@ -164,8 +165,8 @@ impl Link {
         better && !other.is_silent(now)
     }
 
-    /// Whether it has stood for so long that another one was not dialled at the same time: whoever
-    /// dials again has lost it.
+    /// Whether the link has stood for so long that a new one was not dialled at the same time. A
+    /// peer that dials again then has lost this link.
     fn is_settled(&self, now: Timestamp) -> bool {
         now.saturating_duration_since(self.since) >= SETTLED_AFTER
     }
@@ -184,32 +185,32 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Something that happened to the links of a device.
+/// An event of the links of a device.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// The device has a new link, the first or one more. The other end may have lost those before
-    /// it, and all that it was told by them.
+    /// The device has a new link, its first or one more. The other end may have lost the earlier
+    /// links and everything that it was sent on them.
     Up(Arc<Link>),
-    /// A link has ended, and packets to the device take this older one.
+    /// A link has ended, and packets to the device now take this older one.
     Changed(Arc<Link>),
     /// The device has no link any more.
     Down(DeviceId, LinkDown),
-    /// A newcomer is to be led to doors. [PROTO-3.10]
+    /// A newcomer visits this relay and is to be led to doors. [PROTO-3.10]
     Visit(DeviceId),
-    /// It is not any more.
+    /// The visit of that newcomer has ended.
     VisitEnded(DeviceId),
 }
 
-/// Why the last link of a device ended.
+/// The reason why the last link of a device ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkDown {
-    /// It said goodbye.
+    /// The device said goodbye.
     Left,
-    /// It has not answered for 30 s.
+    /// The device has not answered for 30 s.
     Unreachable,
-    /// It runs anew, and a new link is on its way.
+    /// The device has restarted, and a new link is on its way.
     Restarted,
-    /// It broke the protocol, or one of us ended the link for another reason.
+    /// The device broke the protocol, or one of the two ended the link for another reason.
     Closed,
 }
 
@@ -219,22 +220,22 @@ pub enum LinkDown {
 pub enum CloseCode {
     /// libp2p has no use for the connection any more.
     Normal = 0,
-    /// The node leaves.
+    /// The node leaves the mesh.
     Left = 1,
     /// The Hello was refused.
     Refused = 2,
-    /// Another link between the same two survives.
+    /// Another link between the same two devices survives.
     Duplicate = 3,
-    /// A link with an earlier run of the peer.
+    /// The link was made with an earlier run of the peer.
     OldIncarnation = 4,
-    /// Breach of the protocol.
+    /// The peer broke the protocol.
     Breach = 5,
 }
 
 impl CloseCode {
-    /// Ends `connection`; nothing if it has ended already.
+    /// Ends `connection`. Does nothing if it has ended already.
     pub(super) fn close(self, connection: &Connection) {
-        // quinn would forget why the other side has ended it.
+        // Closing it again would make quinn forget why the other side ended it.
         if connection.close_reason().is_none() {
             connection.close(VarInt::from_u32(self as u32), b"");
         }
@@ -246,7 +247,7 @@ pub struct Links {
     me: DeviceId,
     clock: Clock,
     standing: Mutex<BTreeMap<DeviceId, Vec<Arc<Link>>>>,
-    /// Those that stand, by the index of their fast packets.
+    /// The links that stand, by the index of the fast packets sent to this end.
     fast: Mutex<BTreeMap<u32, Arc<Link>>>,
     events: UnboundedSender<LinkEvent>,
     handler: DatagramHandler,
@@ -254,19 +255,20 @@ pub struct Links {
     flushed: Notify,
     dropped: Arc<AtomicU64>,
     tunnels: Arc<Tunnels>,
-    /// Whether this is an infrastructure relay's.
+    /// Whether this node is an infrastructure relay.
     serves_crowds: AtomicBool,
     visits: Visits,
     awaited_check: AwaitedCheck,
-    /// Devices whose NATs and ours are being opened, until when.
+    /// The devices to which NATs are being opened from both sides, and until when.
     punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
-    /// Where members have been.
+    /// The addresses at which members have been.
     known: Mutex<Known>,
 }
 
 impl Links {
-    /// No links yet. Their datagrams go to `handler`, their comings and goings to `events`, which
-    /// are as many as there are links: a few for each device, as connection limits have it.
+    /// Creates an empty set of links. Datagrams of links are given to `handler`. Each link that
+    /// comes or ends is reported to `events`. There are at most a few for each device, because
+    /// connections are limited.
     pub fn new(
         me: DeviceId,
         clock: Clock,
@@ -292,9 +294,10 @@ impl Links {
         })
     }
 
-    /// Sends `datagram` to `device` on its best link: by the fast path where it works, else by
-    /// QUIC. Never waits: where the socket has no room it is dropped, and of those that QUIC has
-    /// not sent yet the oldest goes when the buffer is full. Both are counted. [PROTO-2.8]
+    /// Sends `datagram` to `device` on its best link: by the fast path if it works, otherwise by
+    /// QUIC. Never waits: the datagram is dropped if the socket has no room. If QUIC's buffer is
+    /// full, the oldest datagram that QUIC has not sent yet is dropped. Both are counted.
+    /// [PROTO-2.8]
     pub fn send(&self, device: DeviceId, datagram: Bytes) {
         let Some(outlet) = self.outlet(device) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -305,9 +308,10 @@ impl Links {
         }
     }
 
-    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use;
-    /// and moves the keys of these links forward. To be called each second, with what goes by QUIC
-    /// where it does. [PROTO-2.7] [PROTO-2.13] [PROTO-8.8]
+    /// Sends a heartbeat on every link to `device`, so that each link that still works stays in
+    /// use, and moves the keys of these links forward. Call this each second. `datagram` is the
+    /// heartbeat that is sent by QUIC, on the links that need one. [PROTO-2.7] [PROTO-2.13]
+    /// [PROTO-8.8]
     pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
         let now = self.clock.now();
         let links = self.lock().get(&device).cloned().unwrap_or_default();
@@ -323,51 +327,53 @@ impl Links {
         }
     }
 
-    /// A message with a key for `device` has been answered, or has failed: what carried it is to be
-    /// opened by nobody any more. [PROTO-2.13]
+    /// A message with a key for `device` has been answered or has failed. The link keys change
+    /// soon, so that nobody can open the packets that carried it afterwards. [PROTO-2.13]
     pub fn handle_key_passed(&self, device: DeviceId) {
         for link in self.lock().get(&device).into_iter().flatten() {
             link.fast.handle_key_passed();
         }
     }
 
-    /// This is an infrastructure relay, with so many links that it spares QUIC's heartbeats.
-    /// [PROTO-8.8]
+    /// States that this node is an infrastructure relay: it has so many links that it spares QUIC's
+    /// heartbeats. [PROTO-8.8]
     pub fn serve_crowds(&self) {
         self.serves_crowds.store(true, Ordering::Relaxed);
     }
 
-    /// What sends on the best link of `device`, or to one that visits or is visited, for those who
-    /// send much: it need not be looked up each time. Good until that link ends or is replaced.
+    /// The sender of the best link of `device`, or of the visit with it. A caller that sends much
+    /// keeps it, so that it need not be looked up each time. It is valid until that link ends or is
+    /// replaced.
     pub fn outlet(&self, device: DeviceId) -> Option<Arc<DatagramSender>> {
         let link = self.best(device).map(|link| Arc::clone(link.outlet()));
         link.or_else(|| self.visits.outlet(device))
     }
 
-    /// Sends `datagram` to `device` on its best link from the calling thread, where the fast path
-    /// works, and else as [`Self::push`] does. Never waits; from any thread.
+    /// Sends `datagram` to `device` on its best link from the calling thread if the fast path
+    /// works, and otherwise as [`Self::push`] does. Never waits. Any thread may call it.
     pub fn send_or_push(&self, device: DeviceId, datagram: &[u8]) {
         if !self.outlet(device).is_some_and(|outlet| outlet.send_fast(datagram)) {
             self.push(device, Bytes::copy_from_slice(datagram));
         }
     }
 
-    /// Has the network thread send `datagram` to `device` after the next [`Self::flush`]; from any
-    /// thread. When a thousand wait, the oldest is dropped and counted.
+    /// Has the network thread send `datagram` to `device` after the next [`Self::flush`]. Any
+    /// thread may call it. If 1,024 datagrams wait already, the oldest is dropped and counted.
     pub fn push(&self, device: DeviceId, datagram: Bytes) {
         if self.outgoing.force_push((device, datagram)).is_some() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Wakes the network thread once for all that was pushed, if anything was.
+    /// Wakes the network thread once for all datagrams that were pushed, if there are any.
     pub fn flush(&self) {
         if !self.outgoing.is_empty() {
             self.flushed.notify_one();
         }
     }
 
-    /// Sends what is pushed. Runs on the network thread for as long as there are links.
+    /// Sends the datagrams that are pushed. Runs on the network thread for as long as there are
+    /// links.
     pub async fn run_sender(self: Arc<Self>) {
         loop {
             self.flushed.notified().await;
@@ -377,9 +383,9 @@ impl Links {
         }
     }
 
-    /// Counts the links that others have dialled as silent, and gives the devices with the
-    /// addresses that they have dialled from. One of our addresses is gone: QUIC carries a
-    /// connection over to another only for the side that has dialled it (RFC 9000 section 9).
+    /// Counts direct links that others have dialled as silent, because one of our addresses is
+    /// gone. QUIC moves a connection to another address only for the side that dialled it (RFC 9000
+    /// section 9). Returns the devices with the addresses that they dialled from.
     pub fn forsake_accepted(&self) -> Vec<(DeviceId, SocketAddr)> {
         let standing = self.lock();
         let accepted = standing.values().flatten().filter(|link| !link.dialled);
@@ -392,14 +398,14 @@ impl Links {
             .collect()
     }
 
-    /// Ends the links to a device that does not belong any more.
+    /// Ends the links to a device that no longer belongs to the organisation.
     pub fn close(&self, device: DeviceId) {
         for link in self.lock().get(&device).into_iter().flatten() {
             link.close(CloseCode::Refused);
         }
     }
 
-    /// Ends all links with a goodbye.
+    /// Ends all links and says goodbye.
     pub fn leave(&self) {
         for link in self.lock().values().flatten() {
             link.close(CloseCode::Left);
@@ -412,12 +418,12 @@ impl Links {
         self.lock().values().filter_map(|links| best_of(links, now).cloned()).collect()
     }
 
-    /// Which relay leads where.
+    /// The tunnels, which know which relay leads to which device.
     pub fn tunnels(&self) -> &Arc<Tunnels> {
         &self.tunnels
     }
 
-    /// Where the packets of a link go, for people and programs.
+    /// The address to which the packets of a link are sent, as people and programs see it.
     pub fn place_of(&self, link: &Link) -> Multiaddr {
         match (link.address(), self.tunnels.relay_to(link.device())) {
             (Some(address), _) => multiaddr_of(address),
@@ -429,8 +435,8 @@ impl Links {
         }
     }
 
-    /// A direct link to `device` that comes about within the next seconds owes that to both sides'
-    /// opening their NATs.
+    /// Announces that both sides open their NATs now. A direct link to `device` that comes about
+    /// within 10 s counts as punched.
     pub fn expect_punched(&self, device: DeviceId) {
         let now = self.clock.now();
         let mut punching = lock(&self.punching);
@@ -438,33 +444,34 @@ impl Links {
         punching.insert(device, now + PUNCHED_WITHIN);
     }
 
-    /// Members say that they can be reached at these addresses, and at no others any more: who
-    /// comes from there has places of its own at our door. The first 4,096 count. [PROTO-2.12]
+    /// Sets the addresses at which members say that they can be reached, in place of the former
+    /// ones. Handshakes from these addresses have places of their own at our door. The first 4,096
+    /// addresses count. [PROTO-2.12]
     pub fn expect_from(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         lock(&self.known).tell(addresses);
     }
 
-    /// Whether members have been at `address`, or say so.
+    /// Whether members have been at `address` or say that they are there.
     pub(super) fn has_known(&self, address: SocketAddr) -> bool {
         lock(&self.known).has(address)
     }
 
-    /// The devices that have a link.
+    /// The devices that have at least one link.
     pub fn devices(&self) -> BTreeSet<DeviceId> {
         self.lock().keys().copied().collect()
     }
 
-    /// Datagrams that were dropped before they left.
+    /// How many datagrams were dropped before they left this device.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The count of [`dropped`](Self::dropped), for what sends on its own.
+    /// The counter behind [`dropped`](Self::dropped), for parts that send on their own.
     pub(super) fn drops(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.dropped)
     }
 
-    /// Takes a packet that is not QUIC's, from a socket of ours.
+    /// Takes a packet that is not QUIC's, from one of our sockets.
     pub(super) fn handle_fast(&self, packet: &mut [u8], from: SocketAddr, listens: bool) {
         let Some(index) = fast::index_of(packet) else {
             if listens {
@@ -472,7 +479,7 @@ impl Links {
             }
             return;
         };
-        // [PROTO-8.6] Only of links that stand.
+        // [PROTO-8.6] Fast packets count only on links that stand.
         let Some(link) = lock(&self.fast).get(&index).cloned() else { return };
         let now = self.clock.now();
         let Some(opened) = link.fast.open(now, packet, from) else { return };
@@ -488,13 +495,13 @@ impl Links {
         }
     }
 
-    /// Takes a datagram that is not the tunnels'.
+    /// Takes a datagram that is not a tunnel's.
     pub(super) fn handle(&self, now: Timestamp, from: DeviceId, datagram: Bytes) {
         (self.handler)(now, from, datagram);
     }
 
     pub(super) fn tell(&self, event: LinkEvent) {
-        // The engine ends with the process; nobody else listens.
+        // Only the engine listens, and it ends with the process.
         let _ = self.events.send(event);
     }
 
@@ -522,14 +529,14 @@ impl Links {
         if self.is_punching(device) { Path::Punched } else { Path::Direct }
     }
 
-    /// Whether NATs are being opened for `device`.
+    /// Whether both sides are opening their NATs for a link with `device`.
     pub(super) fn is_punching(&self, device: DeviceId) -> bool {
         let now = self.clock.now();
         lock(&self.punching).get(&device).is_some_and(|until| *until > now)
     }
 
-    /// Whether another link to `device` would be a needless one: a relayed one beside any that
-    /// works, a direct one beside a direct one.
+    /// Whether another link to `device` would be needless: a relayed one beside any link that
+    /// works, or a direct one beside a direct one that works.
     pub(super) fn has_fresh(&self, device: DeviceId, relayed: bool) -> bool {
         let now = self.clock.now();
         let standing = self.lock();
@@ -537,7 +544,7 @@ impl Links {
         links.filter(|link| relayed || !link.is_relayed()).any(|link| !link.is_silent(now))
     }
 
-    /// Takes a link that the swarm has accepted, and ends those that it outlives.
+    /// Takes a link that the swarm has accepted, and ends the links that it outlives.
     pub(super) fn admit(self: &Arc<Self>, link: Arc<Link>) {
         let now = self.clock.now();
         let device = link.device();
@@ -547,12 +554,12 @@ impl Links {
             if old.hello.incarnation == link.hello.incarnation {
                 return true;
             }
-            // [PROTO-2.5] The device has restarted: whatever the old link says, nobody is there.
+            // [PROTO-2.5] The device has restarted, so nobody is at the other end of the old link.
             old.close(CloseCode::OldIncarnation);
             false
         });
-        // [PROTO-2.4] Of two dialled at the same time only the device with the larger id decides;
-        // the other keeps both until then.
+        // [PROTO-2.4] If both sides have dialled at the same time, only the device with the larger
+        // id decides. The other one keeps both links until then.
         let decides = self.me > device;
         let mut survives = true;
         let mut relayed = Vec::new();
@@ -574,7 +581,7 @@ impl Links {
             link.close(CloseCode::Duplicate);
             return;
         }
-        // The last one is the best.
+        // The last link in the list is the best one.
         let position = links.iter().position(|old| link.yields_to(old, now));
         links.insert(position.unwrap_or(links.len()), Arc::clone(&link));
         drop(standing);
@@ -586,9 +593,10 @@ impl Links {
         if !relayed.is_empty() {
             tokio::spawn(retire(relayed, Arc::clone(&link)));
         }
-        // What a relay passes on stays with QUIC.
+        // The packets of a relayed link stay with QUIC.
         if !link.is_relayed() {
-            // [PROTO-8.2] Two of one index are so rare that the newer one does without.
+            // [PROTO-8.2] Two links with the same index are so rare that the newer one has no fast
+            // path.
             if let Entry::Vacant(place) = lock(&self.fast).entry(link.fast.index()) {
                 place.insert(Arc::clone(&link));
             }
@@ -606,7 +614,7 @@ impl Links {
                     let now = self.clock.now();
                     link.heard.store(micros(now), Ordering::Relaxed);
                     link.fast.handle_quic();
-                    // [PROTO-8.9] An empty one says nothing but where the peer is.
+                    // [PROTO-8.9] An empty datagram only shows where the peer is.
                     if !datagram.is_empty() {
                         self.handle_datagram(now, device, datagram);
                     }
@@ -656,17 +664,19 @@ impl Links {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The maps are whole between any two statements that could panic.
+    // The maps are consistent between any two statements that could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The link that packets take: the last that is not silent.
+/// The link that packets take: the newest in the list that is not silent, or the last one if all
+/// are.
 fn best_of(links: &[Arc<Link>], now: Timestamp) -> Option<&Arc<Link>> {
     links.iter().rev().find(|link| !link.is_silent(now)).or(links.last())
 }
 
-/// Ends relayed links once a `direct` one has carried a datagram, and not before what is under way
-/// on them has arrived. [PROTO-2.4] [PROTO-2.22]
+/// Ends relayed links once the `direct` one has carried a datagram, but at the earliest a second
+/// after this begins. Packets that are under way on the relayed links then still arrive.
+/// [PROTO-2.4] [PROTO-2.22]
 async fn retire(relayed: Vec<Arc<Link>>, direct: Arc<Link>) {
     while direct.connection.close_reason().is_none() {
         tokio::time::sleep(RETIRED_AFTER).await;
@@ -696,17 +706,20 @@ fn micros(now: Timestamp) -> u64 {
     u64::try_from(now.as_duration().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Datagrams that wait for the network thread: those of a tenth of a second to a hundred listeners.
+/// Most datagrams that wait for the network thread: a tenth of a second of speech to a hundred
+/// listeners.
 const OUTGOING_LIMIT: usize = 1024;
 
 /// A link that has stood for this long was not dialled at the same time as one that comes now.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
-/// How long relayed links stay beside a direct one, and how often is looked whether that works.
+/// How long relayed links stay beside a direct one, and how often we look whether the direct one
+/// works.
 const RETIRED_AFTER: Duration = Duration::from_secs(1);
 
-/// A direct link that comes this much later has come about without the other side's help.
+/// A direct link that comes about later than this does not owe that to the other side's help.
 const PUNCHED_WITHIN: Duration = Duration::from_secs(10);
 
-/// A link without a datagram for this long has missed a heartbeat and loses to a fresh one.
+/// A link without a datagram for this long has missed a heartbeat, and a fresh link is preferred to
+/// it.
 const STALE_AFTER: Duration = Duration::from_millis(1_500);

@@ -1,4 +1,4 @@
-//! Who may be between the first packet and the end of the Hello.
+//! The lobby: decides which handshakes and Hellos may be under way at this device.
 //!
 //! ```text
 //!  first packet ── handle_knock ──> come in, show your address, or nothing
@@ -7,8 +7,9 @@
 //!  Hello ───────── leave
 //! ```
 //!
-//! The rooms are for addresses at which members have been, for all others, and for those whom
-//! relays bring: a room that strangers fill keeps nobody out of another. [PROTO-2.12] [PROTO-2.20]
+//! There is one room for addresses at which members have been, one for all other addresses, and one
+//! for devices that relays bring. If strangers fill one room, the other rooms stay open.
+//! [PROTO-2.12] [PROTO-2.20]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,11 +21,11 @@ use hark_keys::{DeviceId, Timestamp};
 
 use super::{places::Places, tunnel::is_virtual};
 
-/// The handshakes and Hellos under way of those who have dialled.
+/// The handshakes and Hellos under way that others have begun.
 pub(super) struct Lobby {
-    /// By [`Room`].
+    /// The places, indexed by [`Room`].
     rooms: [Places<Key>; 3],
-    /// Until when strangers' entries have used up the time that they may take.
+    /// Until then, strangers' handshakes have used up the processor time that they may take.
     spent_until: Timestamp,
 }
 
@@ -35,14 +36,15 @@ pub(super) struct Seat {
     place: u64,
 }
 
-/// What becomes of somebody's first packet.
+/// The verdict on the first packet of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It has a seat; somebody else may have lost theirs for it.
+    /// The connection has a seat. If `instead` is set, that seat was taken away from another
+    /// connection.
     Enter { seat: Seat, instead: Option<Seat> },
-    /// It is to show first that it is where it says.
+    /// The sender must first show that it is at its source address.
     Retry,
-    /// It gets no answer; its next packet may.
+    /// The packet gets no answer. The sender's next packet may get one.
     Ignore,
 }
 
@@ -59,8 +61,8 @@ enum Key {
     Device(DeviceId),
 }
 
-/// Where somebody comes from, as far as it is one and the same: an address of IPv4, a household's
-/// or an office's of IPv6, or a device that a relay brings.
+/// Where a handshake comes from: an IPv4 address, an IPv6 prefix of 56 bits (a household or an
+/// office), or a device that a relay brings. Places are shared among origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     V4([u8; 4]),
@@ -87,7 +89,7 @@ impl Origin {
 }
 
 impl Lobby {
-    /// Nobody is there.
+    /// Creates a lobby in which nobody is.
     pub(super) fn new() -> Self {
         let room = |limit, most| Places::new(limit, most, SPARED);
         let rooms = [
@@ -98,8 +100,8 @@ impl Lobby {
         Self { rooms, spent_until: Timestamp::ZERO }
     }
 
-    /// The first packet of a handshake has come from `from`, which `is_known` if members have been
-    /// there, and is `validated` if the address has shown that it is there.
+    /// Handles the first packet of a handshake, which has come from `from`. `is_known` if members
+    /// have been at that address, `validated` if the sender has shown that it is there.
     pub(super) fn handle_knock(
         &mut self,
         now: Timestamp,
@@ -109,13 +111,14 @@ impl Lobby {
     ) -> Verdict {
         let origin = Origin::of(from);
         if matches!(origin, Origin::Relayed(_)) {
-            // A relay says truly, or not at all, whom it brings.
+            // A relay brings a device under its own name or not at all, so a Retry is not needed.
             return self.enter(now, Room::Relayed, origin).unwrap_or(Verdict::Ignore);
         }
         let direct = &self.rooms[..Room::Relayed as usize];
         let taken: usize = direct.iter().map(Places::len).sum();
         let of_origin: usize = direct.iter().map(|it| it.held(Key::Origin(origin))).sum();
-        // Anybody can send a packet in another's name, and keep that one out.
+        // Anybody can forge a source address, and so take the places of the device that is really
+        // there.
         if !validated && (taken >= RETRY_FROM || of_origin >= ORIGIN_MAX / 2) {
             return Verdict::Retry;
         }
@@ -132,17 +135,17 @@ impl Lobby {
         entered
     }
 
-    /// The handshake has shown which device is at `seat`; says whether it may go on to its Hello.
+    /// The handshake has shown which device is at `seat`. Returns whether it may begin its Hello.
     pub(super) fn handle_proven(&mut self, seat: Seat, device: DeviceId) -> bool {
         self.rooms[seat.room as usize].claim(seat.place, Key::Device(device), DEVICE_MAX)
     }
 
-    /// Its Hello is over, or it is gone.
+    /// Frees `seat`: the Hello is over, or the connection is gone.
     pub(super) fn leave(&mut self, seat: Seat) {
         self.rooms[seat.room as usize].leave(seat.place);
     }
 
-    /// The next one that has had its time, and has lost its seat.
+    /// Frees the seat of the next connection that has used up its time, and returns that seat.
     pub(super) fn poll_late(&mut self, now: Timestamp) -> Option<Seat> {
         let (at, seat) = self.next_late()?;
         (at <= now).then(|| {
@@ -151,7 +154,7 @@ impl Lobby {
         })
     }
 
-    /// When [`Self::poll_late`] has somebody.
+    /// When [`Self::poll_late`] will return the next seat.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         self.next_late().map(|(at, _)| at)
     }
@@ -177,14 +180,15 @@ impl Lobby {
 /// Where members have been. [PROTO-2.12] [PROTO-2.21]
 #[derive(Default)]
 pub(super) struct Known {
-    /// Where links with them have led in this run, and when the last one came.
+    /// The origins to which links with members have led in this run, and when the last such link
+    /// came.
     seen: BTreeMap<Origin, Timestamp>,
-    /// Where they say that they are.
+    /// The origins at which members say that they are.
     told: BTreeSet<Origin>,
 }
 
 impl Known {
-    /// A link with a member leads to `address`.
+    /// Notes that a link with a member leads to `address`.
     pub(super) fn see(&mut self, now: Timestamp, address: SocketAddr) {
         let origin = Origin::of(address);
         if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&origin) {
@@ -194,61 +198,66 @@ impl Known {
         self.seen.insert(origin, now);
     }
 
-    /// Members say that they are at these addresses, and at no others any more.
+    /// Sets the addresses at which members say that they are, in place of the former ones.
     pub(super) fn tell(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
         self.told = addresses.into_iter().take(TOLD_MAX).map(Origin::of).collect();
     }
 
-    /// Whether members have been where packets from `address` come from.
+    /// Whether members have been at the origin of `address`, or say that they are there.
     pub(super) fn has(&self, address: SocketAddr) -> bool {
         let origin = Origin::of(address);
         self.seen.contains_key(&origin) || self.told.contains(&origin)
     }
 }
 
-/// Places of those who come from where members have been, of which one origin has half. When all
-/// are taken, one from where the most come goes, the oldest first; so in each room.
+/// Places for origins at which members have been. One origin has at most half of them. If all are
+/// taken, the origin with the most places loses its oldest one. This is the same in every room.
 const KNOWN_MAX: usize = 256;
 
-/// Places of others. When one comes with each [`ENTRY_EVERY`], each has half a second, which is
-/// enough for a handshake with the other side of the earth.
+/// Places for other origins. If one handshake begins with each [`ENTRY_EVERY`], each has its place
+/// for half a second, which is enough for a handshake with the other side of the earth.
 const STRANGERS_MAX: usize = 512;
 
-/// Places of those whom relays bring.
+/// Places for devices that relays bring.
 const RELAYED_MAX: usize = 256;
 
-/// Places of one origin among strangers, or of one device by relays; a further one waits until the
-/// oldest is [`SPARED`] no more. Each costs a second 5 kB of what a line carries, if its handshake
-/// stalls.
+/// Places of one origin among strangers, or of one device that relays bring. A further handshake
+/// must wait until the oldest is no longer [`SPARED`]. If its handshake stalls, each place costs 5
+/// kB a second of the line's capacity.
 const ORIGIN_MAX: usize = 8;
 
-/// Connections of one device at its Hello; a further one is closed. It dials several addresses of
-/// ours side by side.
+/// Connections of one device that may be at their Hello. A further one is closed. A device dials
+/// several of our addresses side by side.
 const DEVICE_MAX: usize = 8;
 
-/// One handshake with a stranger is begun in this time, and so many at once that they take
-/// [`BURST`]; further ones are ignored. All that can come take a quarter of a processor core.
+/// One handshake with a stranger may begin in this time. As many may begin at once as fill
+/// [`BURST`] at this rate; further ones are ignored. All of them together take a quarter of a
+/// processor core.
 const ENTRY_EVERY: Duration = Duration::from_micros(900);
 const BURST: Duration = Duration::from_millis(500);
 
-/// Handshakes under way from which newcomers must first show that they are where they say; of one
-/// origin, from half of [`ORIGIN_MAX`] on. That takes them a round trip, and us one short packet.
+/// With this many handshakes under way, further senders must first show that they are at their
+/// addresses. For one origin, half of [`ORIGIN_MAX`] is enough. That takes the sender a round trip,
+/// and us one short packet.
 const RETRY_FROM: usize = 32;
 
-/// How long a place is safe from others of its own origin: as long as a handshake needs where
-/// packets get lost. A flood from one address so costs a handshake a second for each place.
+/// How long a place is safe from further handshakes of its own origin: as long as a handshake needs
+/// if packets get lost. A flood from one address therefore costs one handshake a second for each
+/// place.
 const SPARED: Duration = Duration::from_secs(1);
 
-/// [PROTO-2.3] Who has not ended its Hello so long after its first packet loses its connection.
+/// [PROTO-2.3] A connection that has not ended its Hello this long after its first packet is
+/// closed.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
-/// The same where half of the room is taken.
+/// The same while at least half of the room is taken.
 const HELLO_CROWDED: Duration = Duration::from_secs(3);
 
-/// Origins of links in this run; the one that was seen the longest ago is forgotten.
+/// Origins of links that are remembered in this run. The one whose last link is the oldest is
+/// forgotten.
 const SEEN_MAX: usize = 1_024;
 
-/// Addresses that members say they have; further ones count as strangers'.
+/// Origins that members state. Further ones count as strangers'.
 const TOLD_MAX: usize = 4_096;
 
 #[cfg(test)]

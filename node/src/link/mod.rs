@@ -14,8 +14,9 @@
 //! was accepted ([PROTO-2.2]) and the swarm, too, has taken it.
 //!
 //! One more endpoint has no socket: its packets travel inside datagrams of the links with relays
-//! ([`Tunnels`]). Two who cannot go direct so have a link like any other. Where a direct one comes
-//! about later it is used at once, and the relayed one ends when that has carried something.
+//! ([`Tunnels`]). So two peers that cannot connect directly still have a link like any other. If a
+//! direct link comes about later, it is used at once. The relayed link ends once the direct one has
+//! carried a datagram.
 
 mod checks;
 mod congestion;

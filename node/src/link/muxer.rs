@@ -1,4 +1,4 @@
-//! A quinn connection as libp2p wants it: a source of streams.
+//! A quinn connection in the form that libp2p needs: a source of streams.
 
 use std::{
     fmt, io,
@@ -20,8 +20,9 @@ type Pair = Result<(SendStream, RecvStream), ConnectionError>;
 
 /// The half of a link that belongs to libp2p.
 ///
-/// Its first [`StreamMuxer::poll`] tells that the swarm has taken the connection: a connection that
-/// a behaviour denies is only ever closed. So that is when the link is handed to voice.
+/// Its first [`StreamMuxer::poll`] shows that the swarm has taken the connection, since a
+/// connection that a behaviour denies is only ever closed. The link is handed to voice at that
+/// moment.
 pub struct Muxer {
     connection: Connection,
     link: Arc<Link>,
@@ -81,14 +82,14 @@ impl StreamMuxer for Muxer {
             links.admit(Arc::clone(&self.link));
         }
         self.link.nudged().register(cx.waker());
-        // A change of the peer's address is quinn's affair; libp2p has no use for it.
+        // A change of the peer's address concerns quinn only; libp2p has no use for it.
         Poll::Pending
     }
 }
 
 impl Drop for Muxer {
     fn drop(&mut self) {
-        // The link's own handle would otherwise keep a connection alive that the swarm has dropped.
+        // Otherwise the link's own handle would keep a connection alive that the swarm has dropped.
         self.link.close(CloseCode::Normal);
     }
 }

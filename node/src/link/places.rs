@@ -1,9 +1,9 @@
-//! A bounded number of places, shared among those who ask for them.
+//! A limited number of places, shared among those that ask for them.
 //!
-//! Each place is asked for under one key or more, the narrowest first: an address, an invite.
-//! Nobody who holds none yet is turned away: where all places are taken, one of the key that holds
-//! the most goes. So one key can take half of the places at most while nobody else asks, and the
-//! fewer the more do.
+//! Each place is asked for under one key or more, the narrowest first, such as an address and an
+//! invite. A request under a key that holds no place yet is never turned away. If all places are
+//! taken, the key that holds the most loses one. So one key can take at most half of the places
+//! while nobody else asks, and fewer the more others ask.
 
 use std::{
     cmp::Reverse,
@@ -13,18 +13,19 @@ use std::{
 
 use hark_keys::Timestamp;
 
-/// The places of one kind.
+/// A limited set of places of one kind.
 pub(super) struct Places<K> {
     standing: BTreeMap<u64, EndpointKind<K>>,
-    /// The places that each key holds; never none.
+    /// The places that each key holds. A key without places has no entry.
     held: BTreeMap<K, BTreeSet<u64>>,
-    /// How many that are, with the oldest of them: first who holds the most.
+    /// For each key: how many places it holds, and the oldest of them. The key that holds the most
+    /// comes first.
     heaviest: BTreeSet<(Reverse<usize>, u64, K)>,
     next: u64,
     limit: usize,
-    /// How many one key holds at most.
+    /// How many places one key may hold.
     most: usize,
-    /// A place is not given to another of its own key before it is that old.
+    /// A place must be this old before it is given to another request of its own key.
     spared: Duration,
 }
 
@@ -33,19 +34,21 @@ struct EndpointKind<K> {
     since: Timestamp,
 }
 
-/// There is no place for it at present: its key holds as many as are free, none of them for long.
+/// There is no place at present: the key already holds as many places as are free, and none of them
+/// is old enough to be taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
 impl<K: Ord + Copy> Places<K> {
-    /// `limit` places, of which one key holds `most`, each of them safe from its own key for the
-    /// time of `spared`.
+    /// Creates `limit` places. One key may hold `most` of them. Each place is safe from its own key
+    /// for the time `spared`.
     pub(super) fn new(limit: usize, most: usize, spared: Duration) -> Self {
         let (standing, held, heaviest) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         Self { standing, held, heaviest, next: 0, limit, most, spared }
     }
 
-    /// A place under `keys`, the narrowest first, and the place that goes for it, if one does.
+    /// Takes a place under `keys`, the narrowest first. Returns it with the place that was freed
+    /// for it, if one was.
     pub(super) fn take(&mut self, now: Timestamp, keys: &[K]) -> Result<(u64, Option<u64>), Full> {
         let free = self.limit.saturating_sub(self.standing.len());
         let exceeds = |key: &&K| self.held(**key) > 0 && self.held(**key) >= free.min(self.most);
@@ -67,7 +70,8 @@ impl<K: Ord + Copy> Places<K> {
         Ok((place, goes))
     }
 
-    /// Has `place` count for `key` as well, unless that holds `most` already; says whether it does.
+    /// Counts `place` for `key` as well, unless `key` holds `most` already. Returns whether it now
+    /// counts.
     pub(super) fn claim(&mut self, place: u64, key: K, most: usize) -> bool {
         let may = self.held(key) < most;
         let Some(standing) = self.standing.get_mut(&place).filter(|_| may) else { return false };
@@ -76,7 +80,7 @@ impl<K: Ord + Copy> Places<K> {
         true
     }
 
-    /// Frees `place`; nothing if it is free already.
+    /// Frees `place`. Does nothing if it is free already.
     pub(super) fn leave(&mut self, place: u64) {
         let Some(EndpointKind { keys, .. }) = self.standing.remove(&place) else { return };
         for key in keys {
@@ -84,22 +88,22 @@ impl<K: Ord + Copy> Places<K> {
         }
     }
 
-    /// The place that has been taken the longest, and since when.
+    /// The place that has been taken for the longest time, and since when.
     pub(super) fn oldest(&self) -> Option<(u64, Timestamp)> {
         self.standing.first_key_value().map(|(place, it)| (*place, it.since))
     }
 
-    /// How many are taken.
+    /// How many places are taken.
     pub(super) fn len(&self) -> usize {
         self.standing.len()
     }
 
-    /// Whether half of them are taken: the next ones may have to wait.
+    /// Whether at least half of the places are taken, so that the next requests may have to wait.
     pub(super) fn is_crowded(&self) -> bool {
         2 * self.len() >= self.limit
     }
 
-    /// How many of them `key` holds.
+    /// How many places `key` holds.
     pub(super) fn held(&self, key: K) -> usize {
         self.held.get(&key).map_or(0, BTreeSet::len)
     }
@@ -118,10 +122,10 @@ impl<K: Ord + Copy> Places<K> {
         }
     }
 
-    /// The place that goes for one under `keys`: of the key that holds the most, of those the one
-    /// of the narrowest key that does, the oldest. It is one of the `exceeded` key where there is
-    /// such a key, and then none that has just come, unless its narrowest key holds more than the
-    /// newcomer's would.
+    /// The place to free for a request under `keys`. It is a place of the `exceeded` key, or,
+    /// without one, of the key that holds the most. Among those, it is a place whose narrowest key
+    /// holds the most, and then the oldest. With an `exceeded` key, `None` if that place is too
+    /// young, unless its narrowest key holds more than the request's would.
     fn gives_way(&self, now: Timestamp, keys: &[K], exceeded: Option<K>) -> Option<u64> {
         let own = keys.first().map_or(0, |key| self.held(*key));
         let key = exceeded.or_else(|| self.heaviest.first().map(|(_, _, key)| *key))?;
@@ -150,7 +154,7 @@ mod tests {
         Places::new(16, 8, Duration::from_secs(1))
     }
 
-    /// One who asked for all places had them all.
+    /// Regression: one key that asked for all places got them all.
     #[test]
     fn one_key_takes_half_of_the_places_and_many_take_few_each() {
         let mut places = places();
@@ -161,7 +165,7 @@ mod tests {
         assert_eq!(taken(&mut places, 2), 4);
         assert_eq!(taken(&mut places, 3), 2);
         assert_eq!(taken(&mut places, 4), 1);
-        // Whoever holds none yet gets one; it is taken from who holds the most.
+        // A key that holds none yet gets a place, which is taken from the key that holds the most.
         assert_eq!(places.take(at(0), &[5]), Ok((15, None)));
         assert_eq!(places.take(at(0), &[6]), Ok((16, Some(0))));
         assert_eq!(places.take(at(0), &[7]), Ok((17, Some(1))));
@@ -169,8 +173,8 @@ mod tests {
         assert_eq!(places.len(), 16);
     }
 
-    /// A flood from one key had each of its places but for an instant, which nobody else of that
-    /// key could come in by.
+    /// Regression: each place of a key that was flooded was taken again after an instant, so nobody
+    /// else of that key could come in.
     #[test]
     fn a_key_waits_a_second_for_its_own_places() {
         let mut places = places();
@@ -181,7 +185,7 @@ mod tests {
         assert_eq!(places.take(at(1_000), &[1]), Ok((8, Some(0))));
     }
 
-    /// One holder of a ticket kept all others of the same ticket out.
+    /// Regression: one holder of a ticket kept all others with the same ticket out.
     #[test]
     fn within_a_wider_key_the_narrower_one_that_holds_the_most_gives_way() {
         const TICKET: u8 = 100;
@@ -192,7 +196,7 @@ mod tests {
         assert_eq!(places.take(at(0), &[1, TICKET]), Err(Full));
         assert_eq!(places.take(at(0), &[2, TICKET]), Ok((8, Some(0))));
         assert_eq!(places.take(at(0), &[3, TICKET]), Ok((9, Some(1))));
-        // Another ticket is not concerned.
+        // A request with another ticket is not affected.
         assert_eq!(places.take(at(0), &[1, 101]), Ok((10, None)));
     }
 
@@ -208,8 +212,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for: the places are never more than there are, nobody who holds none
-        /// is turned away, and what is held is counted.
+        /// Whatever is asked for: there are never more places than the limit, a key that holds none
+        /// is never turned away, and the counts are right.
         #[test]
         fn nobody_who_holds_none_is_turned_away(
             asks in proptest::collection::vec((0_u8..40, 0_u64..400, any::<u8>()), 1..400),

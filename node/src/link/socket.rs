@@ -1,4 +1,4 @@
-//! Where sockets come from: the operating system here, a simulated network elsewhere.
+//! The seam for sockets: real ones come from the operating system, others from a simulated network.
 
 mod platform;
 
@@ -14,24 +14,24 @@ use if_watch::IfEvent;
 use quinn::AsyncUdpSocket;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// The addresses of this machine as they come (true) and go (false).
+/// The addresses of this machine: `true` when one appears, `false` when it disappears.
 pub type Interfaces = Pin<Box<dyn Stream<Item = (IpAddr, bool)> + Send>>;
 
 /// The seam between the transport and the network beneath it.
 pub trait Binder: Send {
-    /// A socket bound to `address`, port 0 being any.
+    /// Returns a socket bound to `address`. Port 0 stands for any port.
     fn bind(&mut self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
 
-    /// The same, and with it a shorter way for single packets, where the system has one.
+    /// Like [`bind`](Self::bind), with a cheaper way to send single packets if the system has one.
     fn bind_plain(&mut self, address: SocketAddr) -> io::Result<BoundSocket> {
         Ok((self.bind(address)?, None))
     }
 
-    /// The machine's addresses, for sockets bound to all of them.
+    /// Reports the machine's addresses, for sockets that are bound to all of them.
     fn interfaces(&mut self) -> io::Result<Interfaces>;
 }
 
-/// One binder in several hands.
+/// One binder with several owners.
 #[derive(Clone)]
 pub struct SharedBinder(Arc<Mutex<Box<dyn Binder>>>);
 
@@ -60,16 +60,16 @@ impl Binder for SharedBinder {
     }
 }
 
-/// A socket as quinn wants it, and the same one for single packets.
+/// A socket in the form that quinn needs, and the same one for single packets.
 pub type BoundSocket = (Arc<dyn AsyncUdpSocket>, Option<Arc<dyn PlainSocket>>);
 
-/// A UDP socket that sends one packet with nothing said of it but where to: the cheapest call that
+/// A UDP socket that sends one packet with a destination and nothing else: the cheapest call that
 /// the system has.
 pub trait PlainSocket: Send + Sync + fmt::Debug {
-    /// Sends `packet` to `address`; never waits.
+    /// Sends `packet` to `address`. Never waits.
     fn send_to(&self, packet: &[u8], address: &SockAddr) -> io::Result<()>;
 
-    /// The address of ours that packets to `address` come from, where the system chooses it.
+    /// The own address from which packets to `address` are sent, if the system chooses it.
     fn source_towards(&self, address: SocketAddr) -> Option<IpAddr>;
 }
 
@@ -87,8 +87,8 @@ impl Binder for UdpBinder {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // A flood of rubbish must not push voice out of the kernel's queue before we have looked.
-        // Systems cap this; what they grant is enough to start with.
+        // A flood of useless packets must not push voice out of the kernel's queue before we have
+        // read it. Systems limit this size; whatever they grant is enough to start with.
         if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
             tracing::debug!(%error, "receive buffer stays small");
         }
@@ -117,7 +117,8 @@ impl fmt::Debug for dyn Binder {
     }
 }
 
-/// Bytes asked of the kernel for datagrams that we have not read yet: 2 s of eight talkers.
+/// Size in bytes of the kernel's buffer that we ask for, for datagrams not read yet: 2 s of eight
+/// talkers.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
 #[cfg(all(test, unix))]
@@ -127,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// What a packet to a neighbour or to ourselves comes from, without having been sent.
+    /// Reports the source address of packets to a neighbour or to ourselves without sending one.
     #[tokio::test]
     async fn the_system_says_which_address_it_would_choose() {
         let loopback = Some(IpAddr::from(Ipv4Addr::LOCALHOST));

@@ -1,4 +1,4 @@
-//! Transports without a swarm, on real sockets, and a relay between them.
+//! Tests of transports without a swarm, on real sockets, with a relay between them.
 
 mod strangers;
 
@@ -74,7 +74,7 @@ async fn a_link_through_a_relay_is_an_ordinary_link() {
     assert!(passed.iter().all(|datagram| !datagram.windows(32).any(|it| it == [1; 32])));
 }
 
-/// [PROTO-2.11] The inner connection does not notice which relay it takes. [PROTO-2.24]
+/// [PROTO-2.11] [PROTO-2.24] The inner connection does not notice which relay it takes.
 #[tokio::test]
 async fn a_relayed_link_outlives_its_relay() {
     let (relays, [mut one, mut other]) = attached(2).await;
@@ -101,7 +101,7 @@ async fn a_relayed_link_outlives_its_relay() {
 }
 
 /// [PROTO-2.4] [PROTO-2.22] A direct link takes the place of a relayed one, which ends only once
-/// the direct one has carried a datagram; and no relayed one takes the place of a direct one that
+/// the direct one has carried a datagram. A relayed link never takes the place of a direct one that
 /// works.
 #[tokio::test]
 async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked() {
@@ -136,7 +136,8 @@ async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked(
     }
 }
 
-/// Has `one` dial `other` from another socket than the one that listens: the link at either end.
+/// Has `one` dial `other` from another socket than its listening one. Returns the link as `other`
+/// sees it.
 async fn aside(one: &mut End, other: &mut End, address: SocketAddr) -> (Arc<Link>, Muxer) {
     one.links.expect_punched(other.device);
     let options = DialOpts { role: Role::Dialer, port_use: PortUse::New };
@@ -145,7 +146,7 @@ async fn aside(one: &mut End, other: &mut End, address: SocketAddr) -> (Arc<Link
     (accepted.unwrap(), taken(dialled.unwrap().1).await)
 }
 
-/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7]
+/// A direct link from another socket than the listening one, as NATs may need it. [PROTO-5.7]
 /// [PROTO-5.26]
 #[tokio::test]
 async fn a_dial_aside_comes_from_another_port() {
@@ -157,7 +158,7 @@ async fn a_dial_aside_comes_from_another_port() {
     assert_eq!((accepted.path(), dialled.link().path()), (Path::Direct, Path::Punched));
 }
 
-/// [PROTO-5.9] What is awaited counts once, and at the socket that others are to come to.
+/// [PROTO-5.9] An awaited check counts once, and only at the socket to which others are to connect.
 #[tokio::test]
 async fn a_check_counts_where_it_is_to_arrive() {
     let squad = Squad::found();
@@ -177,7 +178,8 @@ async fn a_check_counts_where_it_is_to_arrive() {
     wait_for(nonces[0]);
     send(aside, nonces[0]);
     send(own, nonces[1]);
-    // What comes after them on the aside link has passed the first; the other two share a socket.
+    // Datagrams sent after the checks prove that the checks were handled: the one on the aside link
+    // comes after the first check, and the other two share a socket.
     other.links.send(one.device, Bytes::from_static(b"\x01after"));
     one.datagram().await;
     send(own, nonces[0]);
@@ -192,7 +194,7 @@ async fn a_check_counts_where_it_is_to_arrive() {
     assert!(arrived.try_recv().is_err());
 }
 
-/// Two ends attached to so many relays, at slots 1 and 2.
+/// Two ends that are attached to this many relays, at slots 1 and 2.
 async fn attached(relays: usize) -> (Vec<Relay>, [End; 2]) {
     let squad = Squad::found();
     let (mut one, mut other) = (squad.end(), squad.end());
@@ -216,7 +218,7 @@ async fn attached(relays: usize) -> (Vec<Relay>, [End; 2]) {
     (all, [one, other])
 }
 
-/// A link that `one` has dialled by a relay: as `other` has it, and as `one` has it.
+/// A link that `one` has dialled through a relay: as `other` sees it, and as `one` sees it.
 async fn relayed_link(one: &mut End, other: &mut End) -> (Arc<Link>, Arc<Link>) {
     let dial = one.dial(relayed_address(other.device));
     let (accepted, dialled) =
@@ -224,7 +226,7 @@ async fn relayed_link(one: &mut End, other: &mut End) -> (Arc<Link>, Arc<Link>) 
     (accepted.unwrap(), dialled.unwrap())
 }
 
-/// A node that passes on tunnel datagrams by slot, and knows nothing else.
+/// A node that passes on tunnel datagrams by slot and knows nothing else.
 struct Relay {
     device: DeviceId,
     end: End,
@@ -232,7 +234,7 @@ struct Relay {
     passed: Arc<Mutex<Vec<Bytes>>>,
 }
 
-/// Members of one organisation, as many as are wanted.
+/// An organisation that makes as many members as a test needs.
 struct Squad {
     founder: DeviceKey,
     charter: Charter,
@@ -284,7 +286,7 @@ impl Squad {
     }
 }
 
-/// One of an organisation of its own, that nobody talks to.
+/// An end in an organisation of its own, which nobody talks to.
 pub(super) fn end_of_nobody() -> End {
     let key = DeviceKey::generate(&SeededRandom::new(1));
     let charter = Charter::found("Aerie", "Main", &key, None, &SystemRandom);
@@ -299,7 +301,7 @@ pub(super) struct End {
     address: Option<SocketAddr>,
     received: Option<UnboundedReceiver<(DeviceId, Bytes)>>,
     events: UnboundedReceiver<LinkEvent>,
-    /// Connections end with these.
+    /// Kept because connections end when these are dropped.
     muxers: Vec<Muxer>,
 }
 
@@ -341,7 +343,7 @@ impl End {
         }
     }
 
-    /// The next link that somebody dials.
+    /// The next link that another end dials.
     async fn accept(&mut self) -> Result<Arc<Link>, super::LinkError> {
         loop {
             let event = poll_fn(|cx| Pin::new(&mut self.transport).poll(cx)).await;
@@ -371,8 +373,8 @@ impl End {
         timeout(PATIENCE, received.recv()).await.unwrap().unwrap()
     }
 
-    /// The next datagram that is none of a tunnel by a relay that is not used any more: its last
-    /// ones may still be on their way.
+    /// The next datagram that is not a tunnel's. The last datagrams of a tunnel through a relay
+    /// that is no longer used may still be on their way.
     async fn words(&mut self) -> Bytes {
         loop {
             let (_, bytes) = self.datagram().await;
@@ -382,7 +384,7 @@ impl End {
         }
     }
 
-    /// The next thing that happened to the links of `device`.
+    /// The next event about the links of `device`.
     async fn events_of(&mut self, device: DeviceId) -> LinkEvent {
         loop {
             let event = timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap();
@@ -403,7 +405,7 @@ impl End {
     }
 }
 
-/// Polls `muxer` as a swarm does that takes it.
+/// Polls `muxer` as a swarm does that takes the connection.
 async fn taken(mut muxer: Muxer) -> Muxer {
     poll_fn(|cx| {
         let _ = Pin::new(&mut muxer).poll(cx);
@@ -421,5 +423,5 @@ impl UseCounter for NoTickets {
     }
 }
 
-/// What has not happened by then never will.
+/// How long to wait: what has not happened by then never will.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -44,20 +44,20 @@ use super::{
     visits::Visit,
 };
 
-/// Why a link did not come about.
+/// The reason why a link did not come about.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
     /// The socket could not be opened.
     #[error("cannot open {address}: {error}")]
     Bind {
-        /// Where.
+        /// The address that the socket was to be bound to.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the operating system.
         #[source]
         error: io::Error,
     },
-    /// QUIC cannot dial that address.
+    /// QUIC cannot dial the address.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection ended.
@@ -69,28 +69,28 @@ pub enum LinkError {
     /// The Hello took too long.
     #[error("no Hello within 10 s")]
     Timeout,
-    /// Bytes that are no Hello.
+    /// The peer sent bytes that are no Hello.
     #[error("not a Hello")]
     Malformed,
-    /// The handshake has proven no device.
+    /// The handshake has not proven the identity of a device.
     #[error("the handshake proved no identity")]
     NoIdentity,
-    /// One of the two did not want the other.
+    /// One side's Hello was refused by the other.
     #[error(transparent)]
     Hello(#[from] HelloError),
-    /// The dialler is led to the doors of its ticket.
+    /// A relay leads the dialler, a newcomer, to the doors of its ticket.
     #[error("a newcomer who is led to doors")]
     Led {
-        /// The invite that it has shown.
+        /// The key of the invite that the newcomer has shown.
         invite: DeviceId,
     },
-    /// Its device has as many connections at their Hellos as it may.
+    /// The device already has as many connections at their Hello as it may have.
     #[error("too many connections of one device")]
     TooMany,
     /// Another address of the same device was faster.
     #[error("linked by another address")]
     AlreadyLinked,
-    /// The endpoint is gone.
+    /// The endpoint has ended.
     #[error("not listening any more")]
     Closed,
 }
@@ -127,10 +127,10 @@ pub struct LinkTransport {
     links: Arc<Links>,
     listeners: BTreeMap<u64, Listener>,
     next_listener: u64,
-    /// Where connections come and go that relays pass on.
+    /// The endpoint of connections whose packets relays pass on.
     tunnel: Listener,
-    /// Endpoints that only dial, one per address family: where nothing listens, and where the
-    /// listening port is not to be used.
+    /// Endpoints that only dial, one for each address family. They are used if no socket listens,
+    /// or if the listening port must not be used.
     diallers: BTreeMap<bool, Port>,
     interfaces: Option<Interfaces>,
     addresses: BTreeSet<IpAddr>,
@@ -154,8 +154,8 @@ struct Listener {
 }
 
 impl LinkTransport {
-    /// A transport that listens nowhere yet but at the relays of `links`. Must be made on the
-    /// runtime that drives it.
+    /// Creates a transport that listens nowhere yet except at the relays of `links`. It must be
+    /// created on the runtime that drives it.
     pub fn new(
         key: Arc<DeviceKey>,
         random: Arc<dyn Random>,
@@ -187,7 +187,7 @@ impl LinkTransport {
             let socket = binder.bind_plain(address)?;
             let shared = FastSocket::new(Arc::clone(&socket.0), &self.links, serve);
             let server = serve.then(|| server_config(&self.key, &self.random, outer_config()));
-            // [PROTO-2.6] The port is the system's to choose where `address` leaves it open.
+            // [PROTO-2.6] If `address` leaves the port open, the system chooses it.
             let place = match serve {
                 true => noise::EndpointKind::Socket(shared.local_addr()?),
                 false => noise::EndpointKind::Dialler,
@@ -198,8 +198,9 @@ impl LinkTransport {
         bind(&mut *self.binder).map_err(|error| LinkError::Bind { address, error })
     }
 
-    /// An endpoint that can reach `address`, the listening one where there is one: the peer then
-    /// sees the address at which it could reach us. `aside` from that one, NATs open no way to it.
+    /// Returns an endpoint that can reach `address`. It is the listening one if there is one, so
+    /// that the peer sees the address at which it could reach us. With `aside` it is another one,
+    /// to whose port NATs have opened no way from outside.
     fn dialler(&mut self, address: SocketAddr, aside: bool) -> Result<Port, LinkError> {
         let listening = self.listeners.values().find(|listener| {
             let bound = listener.bound;
@@ -256,7 +257,8 @@ impl LinkTransport {
         }
     }
 
-    /// Somebody's first packet has come to the listener `id`, which is at `bound`.
+    /// Handles the first packet of a handshake, which has come to the listener `id` bound to
+    /// `bound`.
     fn receive(
         &mut self,
         (id, bound, socket): (ListenerId, SocketAddr, BoundSocket),
@@ -269,7 +271,8 @@ impl LinkTransport {
         let (seat, instead) = match verdict {
             Verdict::Enter { seat, instead } => (seat, instead),
             Verdict::Retry => {
-                // It may not be retried twice, which the lobby was told.
+                // `retry` fails only for a packet that was retried already, and for those the lobby
+                // asks for none.
                 let _ = incoming.retry();
                 return;
             }
@@ -278,7 +281,7 @@ impl LinkTransport {
         if let Some(instead) = instead {
             self.reception.turn_out(instead);
         }
-        // The tunnel's listener has announced no address: none would lead here.
+        // The tunnel's listener has announced no address, since no address would lead here.
         let multiaddr = |address| match is_virtual(address) {
             true => Multiaddr::empty().with(Protocol::P2pCircuit),
             false => multiaddr_of(address),
@@ -449,7 +452,7 @@ impl Transport for LinkTransport {
     }
 }
 
-/// The socket address, and the device if named, of `/ip4|ip6/…/udp/P/quic-v1[/p2p/ID]`.
+/// Parses `/ip4|ip6/…/udp/P/quic-v1[/p2p/ID]`: the socket address, and the device if it is named.
 pub fn address_of(address: &Multiaddr) -> Option<(SocketAddr, Option<DeviceId>)> {
     let mut parts = address.iter();
     let ip: IpAddr = match parts.next()? {
@@ -467,7 +470,7 @@ pub fn address_of(address: &Multiaddr) -> Option<(SocketAddr, Option<DeviceId>)>
     parts.next().is_none().then_some((SocketAddr::new(ip, port), device))
 }
 
-/// The device of `/p2p-circuit/p2p/ID`: to be reached by whichever relay leads there.
+/// The device of `/p2p-circuit/p2p/ID`, which is reached through whichever relay leads there.
 fn relayed_device(address: &Multiaddr) -> Option<DeviceId> {
     let mut parts = address.iter();
     let (Protocol::P2pCircuit, Protocol::P2p(peer)) = (parts.next()?, parts.next()?) else {
@@ -476,7 +479,7 @@ fn relayed_device(address: &Multiaddr) -> Option<DeviceId> {
     DeviceId::from_peer_id(&peer).filter(|_| parts.next().is_none())
 }
 
-/// Where to dial `device` by whichever relay leads there.
+/// The multiaddr at which to dial `device` through whichever relay leads there.
 pub fn relayed_address(device: DeviceId) -> Multiaddr {
     Multiaddr::empty().with(Protocol::P2pCircuit).with(Protocol::P2p(device.peer_id()))
 }
@@ -489,19 +492,19 @@ pub fn multiaddr_of(address: SocketAddr) -> Multiaddr {
         .with(Protocol::QuicV1)
 }
 
-/// Those who have dialled, up to the end of their Hellos. The swarm hears of those alone who are
-/// admitted: strangers cost it nothing, and fill none of its limits.
+/// The connections that others have dialled, up to the end of their Hellos. The swarm learns only
+/// of those that are admitted, so strangers cost it nothing and fill none of its limits.
 struct Reception {
     lobby: Arc<Mutex<Lobby>>,
     guests: JoinSet<Guest>,
-    /// What ends each of them.
+    /// Aborts the task of each connection.
     seats: BTreeMap<Seat, AbortHandle>,
-    /// Until the next one has had its time, which is then.
+    /// Fires at `due`, when the time of the next connection is up.
     timer: Pin<Box<Sleep>>,
     due: Timestamp,
 }
 
-/// Somebody who has dialled, and what has come of it.
+/// A connection that another device has dialled, and the result of its Hello.
 struct Guest {
     seat: Seat,
     listener: ListenerId,
@@ -521,10 +524,11 @@ impl Reception {
         }
     }
 
-    /// The next one whose Hello is over; those who have had their time are turned out.
+    /// Returns the next connection whose Hello is over, and ends the connections whose time is up.
     fn poll_guest(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<Guest> {
         while let Poll::Ready(Some(guest)) = self.guests.poll_join_next(cx) {
-            // Who was turned out has left already.
+            // The task of a connection that was turned out was aborted, and its seat is free
+            // already.
             let Ok(guest) = guest else { continue };
             lock(&self.lobby).leave(guest.seat);
             self.seats.remove(&guest.seat);
@@ -542,14 +546,14 @@ impl Reception {
             self.timer.set(sleep(due.saturating_duration_since(now)));
         }
         if self.timer.as_mut().poll(cx).is_ready() {
-            // Time has passed since.
+            // Time has passed since `now` was read, so the timer must be set again.
             self.due = Timestamp::ZERO;
             cx.waker().wake_by_ref();
         }
         None
     }
 
-    /// Ends the connection of whoever had this seat.
+    /// Ends the connection that had this seat.
     fn turn_out(&mut self, seat: Seat) {
         if let Some(guest) = self.seats.remove(&seat) {
             guest.abort();
@@ -558,11 +562,11 @@ impl Reception {
 }
 
 fn lock(lobby: &Mutex<Lobby>) -> MutexGuard<'_, Lobby> {
-    // It is whole between any two statements that could panic.
+    // The lobby is consistent between any two statements that could panic.
     lobby.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a new connection becomes part of.
+/// What is needed to turn a new connection into a link or a visit.
 struct Ends {
     socket: BoundSocket,
     links: Arc<Links>,
@@ -570,7 +574,8 @@ struct Ends {
 }
 
 impl Ends {
-    /// [`finish`](Self::finish), and leaves no keys on the stack, through which they move.
+    /// Runs [`finish`](Self::finish), through which keys move, and leaves none of them on the
+    /// stack.
     fn finish_cleanly(
         self,
         connection: Connection,
@@ -603,7 +608,7 @@ impl Ends {
         };
         let ready = match (hello, fast) {
             (Ok(hello), Ok(Some(fast))) => Ok((hello, fast)),
-            // [PROTO-3.10] The swarm has nothing of it.
+            // [PROTO-3.10] A visit is not given to the swarm.
             (Err(error), Ok(Some(fast))) => {
                 let device = device_of(&connection)?;
                 self.links.admit_visit(now, Visit::new(device, connection, fast, visit.flatten()));
@@ -631,7 +636,7 @@ fn accept(endpoint: Endpoint) -> BoxFuture<'static, Option<Incoming>> {
     async move { endpoint.accept().await }.boxed()
 }
 
-/// Where connections come and go that relays pass on.
+/// The endpoint of connections whose packets relays pass on.
 fn inner_endpoint(key: &Arc<DeviceKey>, random: &Arc<dyn Random>, links: &Arc<Links>) -> Listener {
     let mut config = noise::endpoint_config(key, Arc::clone(random), noise::EndpointKind::Tunnel);
     config.max_udp_payload_size(INNER_MTU).expect("QUIC allows 1,200 bytes");
@@ -667,15 +672,15 @@ fn server_config(
     config
 }
 
-/// Connections whose packets have sockets of their own. A tunnel's packet fits theirs from the
-/// start.
+/// The settings of connections that have sockets of their own. A tunnel's packet fits into their
+/// packets from the start.
 fn outer_config() -> TransportConfig {
     let mut config = transport_config();
     config.initial_mtu(OUTER_MTU).congestion_controller_factory(Arc::new(VoiceFloor::default()));
     config
 }
 
-/// Connections that relays pass on: they carry no voice, and leave room for it.
+/// The settings of connections through relays. They carry no voice, and leave room for it.
 fn inner_config() -> TransportConfig {
     let mut config = transport_config();
     config.initial_mtu(INNER_MTU).mtu_discovery_config(None);
@@ -698,51 +703,52 @@ fn transport_config() -> TransportConfig {
     config
 }
 
-/// Voice asks for no acknowledgements, and QUIC's default of one for two packets would cost as much
-/// as the voice itself.
+/// The frequency of acknowledgements. Voice needs none, and QUIC's default of one for two packets
+/// would cost as much as the voice itself.
 fn acknowledgements() -> AckFrequencyConfig {
     let mut config = AckFrequencyConfig::default();
     config.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY));
     config
 }
 
-/// Packets beyond which the peer acknowledges (draft-ietf-quic-ack-frequency): with the third voice
-/// packet it has woken for that one anyway, and the talker is still awake from sending it. A
-/// greater number would save nothing, as [`ACK_DELAY`] in truth is 25 ms on short paths and needs a
-/// wake of its own.
+/// Number of packets after which the peer acknowledges (draft-ietf-quic-ack-frequency). The peer
+/// wakes for the third voice packet anyway, and the talker is still awake from sending it. A
+/// greater number would save nothing, since [`ACK_DELAY`] is in truth 25 ms on short paths and
+/// needs a wake-up of its own.
 const ACK_THRESHOLD: u32 = 2;
 
-/// And after this long at the latest, or a round trip if that is less; quinn asks for no more than
-/// that or 25 ms. Lost packets of streams are found that much later.
+/// Longest delay of an acknowledgement, or a round trip if that is shorter; quinn never asks for
+/// less than 25 ms. Lost packets of streams are found that much later.
 const ACK_DELAY: Duration = Duration::from_millis(250);
 
-/// UDP payload that a path is taken to carry until more is measured: what IPv4 leaves of 1,280
-/// bytes. Where it does not, quinn falls back to 1,200.
+/// UDP payload in bytes that a path is assumed to carry until more is measured: what IPv4 leaves of
+/// 1,280 bytes. If the path carries less, quinn falls back to 1,200.
 const OUTER_MTU: u16 = 1_252;
 
-/// QUIC asks for a name; the Noise handshake has no use for it.
+/// QUIC requires a server name; the Noise handshake does not use it.
 const SERVER_NAME: &str = "hark";
 
-/// Handshakes long under way, as 30 % loss makes them, must not be cut off. [PROTO-2.7]
+/// Handshakes that take long, as with 30 % loss, must not be cut off. [PROTO-2.7]
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Guess at the round trip before it is measured; higher makes lost handshake packets slow to come
-/// again, lower sends them twice on long paths.
+/// The assumed round trip before it is measured. With a higher value, lost handshake packets are
+/// repeated late; with a lower one, they are sent twice on long paths.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// The same where the first packets only open our own NAT, unless the other side was first: they
-/// come again after 100, 300 and 700 ms. [PROTO-5.7] [PROTO-5.26]
+/// The same for a punched connection, whose first packets only open our own NAT unless the other
+/// side was first. They are repeated after 100, 300 and 700 ms. [PROTO-5.7] [PROTO-5.26]
 const PUNCHING_RTT: Duration = Duration::from_millis(33);
 
-/// [PROTO-2.8] Bytes of datagrams waiting for the network, the oldest dropped: 100 ms of voice.
+/// [PROTO-2.8] Bytes of datagrams that wait for the network: 100 ms of voice. The oldest is dropped
+/// first.
 const DATAGRAM_SEND_BUFFER: usize = 8 * 1024;
 
-/// Bytes of datagrams that wait for this program, the oldest dropped: a second of voice.
+/// Bytes of datagrams that wait for this program: a second of voice. The oldest is dropped first.
 const DATAGRAM_RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// Streams that a peer may have open at once; more wait at the peer. quinn keeps a place for each,
-/// on every link.
+/// Streams that a peer may have open at once. Further ones wait at the peer. quinn keeps a place
+/// for each, on every link.
 const STREAM_LIMIT: u32 = 24;
 
-/// Bytes that a peer may have under way in one stream; more wait at the peer.
+/// Bytes that a peer may have under way in one stream. Further ones wait at the peer.
 const STREAM_WINDOW: u32 = 256 * 1024;

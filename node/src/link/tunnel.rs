@@ -1,11 +1,12 @@
-//! Links that travel through a relay.
+//! Links whose packets travel through a relay.
 //!
 //! ```text
 //!  inner connection -> socket without a network -> Links -> link with the relay
 //!  (Noise, Hello, …)   one address per device       | datagrams of kind 6
 //! ```
 //!
-//! A relay that passes packets on sees those of an ordinary link and cannot open them. [PROTO-2.11]
+//! A relay that passes packets on sees only datagrams of an ordinary link and cannot open them.
+//! [PROTO-2.11]
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,7 +28,7 @@ use quinn::{
 
 use super::links::Links;
 
-/// Who can be reached by which relay, and what relays have brought.
+/// The devices that can be reached through each relay, and the packets that relays have brought.
 pub struct Tunnels {
     me: DeviceId,
     state: Mutex<State>,
@@ -35,14 +36,15 @@ pub struct Tunnels {
 
 #[derive(Default)]
 struct State {
-    /// The best first.
+    /// The relays that this device is attached to or visits, the best first.
     relays: Vec<Relay>,
-    /// Whom the virtual addresses stand for.
+    /// The device that each virtual address stands for.
     devices: BTreeMap<SocketAddr, DeviceId>,
-    /// The relay that each device's packets take.
+    /// The relay that packets to each device take.
     ways: BTreeMap<DeviceId, Way>,
     incoming: VecDeque<(SocketAddr, Bytes)>,
-    /// What relays have brought from slots that they have named nobody for yet, and when.
+    /// Datagrams from slots for which their relay has named no device yet, with the time at which
+    /// they came.
     early: VecDeque<(Timestamp, DeviceId, Bytes)>,
     reader: Option<Waker>,
     dropped: u64,
@@ -53,8 +55,9 @@ struct Relay {
     rank: usize,
     roster: BTreeMap<u16, DeviceId>,
     slots: BTreeMap<DeviceId, u16>,
-    /// Whose packets of tunnels are to come, as it has told, or the doors that it leads a newcomer
-    /// to; the newest last. [PROTO-9.4] [PROTO-9.16]
+    /// The devices that the relay has announced beside its roster: newcomers whose tunnel packets
+    /// will come, or the doors to which it leads this newcomer. The newest is last. [PROTO-9.4]
+    /// [PROTO-9.16]
     knocks: VecDeque<(u16, DeviceId)>,
 }
 
@@ -73,7 +76,7 @@ impl Relay {
 #[derive(Clone, Copy)]
 struct Way {
     relay: DeviceId,
-    /// When the relay last brought something of the device.
+    /// When the relay last brought a packet of the device.
     heard: Timestamp,
 }
 
@@ -82,8 +85,8 @@ impl Tunnels {
         Arc::new(Self { me, state: Mutex::default() })
     }
 
-    /// This device is attached to `relay`, and so are those of `roster`, each at its slot. Where
-    /// several relays lead to a device, the lower rank comes first.
+    /// This device is attached to `relay`, and so are the devices of `roster`, each at its slot. If
+    /// several relays lead to a device, the one with the lower rank is used first.
     pub fn set_relay(&self, relay: DeviceId, rank: usize, roster: BTreeMap<u16, DeviceId>) {
         let mut state = self.lock();
         let slots = roster.iter().map(|(slot, device)| (*device, *slot)).collect();
@@ -96,7 +99,7 @@ impl Tunnels {
         self.receive_early();
     }
 
-    /// Takes what came before it was told whose it is.
+    /// Handles the datagrams that came before their slots were assigned to devices.
     fn receive_early(&self) {
         let early = std::mem::take(&mut self.lock().early);
         for (came, relay, datagram) in early {
@@ -104,7 +107,7 @@ impl Tunnels {
         }
     }
 
-    /// This device is attached to `relay` no more.
+    /// This device is no longer attached to `relay`.
     pub fn remove_relay(&self, relay: DeviceId) {
         let mut state = self.lock();
         state.relays.retain(|known| known.device != relay);
@@ -112,17 +115,18 @@ impl Tunnels {
         state.settle();
     }
 
-    /// The relay that packets to `device` take, if there is one that leads there.
+    /// The relay that packets to `device` take, if any relay leads there.
     pub fn relay_to(&self, device: DeviceId) -> Option<DeviceId> {
         self.lock().way_to(device).map(|(relay, _)| relay.device)
     }
 
-    /// Packets that were dropped: nobody led where they were to go, or too many came at once.
+    /// How many packets were dropped: no relay led to their destination, or too many came at once.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
-    /// Takes a tunnel datagram that `relay` has brought; false where it is none of a relay of ours.
+    /// Handles a tunnel datagram that `relay` has brought. Returns `false` if it is no such
+    /// datagram, or if `relay` is none of our relays.
     pub(super) fn receive(&self, now: Timestamp, relay: DeviceId, datagram: &Bytes) -> bool {
         if datagram.first() == Some(&KIND_KNOCK) {
             return self.knocked(relay, datagram);
@@ -134,7 +138,7 @@ impl Tunnels {
             return false;
         };
         let Some(device) = known.device_at(u16::from_be_bytes([high, low])) else {
-            // Its roster is still on its way.
+            // The roster that names the device is still on its way.
             if state.early.len() == EARLY_MAX {
                 state.early.pop_front();
                 state.dropped += 1;
@@ -144,8 +148,8 @@ impl Tunnels {
         };
         let (new, device_leads) = (Way { relay, heard: now }, device > self.me);
         let way = state.ways.entry(device).or_insert(new);
-        // [PROTO-2.24] Both take the relay that the larger device has chosen; it gives up one that
-        // is silent.
+        // [PROTO-2.24] Both sides use the relay that the device with the larger id has chosen,
+        // unless that relay is silent.
         let silent = now.saturating_duration_since(way.heard) >= SILENT_AFTER;
         if way.relay == relay || device_leads || silent {
             *way = new;
@@ -163,7 +167,7 @@ impl Tunnels {
         true
     }
 
-    /// A relay tells of a newcomer, or of a door. Who that is, the inner handshake proves.
+    /// A relay announces a newcomer or a door. The inner handshake proves which device it is.
     fn knocked(&self, relay: DeviceId, datagram: &[u8]) -> bool {
         let mut state = self.lock();
         let Some(known) = state.relays.iter_mut().find(|known| known.device == relay) else {
@@ -184,8 +188,8 @@ impl Tunnels {
         true
     }
 
-    /// The datagram that carries `packet` to the device at a virtual address, and to which relay it
-    /// goes.
+    /// Returns the datagram that carries `packet` to the device at a virtual address, and the relay
+    /// to which it is sent.
     fn wrap(&self, to: SocketAddr, packet: &[u8]) -> Option<(DeviceId, Bytes)> {
         let mut state = self.lock();
         let device = state.devices.get(&to).copied();
@@ -202,7 +206,7 @@ impl Tunnels {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is whole between any two statements that could panic.
+        // The state is consistent between any two statements that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -214,7 +218,8 @@ impl fmt::Debug for Tunnels {
 }
 
 impl State {
-    /// The relays are others now: forgets ways that lead nowhere any more.
+    /// Updates the virtual addresses after the relays have changed, and forgets ways that lead
+    /// nowhere any more.
     fn settle(&mut self) {
         let relays = &self.relays;
         let knocked = relays.iter().flat_map(|relay| relay.knocks.iter().map(|it| it.1));
@@ -234,8 +239,8 @@ impl State {
     }
 }
 
-/// The address by which quinn knows a device that is reached through relays: of the prefix that
-/// leads nowhere (RFC 6666), so that it is never taken for a real one.
+/// The address by which quinn knows a device that is reached through relays. Its prefix leads
+/// nowhere (RFC 6666), so that it is never taken for a real address.
 pub(super) fn virtual_address(device: DeviceId) -> SocketAddr {
     let [a, b, c, d, e, f, g, h, ..] = *device.as_bytes();
     let word = |high, low| u16::from_be_bytes([high, low]);
@@ -243,7 +248,7 @@ pub(super) fn virtual_address(device: DeviceId) -> SocketAddr {
     SocketAddr::new(ip.into(), VIRTUAL_PORT)
 }
 
-/// Whether an address is a device's that is reached through relays.
+/// Whether `address` is the virtual address of a device that is reached through relays.
 pub(super) fn is_virtual(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(it) if it.ip().segments()[..4] == [0x100, 0, 0, 0])
 }
@@ -270,7 +275,8 @@ impl AsyncUdpSocket for TunnelSocket {
         Box::pin(AlwaysRoom)
     }
 
-    /// Goes out with the next turn of the links: the inner connection is locked just now.
+    /// Pushes the datagram for the network thread to send, since the inner connection is locked at
+    /// this moment.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let tunnels = self.links.tunnels();
         if let Some((relay, datagram)) = tunnels.wrap(transmit.destination, transmit.contents) {
@@ -290,7 +296,7 @@ impl AsyncUdpSocket for TunnelSocket {
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
             let Some((from, packet)) = state.incoming.pop_front() else { break };
-            // As from a real socket, what does not fit is cut off.
+            // As with a real socket, bytes that do not fit are cut off.
             let length = packet.len().min(buffer.len());
             buffer[..length].copy_from_slice(&packet[..length]);
             *meta = RecvMeta { addr: from, len: length, stride: length, ecn: None, dst_ip: None };
@@ -308,7 +314,7 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 }
 
-/// The links queue, and drop the oldest.
+/// A poller that always reports room to send: the links keep a queue and drop the oldest.
 #[derive(Debug)]
 struct AlwaysRoom;
 
@@ -322,23 +328,25 @@ impl UdpPoller for AlwaysRoom {
 const KIND: u8 = 6;
 const HEADER: usize = 3;
 
-/// Bytes of an inner packet, as small as QUIC allows: with what the outer link adds it still fits
-/// paths of 1,280 bytes.
+/// Bytes of an inner packet, the least that QUIC permits. With the overhead of the outer link, it
+/// still fits paths of 1,280 bytes.
 pub(super) const INNER_MTU: u16 = 1_200;
 
-/// QUIC wants a port.
+/// A port for the virtual address, since QUIC requires one.
 const VIRTUAL_PORT: u16 = 1;
 
-/// Packets that wait for the inner connections, the oldest dropped: 300 KiB.
+/// Packets that wait for the inner connections: 300 KiB. The oldest is dropped first.
 const INCOMING_MAX: usize = 256;
 
-/// Packets that wait for a roster that tells whose they are, the oldest dropped.
+/// Packets that wait for a roster that names their device. The oldest is dropped first.
 const EARLY_MAX: usize = 32;
 
-/// Those of whom one relay has told beside its roster, the oldest forgotten: it tells again.
+/// Devices that one relay may announce beside its roster. The oldest is forgotten first; the relay
+/// announces it again.
 const KNOCKS_MAX: usize = 256;
 
-/// A relay that has brought nothing of a device for this long, while another does, is left.
+/// A relay that has brought nothing from a device for this long, while another one does, is no
+/// longer used for it.
 const SILENT_AFTER: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -354,7 +362,7 @@ mod tests {
         Timestamp::from_millis(milliseconds)
     }
 
-    /// This device, which is larger than the other one, the other one, and two relays.
+    /// Creates the tunnels of a device with the larger id, the other device, and two relays.
     fn four() -> (Arc<Tunnels>, DeviceId, [DeviceId; 2]) {
         let random = SeededRandom::new(1);
         let mut ids = [(); 4].map(|()| DeviceKey::generate(&random).id());
@@ -383,7 +391,8 @@ mod tests {
         assert_eq!((tunnels.relay_to(peer), tunnels.dropped()), (None, 1));
     }
 
-    /// The smaller device follows the larger, which stays with its own choice while that works.
+    /// The device with the smaller id follows the larger one, which keeps its own choice while that
+    /// works.
     #[test]
     fn both_ends_come_to_use_one_relay() {
         let (tunnels, smaller, [first, second]) = four();
@@ -413,13 +422,13 @@ mod tests {
         assert!(!tunnels.receive(at(0), relay, &Bytes::from_static(&[KIND, 0])));
         assert!(!tunnels.receive(at(0), relay, &Bytes::from_static(&[1, 0, 1, 7])));
         assert!(tunnels.lock().incoming.is_empty());
-        // Of a slot that nobody has.
+        // A datagram from a slot that nobody has.
         assert!(tunnels.receive(at(0), relay, &from_slot(2, b"packet")));
         assert!(tunnels.lock().incoming.is_empty());
     }
 
-    /// [PROTO-2.11] The first packet of a handshake was lost where it was quicker than the roster
-    /// that told whose it was.
+    /// [PROTO-2.11] Regression: the first packet of a handshake was lost if it was quicker than the
+    /// roster that names its device.
     #[test]
     fn packets_that_overtake_the_roster_wait_for_it() {
         let (tunnels, peer, [relay, other]) = four();
@@ -453,8 +462,8 @@ mod tests {
         datagram.into()
     }
 
-    /// [PROTO-9.16] A newcomer that a relay of ours has told of is answered by that relay, until
-    /// the roster has another slot for it; of many the oldest is forgotten.
+    /// [PROTO-9.16] A newcomer that one of our relays has announced is answered through that relay,
+    /// until the roster has another slot for it. If there are many, the oldest is forgotten.
     #[test]
     fn newcomers_who_knock_are_reached() {
         let (tunnels, peer, [relay, stranger]) = four();
@@ -481,7 +490,8 @@ mod tests {
         assert!(!tunnels.receive(at(0), relay, &knock(7, peer)));
     }
 
-    /// A flood by a relay pushes out the oldest, and what is read has its sender's address.
+    /// If a relay floods us, the oldest packets are dropped. Packets that are read have their
+    /// sender's address.
     #[tokio::test]
     async fn the_oldest_packets_make_room() {
         let end = end_of_nobody();

@@ -1,4 +1,4 @@
-//! Connections of newcomers with relays: they carry packets to doors, and nothing else.
+//! Visits: connections of newcomers with relays, which carry packets to doors and nothing else.
 //! [PROTO-3.10] [PROTO-3.20]
 //!
 //! ```text
@@ -23,30 +23,30 @@ use super::{
     places::{Full, Places},
 };
 
-/// Those that stand.
+/// The visits that stand, at a relay or at a newcomer.
 pub(super) struct Visits(Mutex<Standing>);
 
 struct Standing {
-    /// By the device at the other end.
+    /// The visits, by the device at the other end.
     visits: BTreeMap<DeviceId, Arc<Visit>>,
-    /// At a relay: the newcomers' places, and whose each is.
+    /// At a relay: the newcomers' places, shared by origin and invite.
     places: Places<Share>,
     taken: BTreeMap<u64, DeviceId>,
 }
 
-/// What the places of newcomers are shared by.
+/// The keys by which the places of newcomers are shared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Share {
     Origin(Origin),
     Invite(DeviceId),
 }
 
-/// A connection whose Hello the relay has refused so that it leads on.
+/// A connection whose Hello the relay has refused because it leads the newcomer to doors instead.
 pub(super) struct Visit {
     device: DeviceId,
     connection: Connection,
     fast: FastPath,
-    /// The invite that the newcomer has shown; none where this device is the newcomer.
+    /// The key of the invite that the newcomer has shown. `None` if this device is the newcomer.
     invite: Option<DeviceId>,
 }
 
@@ -74,7 +74,8 @@ impl Default for Visits {
 }
 
 impl Standing {
-    /// Takes a visit for which that device has no other, and gives the one that ends for it.
+    /// Takes a visit of a device that has no other one. Returns the visit that ends for it, if one
+    /// does.
     fn admit(&mut self, now: Timestamp, visit: &Arc<Visit>) -> Result<Option<Arc<Visit>>, Full> {
         let mut ended = None;
         if let Some(invite) = visit.invite {
@@ -107,13 +108,13 @@ impl Visits {
         self.lock().visits.get(&device).map(|visit| Arc::clone(visit.fast.outlet()))
     }
 
-    /// The relays that this device visits.
+    /// The relays that this device visits as a newcomer.
     fn relays(&self) -> Vec<DeviceId> {
         let standing = self.lock();
         standing.visits.values().filter(|visit| visit.is_ours()).map(|visit| visit.device).collect()
     }
 
-    /// There is a link now: it does all that the visit did.
+    /// Ends the visit of `device`, because there is a link now that does everything the visit did.
     pub(super) fn end(&self, device: DeviceId) {
         if let Some(visit) = self.lock().visits.get(&device) {
             CloseCode::Normal.close(&visit.connection);
@@ -121,19 +122,19 @@ impl Visits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing> {
-        // It is whole between any two statements that could panic.
+        // The visits are consistent between any two statements that could panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Links {
-    /// The relays that lead this newcomer to doors.
+    /// The relays that lead this device, a newcomer, to doors.
     pub fn visited(&self) -> Vec<DeviceId> {
         self.visits().relays()
     }
 
-    /// Takes a connection that the relay serves as a visit. At the relay the newest of a newcomer
-    /// counts; where all places are taken, one of the invite that has the most goes.
+    /// Takes a visit, at the relay or at the newcomer. A newcomer's new visit replaces its former
+    /// one. If all places are taken, a visit of the origin or invite with the most places ends.
     pub(super) fn admit_visit(self: &Arc<Self>, now: Timestamp, visit: Visit) {
         let visit = Arc::new(visit);
         let (before, admitted) = {
@@ -172,7 +173,7 @@ impl Links {
                 }
             }
         };
-        // Whether it came to its end, or was at it.
+        // The visit ends in the same way whether the connection closed or the time is up.
         let _ = tokio::time::timeout(VISIT_LASTS, served).await;
         CloseCode::Normal.close(&visit.connection);
         visit.fast.end();
@@ -204,19 +205,20 @@ impl Links {
     }
 }
 
-/// Newcomers that a relay serves at once. One invite has half of these places at most, and fewer
-/// the more invites there are; within an invite the same of addresses. Where there is no place, one
-/// goes whose share is the largest; else the newcomer tries again.
+/// Newcomers that a relay serves at once. One invite may have half of these places, and fewer the
+/// more invites there are; within an invite, addresses share the places in the same way. If there
+/// is no place, a visit of the largest share ends. If there is none that may end, the newcomer is
+/// refused and tries again.
 const VISITS_MAX: usize = 64;
 
-/// How long a newcomer keeps its place from others of its invite whose share is as large: as long
-/// as it takes to come in by a door.
+/// How long a newcomer's place is safe from others of its invite whose share is as large: as long
+/// as it takes to join through a door.
 const VISIT_SPARED: Duration = Duration::from_secs(5);
 
-/// Relays that a newcomer visits at once; it leaves further ones alone.
+/// Relays that a newcomer visits at once. It leaves further ones alone.
 const VISITED_MAX: usize = 64;
 
-/// A newcomer that has found no door by then must come again.
+/// How long a visit lasts. A newcomer that has found no door by then must visit again.
 const VISIT_LASTS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -224,8 +226,8 @@ const VISIT_LASTS: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    /// One ticket that counts filled all places of a relay with made-up devices, and nobody else
-    /// was led to a door. [PROTO-3.10] [PROTO-3.20]
+    /// Regression: one valid ticket filled all places of a relay with made-up devices, and nobody
+    /// else was led to a door. [PROTO-3.10] [PROTO-3.20]
     #[test]
     fn one_ticket_leaves_room_for_others() {
         let mut places = Places::new(VISITS_MAX, VISITS_MAX / 2, VISIT_SPARED);
@@ -239,11 +241,12 @@ mod tests {
             let _ = places.take(now, &[origin(number % 100), invite(1)]);
         }
         assert_eq!(places.len(), VISITS_MAX / 2);
-        // Another ticket's holders come in, also from an address that the first one uses.
+        // Holders of another ticket come in, also from an address that the first ticket's holders
+        // use.
         for number in 0..8 {
             assert!(matches!(places.take(now, &[origin(number), invite(2)]), Ok((_, None))));
         }
-        // What more of the first come by, these take from each other.
+        // Further holders of the first ticket can only take places from each other.
         let others = VISITS_MAX / 2..VISITS_MAX / 2 + 8;
         for number in 0..100 {
             if let Ok((_, gone)) = places.take(now, &[origin(200 + number), invite(1)]) {
@@ -251,7 +254,7 @@ mod tests {
                 assert!(!others.contains(&gone), "{gone}");
             }
         }
-        // The first ticket's come in again as time passes.
+        // Holders of the first ticket come in again as time passes.
         assert!(places.take(now + VISIT_SPARED, &[origin(200), invite(1)]).is_ok());
         assert!(places.len() <= VISITS_MAX);
     }

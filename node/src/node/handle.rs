@@ -15,13 +15,13 @@ use crate::{
     snapshot::{Command, Snapshot, TicketRequest},
 };
 
-/// A node in one of its organisations.
+/// The inputs and the publisher of a node in one organisation.
 pub(super) struct OrganisationHandle {
     pub(super) inputs: UnboundedSender<Input>,
     pub(super) publisher: Arc<Publisher>,
 }
 
-/// What other threads may ask of a node in one of its organisations.
+/// Lets other threads use a node in one of its organisations.
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(super) stations: Arc<[OrganisationHandle]>,
@@ -34,23 +34,23 @@ impl NodeHandle {
         self.own().publisher.organisation()
     }
 
-    /// Whether the node works in the organisation still.
+    /// Whether the node still runs in the organisation.
     pub fn is_running(&self) -> bool {
         !self.own().inputs.is_closed()
     }
 
-    /// The newest state.
+    /// The newest state of the organisation. `None` in the first moments.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.own().publisher.snapshot()
     }
 
-    /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
-    /// it. What cannot be done is refused in a line; what else there is to know of it is answered.
+    /// Carries out a command and returns when it is done; the next snapshot shows the result.
+    /// Returns what else there is to know about it. Fails with one line if it cannot be done.
     pub fn command(&self, command: Command) -> Result<CommandOutcome, RequestError> {
         if !self.is_running() {
             return Err(RequestError::EndedHere);
         }
-        // One that has ended, or ends now, does nothing, and drops the other end.
+        // An organisation that has ended does nothing and drops its sender.
         let comes_to_front = matches!(command, Command::TalkTo { .. });
         let mut known = CommandOutcome::default();
         for done in self.send(command) {
@@ -65,12 +65,12 @@ impl NodeHandle {
         Ok(known)
     }
 
-    /// Events from now on, of all organisations of the node.
+    /// A receiver of events from now on, of all organisations of the node.
     pub fn subscribe(&self) -> Receiver<StampedEvent> {
         self.own().publisher.subscribe()
     }
 
-    /// Carries out what is wanted of the charter, or says in a line why not.
+    /// Carries out a request to the charter. Fails with one line if it cannot be done.
     pub fn charter(&self, request: Request) -> Result<Outcome, RequestError> {
         let (sender, receiver) = sync_channel(1);
         let request = Input::Charter(Box::new(request), sender);
@@ -78,7 +78,7 @@ impl NodeHandle {
         receiver.recv().map_err(|_| RequestError::Ended)?
     }
 
-    /// A new ticket, or in a line why there is none.
+    /// Issues a new ticket. Fails with one line if it cannot.
     pub fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError> {
         let (sender, receiver) = sync_channel(1);
         self.own().inputs.send(Input::Ticket(request, sender)).map_err(|_| RequestError::Ended)?;
@@ -89,7 +89,7 @@ impl NodeHandle {
         &self.stations[self.line]
     }
 
-    /// Has a command done by those whom it concerns; tells where to wait for each.
+    /// Sends a command to the organisations that it concerns. Returns a receiver for each result.
     pub(super) fn send(
         &self,
         command: Command,
@@ -97,12 +97,13 @@ impl NodeHandle {
         let mut all_done = Vec::new();
         let mut to = |line: Line, command| {
             let (input, done) = Input::command(command);
-            // One that has ended does nothing.
+            // An organisation that has ended takes no input.
             let _ = self.stations[line].inputs.send(input);
             all_done.push(done);
         };
         match command {
-            // There is one microphone, one loudspeaker and one end.
+            // The microphone, the loudspeaker and the end of the node are common to all
+            // organisations.
             Command::Mute { .. }
             | Command::Deafen { .. }
             | Command::Away { .. }
@@ -131,7 +132,8 @@ impl NodeHandle {
     fn come_to_front(&self, mut to: impl FnMut(Line, Command)) {
         let before = self.own().publisher.come_to_front();
         if before != self.line {
-            // The plain key is let go there: what is said from now on is for others.
+            // The plain key is released there, since speech is for another organisation from now
+            // on.
             to(before, Command::Ptt { down: false, key: None, for_secs: None });
             to(self.line, Command::Front);
         }

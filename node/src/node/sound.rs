@@ -1,4 +1,4 @@
-//! One voice thread for all organisations of a node.
+//! The voice thread, which is common to all organisations of a node.
 
 use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 
@@ -18,7 +18,7 @@ use crate::{
     snapshot::TransmitMode,
 };
 
-/// What the voice thread begins with, and where it is once it has begun.
+/// The settings of the voice thread, and its handle once it has started.
 pub(super) struct VoicePlan {
     pub(super) input: InputSpec,
     pub(super) output: OutputSpec,
@@ -28,15 +28,15 @@ pub(super) struct VoicePlan {
     pub(super) lines: Vec<LinePlan>,
 }
 
-/// What of it is one organisation's.
+/// The part of the plan that belongs to one organisation.
 pub(super) struct LinePlan {
     pub(super) device: DeviceId,
     pub(super) inputs: UnboundedSender<Input>,
-    /// Its links and its line of the voice thread, once the node works in it.
+    /// Its links and its line of the voice thread, once the node works in the organisation.
     pub(super) begun: OnceLock<(Arc<Links>, VoiceHandle)>,
 }
 
-/// Starts the voice thread with the first organisation that the node works in.
+/// Returns what starts the voice thread. The first organisation in which the node works starts it.
 pub(super) fn voice_starter(
     plan: Arc<VoicePlan>,
     line: Line,
@@ -51,7 +51,7 @@ pub(super) fn voice_starter(
             }
         };
         let _ = plan.lines[line].begun.set((Arc::clone(links), handle.clone()));
-        // Whoever started the node waits for this.
+        // The thread that starts the node waits for this.
         let _ = started.send(());
         Ok(Box::new(Voice(handle, line)) as Box<dyn VoiceControl>)
     })
@@ -76,7 +76,7 @@ fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
     let inputs: Vec<_> = plan.lines.iter().map(|line| line.inputs.clone()).collect();
     let sink = Box::new(Sink(Arc::downgrade(plan)));
     VoiceThread::start(desk, ends, Clock, sink, move |event| {
-        // The network thread may have ended first, or the node in one organisation.
+        // The network thread may have ended first, or the organisation.
         let tell = |line: Line, input| drop(inputs[line].send(input));
         let publish = |event: Event| {
             let _ = inputs.iter().any(|line| line.send(Input::Publish(event.clone())).is_ok());
@@ -102,7 +102,7 @@ fn voice_error(error: impl std::error::Error + Send + Sync + 'static) -> NodeErr
     NodeError::Voice(Box::new(error))
 }
 
-/// Does not keep the plan, which holds the handle of the thread that holds this.
+/// Weak, because the plan holds the handle of the thread that owns this sink.
 struct Sink(Weak<VoicePlan>);
 
 impl DatagramSink for Sink {
@@ -131,7 +131,7 @@ impl VoiceControl for Voice {
     }
 
     fn statistics(&self) -> VoiceStatistics {
-        // None before the thread's first turn.
+        // There are no statistics before the thread's first turn.
         self.0.statistics().voice.get(self.1).cloned().unwrap_or_default()
     }
 }

@@ -1,13 +1,13 @@
-//! The way out of this machine's network, as each operating system knows it.
+//! The default route of this machine, as each operating system knows it.
 
 use std::{io, net::Ipv4Addr};
 
-/// The router of the default IPv4 route and this machine's own address towards it; none where
-/// there is no such route.
+/// The router of the default IPv4 route, and this machine's own address towards it. `None` if there
+/// is no such route.
 pub(crate) fn default_gateway() -> io::Result<Option<(Ipv4Addr, Ipv4Addr)>> {
     let Some(router) = system::default_router()? else { return Ok(None) };
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    // Asks for the way; sends nothing.
+    // `connect` only asks for the route and sends nothing.
     socket.connect((router, 9))?;
     match socket.local_addr()?.ip() {
         std::net::IpAddr::V4(own) => Ok(Some((router, own))),
@@ -19,7 +19,7 @@ pub(crate) fn default_gateway() -> io::Result<Option<(Ipv4Addr, Ipv4Addr)>> {
 mod table {
     use std::net::Ipv4Addr;
 
-    /// The router of the default route with the lowest metric in the text of `/proc/net/route`.
+    /// The router of the default route with the lowest metric, from the text of `/proc/net/route`.
     pub(super) fn default_router(table: &str) -> Option<Ipv4Addr> {
         let routes = table.lines().skip(1).filter_map(|line| {
             let fields: Vec<_> = line.split_ascii_whitespace().collect();
@@ -32,7 +32,7 @@ mod table {
             if !is_default || flags & (UP | GATEWAY) != UP | GATEWAY {
                 return None;
             }
-            // The kernel prints the address as a number of this machine's byte order.
+            // The kernel prints the address as a number in this machine's byte order.
             let router = Ipv4Addr::from(hex(router)?.to_ne_bytes());
             Some((metric.parse::<u32>().ok()?, router))
         });
@@ -56,7 +56,7 @@ mod system {
 mod system {
     use std::{io, net::Ipv4Addr};
 
-    /// `MIB_IPFORWARDROW`.
+    /// Windows' `MIB_IPFORWARDROW`.
     #[repr(C)]
     #[derive(Clone, Copy, Default)]
     struct ForwardRow {
@@ -82,7 +82,7 @@ mod system {
         let elsewhere = u32::from_ne_bytes([192, 0, 2, 1]);
         // SAFETY: `row` is a valid place for the answer, and the call keeps no pointer to it.
         let status = unsafe { GetBestRoute(elsewhere, 0, &raw mut row) };
-        // Not reachable, not found: there is no such route.
+        // The error codes "not reachable" and "not found" mean that there is no such route.
         if status != 0 || row.next_hop == 0 {
             return Ok(None);
         }

@@ -20,15 +20,15 @@ struct Contents {
     profiles: BTreeMap<String, Profile>,
 }
 
-/// What files of all versions begin with.
+/// The part with which files of all versions begin.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
 }
 
 impl Profiles {
-    /// Reads what [`Self::to_text`] has written or a person has edited; `path` is for the line that
-    /// says why it cannot be read.
+    /// Parses a text that [`Self::to_text`] has written or a person has edited. `path` names the
+    /// file in the error.
     pub fn read(path: &Path, text: &str) -> Result<Self, ProfileError> {
         let wrong = |what: String| ProfileError::File(format!("{}{what}", path.display()));
         let unreadable = |error: toml::de::Error| {
@@ -42,7 +42,7 @@ impl Profiles {
         }
         let contents: Contents = toml::from_str(text).map_err(unreadable)?;
         let Contents { used, profiles: mut all, .. } = contents;
-        // Somebody may have taken it out of the file.
+        // A person may have removed the profile from the file.
         all.entry(used.clone()).or_default();
         for (name, profile) in &all {
             check_profile_name(name).map_err(|error| wrong(format!(": {name:?}: {error}")))?;
@@ -54,7 +54,7 @@ impl Profiles {
         Ok(Self { used, all })
     }
 
-    /// The text of the file, at most [`FILE_LIMIT`] bytes.
+    /// The text of the file, of at most [`FILE_LIMIT`] bytes.
     pub fn to_text(&self) -> String {
         let contents =
             Contents { version: VERSION, used: self.used.clone(), profiles: self.all.clone() };
@@ -64,7 +64,7 @@ impl Profiles {
 }
 
 impl Profile {
-    /// What is too much of it, or out of its range.
+    /// Checks that nothing is too much or out of its range.
     fn check(&self) -> Result<(), String> {
         let names = self.hear.iter().flatten().chain(&self.keep).chain(&self.presets);
         let names = names.chain(self.nets.keys()).chain(self.keys.keys());
@@ -104,7 +104,7 @@ impl Profile {
     }
 }
 
-/// [`TalkTo`] as it stands in a file, where a word that nobody knows is a mistake.
+/// [`TalkTo`] as it is written in a file, where an unknown word is a mistake.
 #[derive(Deserialize)]
 #[serde(remote = "TalkTo", deny_unknown_fields)]
 struct StrictTalkTo {
@@ -118,7 +118,7 @@ struct StrictTalkTo {
     priority: bool,
 }
 
-/// The same of [`NetChange`].
+/// [`NetChange`] as it is written in a file, where an unknown word is a mistake.
 #[derive(Deserialize)]
 #[serde(remote = "NetChange", deny_unknown_fields)]
 struct StrictNetChange {
@@ -152,7 +152,7 @@ pub(super) fn nets<'de, D: Deserializer<'de>>(
     Ok(nets.into_iter().map(|(name, Net(change))| (name, change)).collect())
 }
 
-/// Devices as people see them.
+/// Writes devices in the form that people see.
 pub(super) mod volumes {
     use super::*;
 
@@ -175,14 +175,14 @@ pub(super) mod volumes {
     }
 }
 
-/// Of the file, raised when what was written before cannot be read any more.
+/// Version of the file. It is raised when older files can no longer be read.
 const VERSION: u32 = 1;
 
-/// What the file begins with, for whoever opens it.
+/// The first lines of the file, for a person who opens it.
 const HEADING: &str = "\
 # What you hear and talk to here, kept by hark. Edit it while hark does not run;
 # `hark ctl profile` lists, uses, copies and removes profiles.
 ";
 
-/// Bytes of the file; a longer one was not written by us. All that profiles have room for is less.
+/// Longest file in bytes; a longer one was not written by Hark. Full profiles need less.
 pub const FILE_LIMIT: u64 = 16 << 20;

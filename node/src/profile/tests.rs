@@ -164,7 +164,7 @@ fn profiles_are_used_copied_and_removed() {
     assert_eq!(profiles.start_with("one-more"), Err(ProfileError::TooMany));
 }
 
-/// `hark ctl ducking 18` switched ducking off, and a volume of 9 was taken for 4.
+/// Regression: `hark ctl ducking 18` switched ducking off, and a volume of 9 counted as 4.
 #[test]
 fn a_number_out_of_its_range_was_clamped_without_a_word() {
     let mut profile = Profile::default();
@@ -196,7 +196,7 @@ fn a_number_out_of_its_range_was_clamped_without_a_word() {
     assert_eq!(profile.volumes(), &BTreeMap::new());
 }
 
-/// What a person had chosen once kept presets from him for good.
+/// Regression: one choice of the person kept presets away for good.
 #[test]
 fn a_choice_gives_way_to_a_preset_unless_it_is_to_be_kept() {
     let mut profile = Profile::default();
@@ -225,7 +225,7 @@ fn a_net_is_heard_once_however_it_is_written() {
     profile.listen("FLIGHT", true, None, planned).expect("room");
     profile.listen("command", false, None, planned).expect("room");
     assert_eq!(profile.hear(), Some(&BTreeSet::from(["FLIGHT".to_owned()])));
-    // What the run began with comes before what was kept.
+    // The settings with which the run began come before those that were kept.
     let run = Some(BTreeSet::from(["Medics".to_owned()]));
     profile.listen("Flight", true, run, planned).expect("room");
     let both = BTreeSet::from(["Medics".to_owned(), "Flight".to_owned()]);
@@ -236,7 +236,7 @@ fn a_net_is_heard_once_however_it_is_written() {
     assert_eq!(profile.hear(), Some(&both));
 }
 
-/// As much as profiles have room for is read again: nothing that is kept is ever too long.
+/// Profiles that are as full as permitted can be read again: nothing that is kept is ever too long.
 #[test]
 fn the_fullest_file_is_short_enough() {
     let name = |index: usize| format!("{index:04}{}", "\"".repeat(CHOICE_MAX_BYTES - 4));
@@ -290,7 +290,7 @@ fn targets() -> impl Strategy<Value = TalkTo> {
     parts.prop_map(|(nets, members, roles, priority)| TalkTo { nets, members, roles, priority })
 }
 
-/// What a person may do.
+/// An action of a person.
 #[derive(Clone, Debug)]
 enum Deed {
     Listen(String, bool),
@@ -368,8 +368,8 @@ proptest! {
         }
     }
 
-    /// A file in which somebody has made a mess is refused, or read as something that is then read
-    /// again as it was written.
+    /// A file that somebody has damaged is refused. If it is accepted, it is the same after it was
+    /// written and read again.
     #[test]
     fn a_mess_is_read_or_refused_in_one_line(
         deeds in collection::vec(deeds(), 0..12),

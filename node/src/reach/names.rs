@@ -1,6 +1,6 @@
-//! Finds addresses worth trying by name. [PROTO-5.8]
+//! Finds addresses that are worth trying, by name. [PROTO-5.8]
 //!
-//! What comes of it is no more than that: whoever answers there must prove who it is.
+//! A result is not trusted: the device that answers at such an address must prove its identity.
 
 mod dns;
 
@@ -20,32 +20,32 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 pub use self::dns::Dns;
 use crate::link::{address_of, multiaddr_of};
 
-/// Where somebody may be found.
+/// A place at which a peer may be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerPlace {
     /// `203.0.113.9:4000`, or `/ip4/203.0.113.9/udp/4000/quic-v1`.
     Address(Found),
     /// `voice.example.org:4000`, or `/dns/voice.example.org/udp/4000/quic-v1`.
     Host {
-        /// Its name.
+        /// The name of the host.
         name: String,
-        /// Whether IPv4 or IPv6 alone is meant.
+        /// The version of IP to use, if only one is meant.
         family: Option<Family>,
-        /// Its UDP port.
+        /// The UDP port of the host.
         port: u16,
-        /// Who is there.
+        /// The device there, if the text names it.
         device: Option<DeviceId>,
     },
-    /// `squad.example.org`, or `/dnsaddr/squad.example.org`: its records name the places.
+    /// `squad.example.org`, or `/dnsaddr/squad.example.org`: the name's records list the places.
     List {
         /// The name, without `_dnsaddr.`.
         name: String,
-        /// Who is looked for; anybody where none is named.
+        /// The device that is sought. `None` stands for any device.
         device: Option<DeviceId>,
     },
 }
 
-/// A version of IP.
+/// A version of the Internet Protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4.
@@ -54,16 +54,16 @@ pub enum Family {
     V6,
 }
 
-/// An address worth trying.
+/// An address that is worth trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
-    /// Who is there, as it is said; anybody where none is named.
+    /// The device there, as the record states. `None` if the record names none.
     pub device: Option<DeviceId>,
-    /// Where.
+    /// The address of that device.
     pub address: SocketAddr,
 }
 
-/// A text that is no place.
+/// The text is no place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not an address such as 192.0.2.7:4000 or [2001:db8::7]:4000, a host with its port such as \
@@ -90,7 +90,7 @@ impl FromStr for PeerPlace {
         match port {
             Some(0) => Err(NoPlace),
             Some(port) => Ok(Self::Host { name, family: None, port, device: None }),
-            // An address whose port was forgotten is not meant as a name.
+            // An IP address without its port is not meant as a name.
             None if name.parse::<IpAddr>().is_ok() => Err(NoPlace),
             None => Ok(Self::List { name, device: None }),
         }
@@ -141,7 +141,7 @@ impl PeerPlace {
     }
 }
 
-/// `text` if it can be a name of DNS.
+/// Returns `text` in lower case if it can be a DNS name.
 fn host_name(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
@@ -151,32 +151,32 @@ fn host_name(text: &str) -> Option<String> {
     (text.len() <= NAME_MAX && text.split('.').all(label)).then(|| text.to_ascii_lowercase())
 }
 
-/// The seam to the world's names.
+/// The seam for the lookup of names.
 pub trait NameSource: Send + Sync {
-    /// The texts of a name, each put together from its parts.
+    /// The TXT records of a name, each joined from its parts.
     fn texts<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, NameError>>;
 
-    /// The addresses of a host.
+    /// The IP addresses of a host.
     fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, NameError>>;
 }
 
-/// Why a name leads nowhere.
+/// The reason why a name leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
     /// No name server is known, or none answers.
     #[error("{0}")]
     Server(String),
-    /// The name has none of the records that are looked for.
+    /// The name has no records of the wanted kind.
     #[error("it has no address")]
     Nothing,
-    /// It took too long.
+    /// The lookup took more than 5 s.
     #[error("no answer within 5 s")]
     Timeout,
 }
 
-/// The addresses that `place` leads to, at most 16, in order; an error where there are none.
-/// Follows names of names to a depth of 4, and takes 5 s at most.
+/// Returns the addresses that `place` leads to, at most 16, in order. Fails if there are none.
+/// Follows names that lead to names to a depth of 4, and takes at most 5 s.
 pub async fn resolve(source: &dyn NameSource, place: &PeerPlace) -> Result<Vec<Found>, NameError> {
     let mut search = Search { source, found: Vec::new(), lookups: 0, error: NameError::Nothing };
     let in_time = tokio::time::timeout(PATIENCE, search.follow(place.clone(), None, 0)).await;
@@ -195,7 +195,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Adds what `place` leads to, if it is `wanted` or nobody in particular is.
+    /// Adds the addresses that `place` leads to. With a device `wanted`, only addresses of that
+    /// device count.
     fn follow(
         &mut self,
         place: PeerPlace,
@@ -205,7 +206,7 @@ impl Search<'_> {
         Box::pin(async move {
             let stays = |device: Option<DeviceId>| match (wanted, device) {
                 (Some(wanted), Some(device)) => wanted == device,
-                // A record that says nothing of who is there does not name whom we look for.
+                // A record that names no device does not name the wanted one.
                 (Some(_), None) => false,
                 (None, _) => true,
             };
@@ -232,7 +233,7 @@ impl Search<'_> {
                     }
                 }
                 PeerPlace::List { name, device } => {
-                    // Both would have to be meant.
+                    // A list that is meant for one device cannot lead to another.
                     if device.is_some() && !stays(device) || depth == DEPTH_MAX {
                         return;
                     }
@@ -244,7 +245,7 @@ impl Search<'_> {
                         Ok(texts) => {
                             for text in texts.iter().take(TEXTS_MAX) {
                                 let Some(text) = text.strip_prefix("dnsaddr=") else { continue };
-                                // What other programs offer there is passed over.
+                                // Records of other programs under this name are skipped.
                                 let Ok(address) = text.parse() else { continue };
                                 if let Some(place) = PeerPlace::of_multiaddr(&address) {
                                     self.follow(place, wanted, depth + 1).await;
@@ -270,17 +271,17 @@ impl Search<'_> {
     }
 }
 
-/// Places to look up, and by what.
+/// The places to look up, and the source that looks them up.
 pub struct PeerNames {
-    /// Where members may be found.
+    /// The places at which members may be found.
     pub places: Vec<PeerPlace>,
-    /// Who knows.
+    /// The source that knows the names.
     pub source: Arc<dyn NameSource>,
 }
 
 impl PeerNames {
-    /// Looks all places up now and then, and tells what is new, or why one leads nowhere, once each
-    /// time that it ceases to lead somewhere. Never returns.
+    /// Looks up all places from time to time and reports new addresses. If a place leads nowhere,
+    /// that is reported once, until it has led somewhere again. Never returns.
     pub async fn run(self, tell: impl Fn(&PeerPlace, Result<Vec<Found>, NameError>)) {
         let Self { places, source } = self;
         let (source, tell) = (&*source, &tell);
@@ -304,16 +305,16 @@ impl PeerNames {
     }
 }
 
-/// Where one place has led to.
+/// The last result for one place.
 #[derive(Debug, Default)]
 struct Known {
     told: BTreeSet<Found>,
-    /// Since it led somewhere last.
+    /// Failed lookups since it last led somewhere.
     failures: u32,
 }
 
 impl Known {
-    /// What is new, and how long to wait until the place is looked up again.
+    /// Returns the new addresses, and how long to wait until the place is looked up again.
     fn learn(&mut self, outcome: Result<Vec<Found>, NameError>) -> (Vec<Found>, Duration) {
         match outcome {
             Ok(found) => {
@@ -331,7 +332,7 @@ impl Known {
     }
 }
 
-/// Where a record says that somebody is, as others would write it.
+/// The multiaddr form of a record, as other programs would write it.
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = multiaddr_of(self.address);
@@ -342,28 +343,28 @@ impl fmt::Display for Found {
     }
 }
 
-/// Bytes of a name.
+/// Longest name in bytes.
 const NAME_MAX: usize = 243;
 
-/// Names of names that are followed.
+/// Names that lead to names are followed to this depth.
 const DEPTH_MAX: usize = 4;
 
-/// Addresses that a place leads to; further ones are left out.
+/// Addresses that a place may lead to. Further ones are left out.
 const FOUND_MAX: usize = 16;
 
-/// Records of a name that are read; further ones are left out.
+/// Records of a name that are read. Further ones are left out.
 const TEXTS_MAX: usize = 16;
 
-/// Questions for one place; what further ones would give is left out.
+/// Lookups for one place. What further ones would give is left out.
 const LOOKUPS_MAX: usize = 16;
 
-/// How long a place may take.
+/// How long the lookup of a place may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a place is looked up, for those who have moved.
+/// How often a place is looked up, to find members that have moved.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
-/// Half the wait after the first failure, doubled each time.
+/// Half of the wait after the first failure. The wait doubles with each failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Asks the router of this machine's network for a port that the outside can reach. [PROTO-5.5]
+//! Asks the router of this machine's network for a port that can be reached from outside.
+//! [PROTO-5.5]
 //!
-//! PCP and NAT-PMP go by a client of our own, UPnP by a library. All are asked side by side; where
-//! PCP or NAT-PMP give a port, UPnP is not asked for another.
+//! PCP and NAT-PMP use a client of our own, UPnP a library. The router is asked through all of them
+//! side by side. If PCP or NAT-PMP gives a port, UPnP is not asked for another one.
 //!
 //! ```text
 //!  Runner ── where it listens ──> run ──> PortClient ── PCP, NAT-PMP ──> router
@@ -36,35 +37,35 @@ use crate::{
     platform,
 };
 
-/// The way out of this machine's network.
+/// The router through which this machine reaches the internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// Where the router takes requests of PCP and NAT-PMP.
+    /// The address at which the router takes requests of PCP and NAT-PMP.
     pub router: SocketAddrV4,
-    /// This machine, as the router sees it.
+    /// This machine's address, as the router sees it.
     pub own: Ipv4Addr,
-    /// Where routers that speak UPnP are searched for.
+    /// The address to which the search for UPnP routers is sent.
     pub search: SocketAddr,
 }
 
 impl Gateway {
-    /// A router at the ports that the protocols name.
+    /// A router at the ports that the protocols define.
     pub fn new(router: Ipv4Addr, own: Ipv4Addr) -> Self {
         let router = SocketAddrV4::new(router, MAPPING_PORT);
         Self { router, own, search: SEARCH_GROUP.into() }
     }
 }
 
-/// The seam to the machine and its network.
+/// The seam for the machine and its network.
 pub trait Surroundings: Send {
-    /// The way that leads to most of the internet, if there is one.
+    /// The router of the way to most of the internet, if there is one.
     fn gateway(&mut self) -> io::Result<Option<Gateway>>;
 
-    /// A socket for what is sent to the router.
+    /// A socket for requests to the router.
     fn socket(&mut self, own: Ipv4Addr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
 }
 
-/// The real ones.
+/// The machine's own network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
@@ -79,38 +80,38 @@ impl Surroundings for System {
     }
 }
 
-/// What has come of asking by one protocol.
+/// The result of asking by one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer", content = "detail")]
 pub enum PortAnswer {
-    /// Nothing yet.
+    /// The answer is still awaited.
     #[default]
     Awaited,
-    /// There was no answer.
+    /// The router did not answer.
     Silent,
-    /// The router does not speak it.
+    /// The router does not speak the protocol.
     Unsupported,
-    /// The router speaks it, and another has given a port.
+    /// The router speaks the protocol, but another protocol has given a port already.
     Spare,
-    /// The router gives no port.
+    /// The router refuses to give a port.
     Refused(PortRefusal),
-    /// Others reach us here.
+    /// Others can reach this device at this external address.
     Mapped(SocketAddrV4),
 }
 
-/// Why a router gives no port.
+/// The reason why a router gives no port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PortRefusal {
-    /// It is switched off there, or not for us.
+    /// The router's owner has switched it off, or does not permit it for this device.
     NotAllowed,
-    /// It has no address outside itself.
+    /// The router has no external address.
     NoNetwork,
-    /// It has given out all that it has.
+    /// The router has given out all ports that it has.
     Full,
-    /// It sees us at another address than our own.
+    /// The router sees another address than this device's own, so another NAT lies between them.
     AnotherNat,
-    /// As numbered by the protocol.
+    /// Another reason, as numbered by the protocol.
     Code(u16),
 }
 
@@ -147,21 +148,21 @@ impl fmt::Display for PortRefusal {
     }
 }
 
-/// What has come of asking the router.
+/// The results of asking the router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortReport {
-    /// The router; none where none is known.
+    /// The router. `None` if no router is known.
     pub gateway: Option<Ipv4Addr>,
-    /// By PCP.
+    /// The result of asking by PCP.
     pub pcp: PortAnswer,
-    /// By NAT-PMP.
+    /// The result of asking by NAT-PMP.
     pub nat_pmp: PortAnswer,
-    /// By UPnP.
+    /// The result of asking by UPnP.
     pub upnp: PortAnswer,
 }
 
 impl PortReport {
-    /// The external address that the router has given, and by what.
+    /// The external address that the router has given, and the protocol that gave it.
     pub fn mapped(&self) -> Option<(&'static str, SocketAddrV4)> {
         let answers = [("PCP", self.pcp), ("NAT-PMP", self.nat_pmp), ("UPnP", self.upnp)];
         answers.into_iter().find_map(|(by, answer)| match answer {
@@ -170,19 +171,20 @@ impl PortReport {
         })
     }
 
-    /// That address, if others can reach it: not where the router is behind another NAT.
+    /// The external address, if others can reach it. `None` if the router is behind another NAT.
     pub fn reachable(&self) -> Option<SocketAddr> {
         let (_, external) = self.mapped()?;
         is_public(external).then_some(external.into())
     }
 
-    /// Whether the router that gives a port is itself behind a NAT.
+    /// Whether there is another NAT: between this device and the router, or beyond the router that
+    /// gives a port.
     pub fn is_double_nat(&self) -> bool {
         let between = PortAnswer::Refused(PortRefusal::AnotherNat);
         self.pcp == between || self.mapped().is_some_and(|(_, external)| !is_public(external))
     }
 
-    /// Whether nothing more is to be expected soon.
+    /// Whether no further result is expected soon.
     pub fn is_complete(&self) -> bool {
         let answers = [self.pcp, self.nat_pmp];
         let given = answers.iter().any(|answer| matches!(answer, PortAnswer::Mapped(_)));
@@ -194,8 +196,8 @@ fn is_public(address: SocketAddrV4) -> bool {
     AddressKind::of(IpAddr::V4(*address.ip())) == AddressKind::Public
 }
 
-/// Keeps a port for the node that listens at the addresses in `listening`, and tells what has come
-/// of it. Gives the port back when the other end of `listening` is dropped, and then returns.
+/// Keeps a port for the node that listens at the addresses in `listening`, and reports the results.
+/// Gives the port back and returns when the other end of `listening` is dropped.
 pub async fn run(
     mut surroundings: Box<dyn Surroundings>,
     mut listening: watch::Receiver<Vec<SocketAddr>>,
@@ -215,7 +217,7 @@ pub async fn run(
         });
         tell(PortReport { gateway: gateway.map(|it| *it.router.ip()), ..PortReport::default() });
         let Some((gateway, own)) = own else {
-            // A router may come with no change of our own addresses.
+            // A router may appear while our own addresses stay the same.
             match tokio::time::timeout(LOOK_AGAIN, listening.changed()).await {
                 Ok(Err(_)) => return,
                 Ok(Ok(())) | Err(_) => continue,
@@ -240,7 +242,7 @@ pub async fn run(
     }
 }
 
-/// One port, one router.
+/// The requests to one router for one port.
 struct Session {
     gateway: Gateway,
     own: SocketAddrV4,
@@ -249,7 +251,7 @@ struct Session {
 }
 
 impl Session {
-    /// Keeps the port until `goes`, and gives it back; returns what that has said.
+    /// Keeps the port until `goes` completes, and then gives it back. Returns the result of `goes`.
     async fn run(
         &self,
         random: &Arc<dyn Random>,
@@ -290,7 +292,7 @@ impl Session {
                 on = &mut goes => break on,
                 datagram = self.receive(&mut buffer) => match datagram {
                     Ok(length) => client.handle_input(self.clock.now(), &buffer[..length]),
-                    // A router that refuses by ICMP is asked again as one that is silent; a socket
+                    // A router that refuses by ICMP is asked again as if it were silent. A socket
                     // that fails without end must not keep us busy.
                     Err(error) => {
                         tracing::debug!(%error, "from the router");
@@ -325,7 +327,8 @@ impl Session {
         }
     }
 
-    /// The length of the next datagram of the router; others are passed over.
+    /// Returns the length of the next datagram from the router. Datagrams from other addresses are
+    /// skipped.
     async fn receive(&self, buffer: &mut [u8; DATAGRAM_MAX]) -> io::Result<usize> {
         loop {
             let mut meta = [udp::RecvMeta::default()];
@@ -338,22 +341,22 @@ impl Session {
     }
 }
 
-/// Where routers take requests of PCP and NAT-PMP.
+/// The port at which routers take requests of PCP and NAT-PMP.
 const MAPPING_PORT: u16 = 5351;
 
-/// Where routers that speak UPnP listen.
+/// The multicast address at which UPnP routers listen.
 const SEARCH_GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 250), 1900);
 
-/// How often to look for a router where there was none.
+/// How often to look for a router if there is none.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long PCP and NAT-PMP may take before UPnP is asked for a port.
 const UPNP_AFTER: Duration = Duration::from_secs(2);
 
-/// How long to leave a socket alone that has failed.
+/// How long to wait after a socket has failed.
 const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
 
-/// Longer datagrams are cut off, and so refused (RFC 6887, 7).
+/// Longer datagrams are cut off, and therefore refused (RFC 6887, 7).
 const DATAGRAM_MAX: usize = 1101;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What asks a program to end, on each operating system.
+//! The signals that ask a program to end, on each operating system.
 
 #[cfg(unix)]
 mod system {

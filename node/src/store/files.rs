@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, on the machine's disk or on one that stands in for it.
+//! Files that are replaced as a whole, on the machine's disk or on a simulated one.
 
 use std::{
     fmt,
@@ -21,13 +21,13 @@ pub struct FileError {
 }
 
 impl FileError {
-    /// What the system said.
+    /// The kind of the system's error.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()
     }
 }
 
-/// What to do about a file that cannot be read or written, where that is known.
+/// What a person can do about a file that cannot be read or written, if that is known.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -45,56 +45,56 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What a node asks of a disk: the seam beneath the store.
+/// The operations that a node needs from a disk: the seam beneath the store.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// The first `limit` bytes of the file; none if there is no such file.
+    /// Returns at most the first `limit` bytes of the file. `None` if there is no such file.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>;
 
-    /// Writes the whole file so that a crash at any moment leaves the old one or the new one. Only
-    /// the owner can read it.
+    /// Writes the whole file, so that a crash at any moment leaves the old or the new one. Only the
+    /// owner can read it.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
-    /// Removes the file for good.
+    /// Removes the file durably: it does not come back after a loss of power.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the folder and those above it, for the owner alone, if it is not there. What is
-    /// written into it afterwards is not lost with it.
+    /// Creates the folder and those above it, for the owner alone, if they do not exist. The folder
+    /// is durable, so what is written into it later is not lost with it.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes last what a process that was killed has left in the folder: it can be read, and may
-    /// still be lost.
+    /// Makes the names in the folder durable. A process that was killed may have left names there
+    /// that can be read but may still be lost.
     fn settle(&self, folder: &Path) -> io::Result<()>;
 
-    /// The folders in this one, in a fixed order.
+    /// The folders inside this one, in a fixed order.
     fn folders(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// Holds the file for this process alone until the guard is dropped or the process ends.
+    /// Locks the file for this process until the guard is dropped or the process ends.
     fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, LockError>;
 
-    /// Whose the folder is; none if there is no such folder.
+    /// The owner of the folder. `None` if there is no such folder.
     fn owner(&self, folder: &Path) -> io::Result<Option<Owner>>;
 }
 
-/// Whose a folder is.
+/// Who can write to a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// No other account of the machine can write there.
     Own,
     /// Other accounts can write there as well.
     Shared,
-    /// It is another account's.
+    /// The folder belongs to another account.
     Other,
 }
 
-/// Holds what [`Disk::lock`] gave for as long as it lives.
+/// Keeps the lock of [`Disk::lock`] until it is dropped.
 pub trait Guard: fmt::Debug + Send + Sync {}
 
-/// Why a file cannot be held.
+/// The reason why a file cannot be locked.
 #[derive(Debug)]
 pub enum LockError {
-    /// Another process holds it, the one that it says.
+    /// Another process holds the lock: the process id that it has written.
     Held(String),
-    /// The disk said no.
+    /// The disk returned an error.
     Io(io::Error),
 }
 
@@ -175,7 +175,7 @@ impl Steps for SystemDisk {
 
     fn create(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        // One that is there, or a link to one, is never opened: it may be somebody else's.
+        // An existing file, or a link to one, is never opened: it may belong to another account.
         platform::private(options.write(true).create_new(true));
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -209,7 +209,7 @@ impl Steps for SystemDisk {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         let mut builder = std::fs::DirBuilder::new();
         match platform::private_folder(&mut builder).create(path) {
-            // By another process, meanwhile.
+            // Another process has created it in the meantime.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             made => made,
         }
@@ -217,7 +217,7 @@ impl Steps for SystemDisk {
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         match platform::sync_names(folder) {
-            // Such as the folder that all homes are in: we have made nothing there.
+            // For example, the folder that contains all homes: we have created nothing there.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             synced => synced,
         }
@@ -231,34 +231,34 @@ struct LockedFile {
 
 impl Guard for LockedFile {}
 
-/// The steps that changes are made of. The power may fail after each: what was not synced may be
-/// there then, or be there in part, or not be there.
+/// The steps of a change on a disk. The power may fail after each step. What was not synced by then
+/// may be there in full or in part, or be missing.
 pub(super) trait Steps {
     /// A file that is being written.
     type File;
 
-    /// Makes the file; what had its name is removed, and not written to.
+    /// Creates the file. A file with that name is removed first, and not written to.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Writes at its end.
+    /// Appends bytes to the file.
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes its bytes last, though not its name.
+    /// Makes the file's bytes durable, though not its name.
     fn sync(&self, file: &mut Self::File) -> io::Result<()>;
 
-    /// Calls it otherwise in the same folder, in the place of what was called so.
+    /// Renames a file within its folder. It replaces a file that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Takes its name away.
+    /// Removes the name of a file.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
-    /// Whether a folder is there.
+    /// Whether there is a folder at `path`.
     fn is_folder(&self, path: &Path) -> bool;
 
-    /// Makes a folder in one that is there.
+    /// Creates a folder inside an existing one.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the names in the folder last.
+    /// Makes the names in the folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 }
 
@@ -275,7 +275,7 @@ pub(super) fn write_whole(steps: &impl Steps, path: &Path, bytes: &[u8]) -> io::
         steps.sync_folder(folder_of(path))
     })();
     if written.is_err() {
-        // The old file stands; what is left of the new one is of no use.
+        // The old file remains. What was written of the new one is of no use.
         let _ = steps.unlink(&temporary);
     }
     written
@@ -296,28 +296,30 @@ pub(super) fn make_folder(steps: &impl Steps, path: &Path) -> io::Result<()> {
         }
         steps.create_folder(path)?;
     }
-    // Also where it is there: whoever made it may have been killed before this.
+    // Also for a folder that exists: the process that created it may have been killed before this
+    // step.
     steps.sync_folder(folder_of(path))
 }
 
-/// The folder that a file is in.
+/// The folder that contains a file.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The files of a home.
+/// The files of a home, on its disk.
 #[derive(Clone, Debug)]
 pub struct Files(pub Arc<dyn Disk>);
 
 impl Files {
-    /// The file's text, of at most 64 KiB; none if there is no such file.
+    /// Returns the file's text, of at most 64 KiB. `None` if there is no such file.
     pub fn read_text(&self, path: &Path) -> Result<Option<String>, FileError> {
         let Some(bytes) = self.read(path, TEXT_LIMIT)? else { return Ok(None) };
         let text = String::from_utf8(bytes);
         text.map(Some).map_err(|_| failed(path)(io::ErrorKind::InvalidData.into()))
     }
 
-    /// The file's bytes, of which at most `limit` are accepted; none if there is no such file.
+    /// Returns the file's bytes, of which at most `limit` are accepted. `None` if there is no such
+    /// file.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
         let bytes = self.0.read(path, limit + 1).map_err(failed(path))?;
         if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > limit) {
@@ -326,13 +328,13 @@ impl Files {
         Ok(bytes)
     }
 
-    /// Writes the whole file, or leaves the old one.
+    /// Writes the whole file, or leaves the old one in place.
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         self.0.write(path, bytes).map_err(failed(path))
     }
 
-    /// The identity in a key file, whose passphrase `ask` knows if it has one; none if there is no
-    /// such file.
+    /// Returns the identity in a key file. If the file needs a passphrase, `ask` provides it.
+    /// `None` if there is no such file.
     pub fn read_key(
         &self,
         path: &Path,
@@ -345,15 +347,15 @@ impl Files {
             .map_err(|error| StoreError::Key { path: path.to_owned(), error })
     }
 
-    /// A new identity, in a key file without a passphrase.
+    /// Creates an identity, and a key file for it without a passphrase.
     pub fn make_key(&self, path: &Path, random: &dyn Random) -> Result<DeviceKey, StoreError> {
         let key = DeviceKey::generate(random);
         self.write(path, keystore::encode(&key, None, random).as_bytes())?;
         Ok(key)
     }
 
-    /// Makes sure that nobody else can have put anything into a home, or will. One that is not
-    /// there yet is made for its owner alone.
+    /// Checks that no other account can write to a home. A home that does not exist passes: it is
+    /// created later for its owner alone.
     pub fn claim(&self, home: &Path) -> Result<(), StoreError> {
         match self.0.owner(home).map_err(failed(home))? {
             None | Some(Owner::Own) => Ok(()),
@@ -362,7 +364,7 @@ impl Files {
         }
     }
 
-    /// Makes the folder and those above it.
+    /// Creates the folder and those above it.
     pub fn make_folder(&self, path: &Path) -> Result<(), FileError> {
         self.0.make_folder(path).map_err(failed(path))
     }
@@ -392,5 +394,5 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError + use<'_> {
     |error| FileError { path: path.to_owned(), error }
 }
 
-/// Bytes of a text file of ours; a longer one is not ours.
+/// Longest text file in bytes. A longer one was not written by Hark.
 const TEXT_LIMIT: u64 = 64 * 1024;

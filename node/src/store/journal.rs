@@ -1,4 +1,4 @@
-//! Files of events.
+//! Creates journals: files of events.
 
 use std::{
     fs::{File, OpenOptions, symlink_metadata},
@@ -8,9 +8,9 @@ use std::{
 
 use super::{Owner, files::folder_of, platform};
 
-/// Makes the file for its owner alone, or empties the one that is there; a pipe or a device is only
-/// opened. In a folder to which other accounts can write, such as `/tmp`, it follows no link and
-/// takes nothing that another account may have put there.
+/// Creates the file for its owner alone, or empties the existing one. A pipe or a device is only
+/// opened. In a folder to which other accounts can write, such as `/tmp`, this follows no link and
+/// takes no file that another account may have put there.
 pub fn create_journal(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     platform::private(options.write(true));
@@ -21,7 +21,7 @@ pub fn create_journal(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made,
     }
-    // Before it is opened: a pipe waits for its reader.
+    // Checked before the file is opened, because opening a pipe waits for its reader.
     let there = symlink_metadata(path)?;
     if there.is_symlink() || !platform::is_own(&there) {
         return Err(planted());
@@ -89,7 +89,7 @@ mod tests {
         }
         assert_eq!(read(&target).expect("there"), b"mine");
         assert!(!folder.path().join("new").exists());
-        // Where nobody else can put anything, a link is its owner's.
+        // If nobody else can put anything into the folder, a link there is its owner's.
         symlink(&target, folder.path().join("own")).expect("made");
         create_journal(&folder.path().join("own")).expect("opened");
         assert_eq!(read(&target).expect("there"), b"");

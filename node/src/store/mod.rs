@@ -50,54 +50,55 @@ pub use platform::private;
 
 use crate::{look_alike::skeleton, profile::ProfileError};
 
-/// Where a squad's charter and members are kept. Workers alone call it.
+/// Where a squad's charter and members are kept. Only worker threads call it.
 pub trait SquadStore: Send + Sync {
-    /// Writes the charter; it is on disk when this returns.
+    /// Writes the charter, which is durable when this returns.
     fn keep_charter(&self, charter: &Charter) -> Result<(), StoreError>;
 
-    /// Writes what members have said of themselves.
+    /// Writes the records of members.
     fn keep_members(&self, snapshot: &[u8]) -> Result<(), StoreError>;
 }
 
-/// Asks for the passphrase of a key file that has one.
+/// Returns the passphrase of protected key files, after asking the person. `None` if there is no
+/// answer.
 pub type AskPassphrase = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// Why something could not be read or kept, in one line.
+/// The reason why something could not be read or kept, in one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The disk said no.
+    /// The disk returned an error.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Others could have put files there, and could do so.
+    /// Other accounts can write to the home, so they may have put files there.
     #[error(
         "other accounts of this machine can write to {0}: if all in it is yours, \
          `chmod go-w` it; or use another --home"
     )]
     SharedHome(PathBuf),
-    /// Another account's folder.
+    /// The home belongs to another account.
     #[error("{0} belongs to another account of this machine: use another --home")]
     ForeignHome(PathBuf),
-    /// Written by a later Hark.
+    /// The home was written by a later version of Hark.
     #[error("{0} was written by a newer version of Hark: update hark, or use another --home")]
     NewerVersion(PathBuf),
-    /// Written by an earlier Hark, whose organisations were made in another way.
+    /// The home was written by an earlier version of Hark, whose organisations had another form.
     #[error(
         "{0} was written by an earlier version of Hark: use another --home, and found or join again"
     )]
     OlderVersion(PathBuf),
-    /// The key file gives no key.
+    /// The key file contains no usable key.
     #[error("{path}: {error}")]
     Key {
-        /// Which file.
+        /// The path of the key file.
         path: PathBuf,
-        /// Why not.
+        /// The reason why it gives no key.
         error: KeyFileError,
     },
-    /// A file is not what it was written as.
+    /// The contents of a file are not what Hark wrote.
     #[error("{0} is damaged: restore it from a backup, or join again with a new ticket")]
     Damaged(PathBuf),
-    /// The file of the profiles cannot be read.
+    /// The file of the profiles cannot be parsed.
     #[error(transparent)]
     Profiles(#[from] ProfileError),
     /// Another process runs this organisation.
@@ -105,15 +106,15 @@ pub enum StoreError {
         "hark runs here already (process {0}): end it with `hark ctl quit`, or use another --home"
     )]
     Running(String),
-    /// No organisation of that name.
+    /// No organisation of this home has that name.
     #[error("no organisation is called {0:?}: {1}")]
     UnknownOrganisation(String, String),
-    /// More than one organisation, and none was named.
+    /// This home has several organisations, and none was named.
     #[error("this device belongs to several organisations: choose with --org ({0})")]
     Ambiguous(String),
 }
 
-/// A person's folder: identities and organisations.
+/// A person's folder, which holds identities and organisations.
 pub struct Home {
     files: Files,
     path: PathBuf,
@@ -121,18 +122,19 @@ pub struct Home {
 }
 
 impl Home {
-    /// The platform's data folder for Hark, where `--home` and `HARK_HOME` say nothing else.
+    /// The platform's data folder for Hark, which is used unless `--home` or `HARK_HOME` names
+    /// another one.
     pub fn default_path() -> Option<PathBuf> {
         directories::ProjectDirs::from("", "", "hark").map(|dirs| dirs.data_dir().to_owned())
     }
 
-    /// Opens or makes the folder. Refuses one of a newer version, or to which other accounts can
-    /// write, before it touches anything.
+    /// Opens the folder, or creates it. Refuses one of a newer version, or one to which other
+    /// accounts can write, before it changes anything.
     pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
         Self::open_on(Arc::new(SystemDisk), path, passphrase)
     }
 
-    /// The same on a disk of the caller's.
+    /// The same on a given disk.
     pub fn open_on(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -159,7 +161,7 @@ impl Home {
         Ok(home)
     }
 
-    /// The identity that the next organisation gets; made now if there is none.
+    /// The identity that the next organisation gets. It is created now if there is none.
     pub fn next_key(&self, random: &dyn Random) -> Result<DeviceKey, StoreError> {
         let path = self.next_key_path();
         match self.read_key(&path)? {
@@ -168,7 +170,7 @@ impl Home {
         }
     }
 
-    /// All organisations, by name.
+    /// All organisations of this home, sorted by name.
     pub fn organisations(&self) -> Result<Vec<OrganisationStore>, StoreError> {
         let mut found = Vec::new();
         for folder in self.files.folders(&self.path.join("organisations"))? {
@@ -181,13 +183,14 @@ impl Home {
         Ok(found)
     }
 
-    /// The organisation with this name or id, or the only one; none if there is none at all.
+    /// The organisation with this name or id, or the only one if `name` is `None`. `None` if there
+    /// is no organisation at all.
     pub fn choose(&self, name: Option<&str>) -> Result<Option<OrganisationStore>, StoreError> {
         let mut all = self.organisations()?;
         if let Some(wanted) = name {
             let is_meant = |store: &OrganisationStore| {
                 let (name, id) = (store.charter().name(), store.id().to_string());
-                // As a list of several names them: the name, and how the id begins.
+                // The form of a list of several organisations: the name, and how the id begins.
                 let rest = wanted.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
                 name == wanted
                     || id.starts_with(wanted)
@@ -213,20 +216,20 @@ impl Home {
         Ok(all.pop())
     }
 
-    /// The organisation whose name looks like this one.
+    /// The organisation whose name looks like `name` to a reader.
     pub fn named_like(&self, name: &str) -> Result<Option<OrganisationStore>, StoreError> {
         let looks_alike = |it: &OrganisationStore| skeleton(it.charter().name()) == skeleton(name);
         Ok(self.organisations()?.into_iter().find(looks_alike))
     }
 
-    /// The organisation of this id, if this device belongs to it.
+    /// The organisation with this id, if this device belongs to it.
     pub fn find(&self, id: OrganisationId) -> Result<Option<OrganisationStore>, StoreError> {
         Ok(self.organisations()?.into_iter().find(|store| store.id() == id))
     }
 
-    /// Keeps an organisation that the next identity has founded or joined. The identity goes with
-    /// it. Where this home has the organisation already, its identity has been admitted again: what
-    /// `charter` knows is added to what is kept.
+    /// Keeps an organisation that the next identity has founded or joined, together with that
+    /// identity. If this home has the organisation already, its identity has been admitted again.
+    /// Then the pieces of `charter` are added to those that are kept.
     pub fn keep(
         &self,
         charter: &Charter,
@@ -244,8 +247,8 @@ impl Home {
         }
         let key = self.next_key_path();
         let text = self.files.read_text(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
-        // The identity first, the charter last: the folder counts only from then on, and until
-        // then the identity is still the next one, too.
+        // The identity is written first and the charter last. The folder counts only once the
+        // charter is there, and until then the identity is still the next one as well.
         self.files.write(&folder.join("device.key"), text.as_bytes())?;
         self.files.write(&folder.join("member"), member.to_string().as_bytes())?;
         self.files.write(&folder.join("charter"), &charter.snapshot())?;
@@ -253,14 +256,14 @@ impl Home {
         OrganisationStore::open(&self.files, &folder)?.ok_or(StoreError::Damaged(folder))
     }
 
-    /// An identity that an organisation has taken is not the next one's as well.
+    /// Removes the next identity if an organisation has taken it.
     fn finish_keeping(&self) -> Result<(), StoreError> {
         let next = self.next_key_path();
         let Some(key) = self.files.read_text(&next)? else { return Ok(()) };
         for folder in self.files.folders(&self.path.join("organisations"))? {
             let taken = self.files.read_text(&folder.join("device.key"))?.as_ref() == Some(&key);
             if taken && OrganisationStore::open(&self.files, &folder)?.is_some() {
-                // That it can be read does not say that it lasts.
+                // The charter can be read, but it may not be durable yet.
                 self.files.settle(&folder)?;
                 self.files.remove(&next)?;
             }
@@ -274,20 +277,20 @@ impl Home {
         let (charter, member) = (store.charter(), store.member());
         let known = |device| {
             let devices = charter.devices_of(member);
-            // Somebody who was removed, or retired the device, is told so later.
+            // A member that was removed, or has retired the device, is notified of that later.
             devices.is_empty()
                 || devices.contains(&device)
                 || charter.state().is_retired(member, device)
         };
         match self.read_key(&path)? {
             Some(key) if known(key.id()) => Ok(key),
-            // Another key than the one that was admitted opens no door.
+            // With another key than the one that was admitted, the device could not join.
             _ => Err(StoreError::Damaged(path)),
         }
     }
 
-    /// Protects all key files with `passphrase`, or with none any more: all of them, or none where
-    /// this fails.
+    /// Protects all key files with `passphrase`, or removes the passphrase. If this fails, either
+    /// all files have changed or none.
     pub fn protect(&self, passphrase: Option<&str>, random: &dyn Random) -> Result<(), StoreError> {
         let mut texts = Zeroizing::new(Vec::new());
         for path in self.key_paths()? {
@@ -298,13 +301,13 @@ impl Home {
                 texts.push((path.to_owned(), String::clone(&text)));
             }
         }
-        // Several files, and one passphrase that has to open them all.
+        // There are several files, and one passphrase must open all of them.
         let bytes = Zeroizing::new(encode(&*texts));
         self.files.write(&self.protection_path(), &bytes)?;
         self.finish_protection()
     }
 
-    /// Writes the key files that [`Self::protect`] has settled on.
+    /// Writes the key files that [`Self::protect`] has prepared.
     fn finish_protection(&self) -> Result<(), StoreError> {
         let path = self.protection_path();
         let Some(bytes) = self.files.read(&path, PROTECTION_LIMIT)?.map(Zeroizing::new) else {
@@ -318,7 +321,7 @@ impl Home {
         Ok(self.files.remove(&path)?)
     }
 
-    /// Whether all key files need a passphrase; none if there is no key yet.
+    /// Whether all key files need a passphrase. `None` if there is no key yet.
     pub fn protected(&self) -> Result<Option<bool>, StoreError> {
         let mut all = None;
         for path in self.key_paths()? {
@@ -329,8 +332,8 @@ impl Home {
         Ok(all)
     }
 
-    /// Keeps the recovery key of this device's member until its words are on paper, protected like
-    /// the device's own key.
+    /// Keeps the recovery key of this device's member until its words are on paper. It is protected
+    /// like the device's own key.
     pub fn keep_recovery(
         &self,
         store: &OrganisationStore,
@@ -350,7 +353,7 @@ impl Home {
         Ok(self.files.write(&path, text.as_bytes())?)
     }
 
-    /// The recovery key of this device's member, while it is kept here.
+    /// The recovery key of this device's member, if it is kept here.
     pub fn recovery(
         &self,
         store: &OrganisationStore,
@@ -359,16 +362,17 @@ impl Home {
         Ok(key.map(|key| RecoverySecret::from_bytes(*key.secret())))
     }
 
-    /// Keeps the recovery key no more.
+    /// Removes the recovery key from this device.
     pub fn forget_recovery(&self, store: &OrganisationStore) -> Result<(), StoreError> {
         Ok(self.files.remove(&store.recovery_path())?)
     }
 
-    /// Removes an organisation from this device, its identity there included. Nothing brings the
-    /// identity back.
+    /// Removes an organisation from this device, with the identity there. The identity cannot be
+    /// restored.
     pub fn forget(&self, store: &OrganisationStore) -> Result<(), StoreError> {
         let _lock = store.lock()?;
-        // The charter first: without it the folder is no organisation's.
+        // The charter is removed first: without it, the folder no longer counts as an
+        // organisation's.
         for name in FILES {
             match self.files.remove(&store.folder().join(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -378,7 +382,8 @@ impl Home {
         Ok(())
     }
 
-    /// Who this device is to people outside any organisation: in the only one, or the next.
+    /// The device id to show to people outside any organisation: that of the first organisation, or
+    /// of the next identity.
     pub fn device(&self, random: &dyn Random) -> Result<DeviceId, StoreError> {
         match self.organisations()?.first() {
             Some(store) => Ok(self.key(store)?.id()),
@@ -386,7 +391,7 @@ impl Home {
         }
     }
 
-    /// The name that was last chosen to be shown to others.
+    /// The name that the person last chose to show to others.
     pub fn name(&self) -> Result<Option<String>, StoreError> {
         Ok(self.files.read_text(&self.path.join("name"))?.map(|name| name.trim().to_owned()))
     }
@@ -396,7 +401,7 @@ impl Home {
         Ok(self.files.write(&self.path.join("name"), format!("{name}\n").as_bytes())?)
     }
 
-    /// Where key files are or will be.
+    /// The paths of all key files, existing or not.
     fn key_paths(&self) -> Result<Vec<PathBuf>, StoreError> {
         let folders = self.organisations()?;
         let mut paths: Vec<_> = folders.iter().map(OrganisationStore::key_path).collect();
@@ -420,7 +425,7 @@ impl Home {
 
 const VERSION: &str = "hark home 2";
 
-/// What an organisation's folder may hold.
+/// The names of the files that an organisation's folder may contain.
 const FILES: [&str; 15] = [
     "charter",
     "device.key",
@@ -439,14 +444,14 @@ const FILES: [&str; 15] = [
     LOG_OFF,
 ];
 
-/// What happened in the organisation, for people, and the mark that none of it is kept.
+/// The log of what happened in the organisation, for people, and the mark that no log is kept.
 pub(crate) const LOG_FILE: &str = "log.jsonl";
 pub(crate) const LOG_OFF: &str = "log.off";
 
-/// Of a home from before there were charters.
+/// The version of a home from before there were charters.
 const EARLIER: &str = "hark home 1";
 
-/// Bytes of all key files together; more are not ours.
+/// Longest file of protected keys in bytes. A longer one was not written by Hark.
 const PROTECTION_LIMIT: u64 = 1 << 20;
 
 #[cfg(test)]

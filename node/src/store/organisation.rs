@@ -15,19 +15,20 @@ use super::{
 };
 use crate::profile::{self, ProfileError, Profiles};
 
-/// One organisation's folder.
+/// The folder of one organisation.
 #[derive(Clone, Debug)]
 pub struct OrganisationStore {
     files: Files,
     folder: PathBuf,
     charter: Arc<Charter>,
     member: MemberId,
-    /// Of all copies: whoever holds it reads and writes the file of tickets alone.
+    /// Shared by all copies. The thread that holds it is the only one that uses the file of
+    /// tickets.
     tickets: Arc<Mutex<()>>,
 }
 
 impl OrganisationStore {
-    /// What the folder holds; none if it is not yet an organisation's.
+    /// Opens the folder. Returns `None` if it does not contain an organisation yet.
     pub(super) fn open(files: &Files, folder: &Path) -> Result<Option<Self>, StoreError> {
         let charter = files.read(&folder.join("charter"), CHARTER_LIMIT)?;
         let Some(charter) = charter else { return Ok(None) };
@@ -44,27 +45,28 @@ impl OrganisationStore {
         Ok(Some(Self { files, folder, charter, member, tickets }))
     }
 
-    /// Which organisation.
+    /// The id of the organisation.
     pub fn id(&self) -> OrganisationId {
         self.charter.organisation()
     }
 
-    /// What the organisation is, as it was when the store was opened.
+    /// The charter, as it was when the store was opened.
     pub fn charter(&self) -> &Arc<Charter> {
         &self.charter
     }
 
-    /// Whose device this is.
+    /// The member that this device belongs to.
     pub fn member(&self) -> MemberId {
         self.member
     }
 
-    /// Keeps whose device this is from now on: a member that the charter knows.
+    /// Keeps the member that this device belongs to from now on. The charter must know the member.
     pub fn keep_member(&self, member: MemberId) -> Result<(), StoreError> {
         Ok(self.files.write(&self.folder.join("member"), member.to_string().as_bytes())?)
     }
 
-    /// Keys of hidden channels' names; what cannot be read is learnt again.
+    /// The keys of hidden channels' names. If they cannot be read, the device learns them again
+    /// from others.
     pub fn names(&self) -> Result<BTreeMap<ChannelId, NameKey>, StoreError> {
         let bytes = self.files.read(&self.folder.join("names"), FILE_LIMIT)?;
         Ok(bytes.and_then(|bytes| decode(&bytes, FILE_LIMIT as usize).ok()).unwrap_or_default())
@@ -75,7 +77,7 @@ impl OrganisationStore {
         Ok(self.files.write(&self.folder.join("names"), &encode(names))?)
     }
 
-    /// Where all this is kept.
+    /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -83,17 +85,17 @@ impl OrganisationStore {
     /// Makes this process the only one that runs the organisation from this folder.
     pub fn lock(&self) -> Result<Lock, StoreError> {
         let guard = self.files.lock(&self.folder.join("lock"))?;
-        // What is read from now on is relied on, whoever wrote it.
+        // The files that are read from now on must be durable, whichever process wrote them.
         self.files.settle(&self.folder)?;
         Ok(Lock { _guard: guard })
     }
 
-    /// What is known of the members, as the squad wrote it.
+    /// The records of the members, in the form that the squad wrote.
     pub fn members(&self) -> Result<Vec<u8>, StoreError> {
         Ok(self.files.read(&self.folder.join("members"), FILE_LIMIT)?.unwrap_or_default())
     }
 
-    /// What the person has chosen to hear and to talk to, if that was ever kept.
+    /// What the person has chosen to hear and to talk to. `None` if that was never kept.
     pub fn profiles(&self) -> Result<Option<Profiles>, StoreError> {
         let path = self.profiles_path();
         let Some(bytes) = self.files.read(&path, profile::FILE_LIMIT)? else { return Ok(None) };
@@ -112,25 +114,25 @@ impl OrganisationStore {
         self.folder.join("profiles.toml")
     }
 
-    /// Devices that are known to be their owners', with the members whose they are.
+    /// Devices that the person has verified, with the members they belong to.
     pub fn verified(&self) -> Result<BTreeMap<DeviceId, MemberId>, StoreError> {
         let path = self.folder.join("verified");
         let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else { return Ok(BTreeMap::new()) };
         decode(&bytes, FILE_LIMIT as usize).map_err(|_| StoreError::Damaged(path))
     }
 
-    /// Keeps which devices are known to be their owners'.
+    /// Keeps the devices that the person has verified.
     pub fn keep_verified(&self, devices: &BTreeMap<DeviceId, MemberId>) -> Result<(), StoreError> {
         Ok(self.files.write(&self.folder.join("verified"), &encode(devices))?)
     }
 
-    /// The port that was listened on last; none where that is not known.
+    /// The port that was last listened on. `None` if it is not known.
     pub fn port(&self) -> Option<u16> {
-        // It is only worth a try.
+        // The port is only worth a try, so an error does not matter.
         self.files.read_text(&self.folder.join("port")).ok()??.trim().parse().ok()
     }
 
-    /// Keeps the port that is listened on, if it is another one than before.
+    /// Keeps the port that is listened on, if it has changed.
     pub fn keep_port(&self, port: Option<u16>) -> Result<(), StoreError> {
         match port {
             Some(port) if self.port() != Some(port) => {
@@ -140,26 +142,26 @@ impl OrganisationStore {
         }
     }
 
-    /// What this device would carry for others as a relay, in kbit/s, 0 being any rate; none where
-    /// it does not want to.
+    /// The rate in kbit/s that this device offers to carry for others as a relay; 0 stands for any
+    /// rate. `None` if it does not offer to relay.
     pub fn volunteers(&self) -> Option<u32> {
         self.files.read_text(&self.folder.join("volunteer")).ok()??.trim().parse().ok()
     }
 
-    /// Keeps what this device would carry for others.
+    /// Keeps the rate that this device offers to carry for others.
     pub fn keep_volunteer(&self, rate_kbps: Option<u32>) -> Result<(), StoreError> {
-        // Whoever reads no number there finds no volunteer.
+        // A file without a number means that the device is no volunteer.
         let text = rate_kbps.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
         Ok(self.files.write(&self.folder.join("volunteer"), text.as_bytes())?)
     }
 
-    /// The root document of this version that this device has signed, whatever became of it.
+    /// The root document of this version that this device has signed, even if it never took effect.
     /// [CHARTER-2.4]
     pub fn root_signed(&self, version: u32) -> Result<Option<ObjectHash>, StoreError> {
         Ok(self.roots_signed()?.get(&version).copied())
     }
 
-    /// Remembers for good, before it is signed, that this device signs a root document.
+    /// Keeps for good that this device signs a root document. Called before the document is signed.
     pub fn keep_root_signed(&self, version: u32, document: ObjectHash) -> Result<(), StoreError> {
         let mut signed = self.roots_signed()?;
         signed.entry(version).or_insert(document);
@@ -172,14 +174,14 @@ impl OrganisationStore {
         decode(&bytes, FILE_LIMIT as usize).map_err(|_| StoreError::Damaged(path))
     }
 
-    /// The last generation of the key of each target that may have been used.
+    /// For each target, the last generation of its key that may have been used.
     pub fn generations(&self) -> Result<BTreeMap<TargetId, u16>, StoreError> {
         let path = self.folder.join("generations");
         let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else { return Ok(BTreeMap::new()) };
         decode(&bytes, FILE_LIMIT as usize).map_err(|_| StoreError::Damaged(path))
     }
 
-    /// Keeps generations, which then never come back. [PROTO-6.3]
+    /// Keeps the generations, so that none is used again. [PROTO-6.3]
     pub fn keep_generations(
         &self,
         generations: &BTreeMap<TargetId, u16>,
@@ -187,19 +189,19 @@ impl OrganisationStore {
         Ok(self.files.write(&self.folder.join("generations"), &encode(generations))?)
     }
 
-    /// Tells where the local API of the running node is.
+    /// Keeps the address of the running node's local API.
     pub fn keep_control(&self, json: &str) -> Result<(), StoreError> {
         Ok(self.files.write(&self.control_path(), json.as_bytes())?)
     }
 
-    /// Where the local API of the running node is, if one runs.
+    /// The address of the running node's local API, if a node runs.
     pub fn control(&self) -> Result<Option<String>, StoreError> {
         Ok(self.files.read_text(&self.control_path())?)
     }
 
-    /// The node has ended.
+    /// Removes the address of the local API, because the node has ended.
     pub fn forget_control(&self) {
-        // At worst a stale file is left, whose address nobody answers.
+        // At worst, a stale file is left whose address nobody answers.
         let _ = self.files.remove(&self.control_path());
     }
 
@@ -211,12 +213,12 @@ impl OrganisationStore {
         &self.tickets
     }
 
-    /// Where this device's identity is.
+    /// The path of this device's identity.
     pub(super) fn key_path(&self) -> PathBuf {
         self.folder.join("device.key")
     }
 
-    /// Where its member's recovery key is, until the words are on paper.
+    /// The path of the member's recovery key, which exists until its words are on paper.
     pub(super) fn recovery_path(&self) -> PathBuf {
         self.folder.join("recovery.key")
     }
@@ -237,16 +239,17 @@ impl SquadStore for OrganisationStore {
     }
 }
 
-/// Held while a process runs the organisation; the system frees it when the process ends.
+/// The lock that a process holds while it runs the organisation. The system frees it when the
+/// process ends.
 #[derive(Debug)]
 pub struct Lock {
     _guard: Box<dyn Guard>,
 }
 
-/// Bytes of any of the files but the charter; a longer one is not ours.
+/// Longest file in bytes, except the charter. A longer one was not written by Hark.
 pub(super) const FILE_LIMIT: u64 = 32 << 20;
 
-/// Bytes of the charter: of ten thousand members it has some 3 MB, and with as many operations and
-/// certificates as are ever taken, each as long as may be, less than this. What was written must be
-/// readable.
+/// Longest charter in bytes. A charter of ten thousand members has some 3 MB. With as many
+/// operations and certificates as are ever accepted, each of the greatest length, it is shorter
+/// than this: what was written must be readable.
 pub const CHARTER_LIMIT: u64 = 1 << 30;

@@ -1,4 +1,4 @@
-//! Whose files and folders are, as each operating system says it.
+//! Owners and permissions of files and folders, as each operating system reports them.
 
 use std::{
     fs::{DirBuilder, Metadata, OpenOptions},
@@ -35,16 +35,17 @@ mod system {
     }
 
     pub(super) fn is_own(file: &Metadata) -> bool {
-        // With a second name it may be a file that is meant for something else.
+        // A file with a second name may be meant for something else.
         file.uid() == own_id() && (!file.is_file() || file.nlink() == 1)
     }
 
     fn own_id() -> u32 {
-        // SAFETY: it has no argument and cannot fail.
+        // SAFETY: `geteuid` has no argument and cannot fail.
         unsafe { libc::geteuid() }
     }
 
-    /// Of a folder of the account `id` with these permissions, to a process of the account `own`.
+    /// Judges a folder of the account `id` with permissions `mode`, for a process of the account
+    /// `own`.
     fn judge(id: u32, mode: u32, own: u32) -> Owner {
         // The administrator can do anything anyway.
         if id != own && id != 0 {
@@ -79,12 +80,12 @@ mod system {
     }
 }
 
-/// A home is in the person's profile there, which the system keeps from other accounts.
+/// On other systems, a home is in the person's profile, which the system keeps from other accounts.
 #[cfg(not(unix))]
 mod system {
     use super::{DirBuilder, Metadata, OpenOptions, Owner, Path, io};
 
-    // Windows syncs a name with its file, and has no handle of a folder to sync.
+    // Windows syncs a name with its file, and has no folder handle to sync.
     pub(super) fn sync_names(_: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -104,35 +105,35 @@ mod system {
     }
 }
 
-/// Has the disk keep which names are in the folder.
+/// Makes the names in the folder durable.
 pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
     system::sync_names(folder)
 }
 
-/// A file that is made is for its owner alone.
+/// Makes a new file accessible to its owner alone.
 pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     system::private(options);
     options
 }
 
-/// A link in the file's place is not followed: to open it fails.
+/// Does not follow a link in the file's place: opening it fails.
 pub(super) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     system::no_link(options);
     options
 }
 
-/// A folder that is made is for its owner alone.
+/// Makes a new folder accessible to its owner alone.
 pub(super) fn private_folder(builder: &mut DirBuilder) -> &mut DirBuilder {
     system::private_folder(builder);
     builder
 }
 
-/// Whose a folder is.
+/// Who can write to a folder.
 pub(super) fn owner(folder: &Metadata) -> Owner {
     system::owner(folder)
 }
 
-/// Whether this account has made what has this entry, and no other name leads to it.
+/// Whether this account owns the file and it has no second name.
 pub(super) fn is_own(file: &Metadata) -> bool {
     system::is_own(file)
 }

@@ -1,5 +1,5 @@
-//! A machine whose power fails at any step of a change. What is there afterwards is what was there
-//! before the change or after it, whatever of the unsynced the disk has kept.
+//! Tests with a machine whose power fails at any step of a change. Afterwards the disk holds what
+//! it held before the change or after it, whichever unsynced parts it has kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,20 +21,21 @@ use super::{
 };
 use crate::{admission::UseCounter, clock::Clock};
 
-/// A disk between its steps. Clones are the same disk.
+/// A simulated disk that can stop between two steps. Clones share the same disk.
 #[derive(Clone, Debug, Default)]
 struct Platter(Arc<Mutex<State>>);
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// What can be read while the machine runs.
+    /// The names that can be read while the machine runs.
     names: Names,
-    /// What is there after a loss of power, at least.
+    /// The names that are certainly there after a loss of power.
     lasting: Names,
-    /// Changes of names that were not synced, the oldest first. Each is lost or kept by itself.
+    /// Changes of names that were not synced, the oldest first. Each may be lost or kept
+    /// independently.
     pending: Vec<Vec<(PathBuf, Option<Entry>)>>,
     files: Vec<Contents>,
-    /// Steps until the machine stops.
+    /// Steps that are left until the machine stops.
     left: Option<usize>,
 }
 
@@ -43,7 +44,7 @@ type Names = BTreeMap<PathBuf, Entry>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Entry {
     Folder,
-    /// The place of its contents.
+    /// The index of the file's contents.
     File(usize),
 }
 
@@ -58,7 +59,7 @@ impl Platter {
         self.0.lock().expect("no test panics while it holds this")
     }
 
-    /// Takes one of the steps that are left.
+    /// Takes one of the remaining steps. Fails if there is none left.
     fn step(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         match &mut state.left {
@@ -69,14 +70,14 @@ impl Platter {
         Ok(state)
     }
 
-    /// The same disk by itself, once its machine has been started again without a loss of power.
+    /// A copy of the disk, as it is after the machine was restarted without a loss of power.
     fn killed(&self) -> Self {
         let mut state = self.state().clone();
         state.left = None;
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// All that may be there once the power has failed now.
+    /// All states in which the disk may be if the power fails now.
     fn outcomes(&self) -> Vec<Self> {
         let state = self.state().clone();
         assert!(state.pending.len() < 6, "each change of names is synced before the next");
@@ -88,7 +89,7 @@ impl Platter {
                     changes.iter().for_each(|change| apply(&mut names, change));
                 }
             }
-            // What is in a folder that is not there cannot be found.
+            // An entry cannot be found if its folder is missing.
             let folders = names.clone();
             let found = |path: &Path| folders.get(path) == Some(&Entry::Folder);
             names.retain(|path, _| {
@@ -154,7 +155,7 @@ impl State {
         path == Path::new("/") || self.names.get(path) == Some(&Entry::Folder)
     }
 
-    /// The folder that something is to be made in.
+    /// Checks that the folder exists in which `path` is to be created.
     fn need_folder_of(&self, path: &Path) -> io::Result<()> {
         let above = path.parent().is_some_and(|above| self.has_folder(above));
         if above { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
@@ -283,12 +284,12 @@ struct Held;
 
 impl Guard for Held {}
 
-/// Something that is done to a home, again where it was not done yet.
+/// Something that is done to a home, and can be repeated if it was not finished.
 type Deed<'a> = &'a dyn Fn(&Home) -> Result<(), StoreError>;
 
-/// Does all `deeds` one after the other, and stops the machine at each step of each: after a loss
-/// of power `seen` is what it was before the deed or after it, and after a mere restart the deed
-/// can be done, and then stays done.
+/// Does all `deeds` in order, and stops the machine at each step of each deed. After a loss of
+/// power, `seen` returns the value from before the deed or after it. After a restart without one,
+/// the deed can be completed, and is then durable.
 fn hold_through<S: Debug + PartialEq>(deeds: &[Deed<'_>], seen: impl Fn(&Home) -> S) {
     let start = |disk: &Platter| {
         let passphrase: AskPassphrase = Box::new(|| Some(PASSPHRASE.to_owned()));
@@ -333,7 +334,7 @@ fn hold_through<S: Debug + PartialEq>(deeds: &[Deed<'_>], seen: impl Fn(&Home) -
     }
 }
 
-/// What a home says of one organisation.
+/// The contents of a home for one organisation.
 #[derive(Debug, PartialEq)]
 struct Kept {
     name: String,
@@ -349,7 +350,7 @@ struct Kept {
     control: Option<String>,
 }
 
-/// What a home says.
+/// The contents of a home.
 #[derive(Debug, PartialEq)]
 struct Seen {
     name: Option<String>,
@@ -362,7 +363,7 @@ fn device(number: u8) -> DeviceId {
 }
 
 fn is_admitted(store: &OrganisationStore, newcomer: DeviceId) -> bool {
-    // Of no share nobody new is admitted.
+    // With a share of 0, no new device is admitted.
     let counted = store.use_counter(Clock).count(&invite(1, 3), 0, newcomer);
     counted.expect("the count can be read")
 }
@@ -388,7 +389,7 @@ fn look(home: &Home) -> Seen {
     }
 }
 
-/// As a process that runs the organisation has it.
+/// Opens the organisation as a process that runs it does.
 fn kestrel(home: &Home) -> Result<(OrganisationStore, Lock), StoreError> {
     let store = home.choose(Some("Kestrel"))?.expect("kept before");
     let lock = store.lock()?;
@@ -404,7 +405,7 @@ fn admit(home: &Home, newcomer: u8) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Founds an organisation with the next identity, if that was not done.
+/// Founds an organisation with the next identity, if that has not been done.
 fn found(home: &Home, name: &str, seed: u64) -> Result<(), StoreError> {
     let random = SeededRandom::new(seed);
     let known = home.organisations()?;
@@ -416,7 +417,7 @@ fn found(home: &Home, name: &str, seed: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens a channel, if that was not done.
+/// Opens a channel, if that has not been done.
 fn edit(home: &Home) -> Result<(), StoreError> {
     let (store, _lock) = kestrel(home)?;
     let mut charter = Charter::clone(store.charter());
@@ -470,7 +471,7 @@ fn power_that_fails_at_any_step_leaves_what_was_or_what_is_to_be() {
     hold_through(deeds, look);
 }
 
-/// One passphrase opens all keys: none is left that needs another.
+/// One passphrase opens all keys; no key is left that needs another.
 #[test]
 fn power_that_fails_while_keys_are_protected_leaves_all_or_none_protected() {
     let deeds: &[Deed<'_>] = &[
@@ -481,7 +482,7 @@ fn power_that_fails_while_keys_are_protected_leaves_all_or_none_protected() {
             _ => home.protect(Some(PASSPHRASE), &SeededRandom::new(3)),
         },
     ];
-    // Opening each would take minutes.
+    // The texts are compared, since opening each key would take minutes.
     hold_through(deeds, |home| {
         let paths = home.key_paths().expect("readable").into_iter();
         let texts = paths.filter_map(|path| home.files.read_text(&path).expect("readable"));

@@ -36,7 +36,7 @@ fn an_organisation_takes_the_next_identity_with_it() {
     let chosen = again.choose(Some("Kestrel")).expect("one").expect("one");
     assert_eq!(chosen.id(), kestrel.id());
     assert!(matches!(again.choose(Some("Heron")), Err(StoreError::UnknownOrganisation(..))));
-    // Half a name was not found, and nothing said which there are.
+    // Regression: half of a name was not found, and the error did not list the names.
     let error = again.choose(Some("Kest")).map(drop).expect_err("half a name");
     assert!(error.to_string().ends_with(": did you mean Kestrel?"), "{error}");
 }
@@ -88,7 +88,7 @@ fn one_process_runs_an_organisation() {
     store.lock().expect("free again");
 }
 
-/// [PROTO-4.5] Also after a restart, and not for the same device twice.
+/// [PROTO-4.5] Uses are counted across restarts, and once for each device.
 #[test]
 fn uses_of_a_ticket_are_counted_on_disk() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -110,7 +110,7 @@ pub(super) fn invite(seed: u8, uses: u8) -> Invite {
     Ticket::issue(&issuer, organisation, "Kestrel", terms, doors, &random).invite().clone()
 }
 
-/// What is told of tickets never takes the place of what must be counted.
+/// Notes about tickets never push out the counts of limited tickets.
 #[test]
 fn tickets_are_remembered_until_they_expire() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -137,7 +137,7 @@ fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("file");
     SystemDisk.write(&path, b"old").expect("written");
-    // A folder in the way of the temporary file stands for a disk that says no.
+    // A folder at the name of the temporary file stands for a disk that returns an error.
     std::fs::create_dir(folder.path().join("file.new")).expect("made");
     assert!(SystemDisk.write(&path, b"new").is_err());
     assert_eq!(std::fs::read(&path).expect("there"), b"old");
@@ -160,7 +160,8 @@ fn secrets_are_for_their_owner_alone() {
     assert_eq!(mode(&inner), 0o700);
 }
 
-/// Whoever can write in a folder can put something in the way of a file that will be made there.
+/// Another account that can write to a folder can put something in the way of a file that Hark
+/// creates there.
 #[cfg(unix)]
 #[test]
 fn a_planted_file_does_not_become_the_key_file() {
@@ -207,7 +208,7 @@ fn a_home_to_which_others_can_write_is_refused() {
         assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
     }
     open(0o755).expect("nobody else can write there");
-    // Only the administrator can give a folder away.
+    // Only the administrator can give a folder to another account.
     if chown(folder.path(), Some(65_533), None).is_ok() {
         let error = open(0o700).expect_err("it is another account's");
         assert!(matches!(error, StoreError::ForeignHome(_)), "{error}");
@@ -240,9 +241,9 @@ fn a_chosen_name_is_there_the_next_time() {
     assert_eq!(home(folder.path()).name().expect("kept").as_deref(), Some("Ann"));
 }
 
-/// Who was removed and let in again by a member without a root key lost the certificate by which it
-/// belonged, as its home knew the organisation already, and was told at once that it had been
-/// removed. [CHARTER-3.2]
+/// Regression: a member was removed, and then let in again by a member without a root key. Its home
+/// knew the organisation already and did not keep the certificate by which it now belonged, so it
+/// was notified at once that it had been removed. [CHARTER-3.2]
 #[test]
 fn a_removed_member_let_in_by_another_was_told_that_it_was_removed() {
     let folder = tempfile::tempdir().expect("a folder");

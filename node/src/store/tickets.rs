@@ -1,4 +1,4 @@
-//! The tickets that this device has issued or let somebody in by, until they expire.
+//! The tickets that this device has issued, or by which it has let devices in, until they expire.
 
 use std::{
     collections::BTreeMap,
@@ -12,18 +12,18 @@ use hark_keys::{DeviceId, Invite, UnixTime, decode, encode};
 use super::{OrganisationStore, StoreError, organisation::FILE_LIMIT};
 use crate::{admission::UseCounter, clock::Clock};
 
-/// By invite keys.
+/// Known tickets, by invite key.
 type Tickets = BTreeMap<DeviceId, KnownTicket>;
 
 impl OrganisationStore {
-    /// Tickets that this device has issued or let somebody in by, and that have not expired by
-    /// `now`.
+    /// The tickets that this device has issued, or by which it has let devices in, and that have
+    /// not expired by `now`.
     pub fn tickets(&self, now: UnixTime) -> Result<Vec<KnownTicket>, StoreError> {
         let _turn = self.turn();
         Ok(self.read_tickets(now)?.into_values().collect())
     }
 
-    /// Remembers a ticket that this device issues.
+    /// Keeps a ticket that this device issues.
     pub fn keep_ticket(&self, now: UnixTime, invite: &Invite) -> Result<(), StoreError> {
         let _turn = self.turn();
         let mut tickets = self.read_tickets(now)?;
@@ -33,8 +33,8 @@ impl OrganisationStore {
         self.write_tickets(&tickets)
     }
 
-    /// Remembers that a device came in by a ticket with any number of uses. Of few devices, and of
-    /// few tickets: nothing hangs on it.
+    /// Notes that a device came in by a ticket with any number of uses. Only some devices and
+    /// tickets are noted, since nothing depends on these notes.
     pub fn note_use(
         &self,
         now: UnixTime,
@@ -55,7 +55,7 @@ impl OrganisationStore {
         self.write_tickets(&tickets)
     }
 
-    /// Counts the uses of limited tickets.
+    /// Returns the counter for the uses of limited tickets.
     pub fn use_counter(&self, clock: Clock) -> impl UseCounter + use<> {
         Uses { store: self.clone(), clock }
     }
@@ -73,7 +73,8 @@ impl OrganisationStore {
         Ok(self.files().write(&self.folder().join("tickets"), &encode(tickets))?)
     }
 
-    /// Whoever holds it reads and writes the file alone: several threads do.
+    /// Waits for the turn to use the file. The holder is the only one of several threads that reads
+    /// or writes it.
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.tickets_turn().lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +104,7 @@ impl UseCounter for Uses {
     }
 }
 
-/// Where there are too many, forgets one that counts nothing: the one that expires first.
+/// If there are too many tickets, forgets the unlimited one that expires first.
 fn make_room(tickets: &mut Tickets) {
     if tickets.len() < TICKETS_NOTED {
         return;
@@ -115,9 +116,9 @@ fn make_room(tickets: &mut Tickets) {
     }
 }
 
-/// Devices of a ticket with any number of uses that are remembered; further ones are not.
+/// Devices that are noted for a ticket with any number of uses. Further ones are not noted.
 const DEVICES_NOTED: usize = 64;
 
-/// Tickets that are remembered, but for those whose uses must be counted; one that expires soon
-/// goes.
+/// Tickets that are kept, except those whose uses must be counted. If there are more, the unlimited
+/// one that expires first is dropped.
 const TICKETS_NOTED: usize = 1_024;

@@ -1,4 +1,4 @@
-//! What of libp2p a node runs on its links.
+//! The parts of libp2p that a node runs on its links.
 
 #![allow(missing_docs, reason = "the derive's variants, named as the fields that they are of")]
 
@@ -15,21 +15,22 @@ use libp2p::{
 
 use super::SwarmError;
 
-/// All behaviours. They see admitted peers only, since the transport admits.
+/// All behaviours of the swarm. They see admitted peers only, since the transport decides about
+/// admission.
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
-    /// How many connections there may be.
+    /// Limits the number of connections.
     pub limits: connection_limits::Behaviour,
-    /// Who is on the LAN.
+    /// Finds members on the LAN.
     pub mdns: Toggle<mdns::tokio::Behaviour>,
-    /// What all are told.
+    /// Distributes what all members must receive.
     pub gossip: gossipsub::Behaviour,
-    /// Control messages, each answered.
+    /// Sends control messages, each of which is answered.
     pub messages: request_response::Behaviour<MessageCodec>,
 }
 
 impl Behaviour {
-    /// The behaviours of `key`'s device in an organisation. Fails where mDNS has no socket.
+    /// Creates the behaviours of `key`'s device in an organisation. Fails if mDNS gets no socket.
     pub fn new(
         key: &DeviceKey,
         organisation: OrganisationId,
@@ -50,8 +51,8 @@ impl Behaviour {
         } else {
             None
         };
-        // What is gossiped bears the signatures that count. Those of libp2p would be looked at with
-        // each copy that comes.
+        // Gossiped messages carry the signatures that count. libp2p's own signatures would be
+        // verified for each copy that arrives.
         let authenticity = gossipsub::MessageAuthenticity::Anonymous;
         let mut gossip =
             gossipsub::Behaviour::new(authenticity, gossip_config(organisation, is_hub)?)
@@ -73,7 +74,7 @@ impl Behaviour {
     }
 }
 
-/// A gossip topic of an organisation: a keyed hash, so that its name tells nothing. [PROTO-5.2]
+/// A gossip topic of an organisation. Its name is a keyed hash, which reveals nothing. [PROTO-5.2]
 pub fn topic(organisation: OrganisationId, topic: Topic) -> gossipsub::IdentTopic {
     let about: &[u8] = match topic {
         Topic::Presence => b"gossip",
@@ -89,8 +90,8 @@ fn gossip_config(
     is_hub: bool,
 ) -> Result<gossipsub::Config, SwarmError> {
     let mut config = gossipsub::ConfigBuilder::default();
-    // Those who meet at a hub have nobody else to hear of a change from, and whoever is not in its
-    // mesh would be offered it some heartbeats later.
+    // Members that meet at a hub hear of a change from nobody else. A member outside the hub's
+    // gossip mesh would be offered the change only some heartbeats later.
     if is_hub {
         let charter = topic(organisation, Topic::Charter).hash();
         config
@@ -99,7 +100,7 @@ fn gossip_config(
             .mesh_n_for_topic(HUB_MESH, charter.clone())
             .mesh_n_high_for_topic(HUB_MESH, charter);
     }
-    // Squads are smaller than the mesh that gossipsub was tuned for.
+    // gossipsub was tuned for larger meshes than a squad's.
     config
         .mesh_outbound_min(1)
         .mesh_n_low(2)
@@ -110,7 +111,8 @@ fn gossip_config(
         .max_transmit_size(MESSAGE_LIMIT)
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
-        // With the topic: what is refused on the wrong one must not count as seen on its own.
+        // The id covers the topic, so that a message refused on the wrong topic does not count as
+        // seen on the right one.
         .message_id_fn(|message| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(message.topic.as_str().as_bytes()).update(&message.data);
@@ -120,7 +122,7 @@ fn gossip_config(
         .map_err(|error| SwarmError::Gossip(error.to_string()))
 }
 
-/// Carries one message each way, as bytes that `mesh` understands. [PROTO-12.3]
+/// Carries one message each way, as bytes that `mesh` parses. [PROTO-12.3]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessageCodec;
 
@@ -164,7 +166,7 @@ impl request_response::Codec for MessageCodec {
     }
 }
 
-/// [PROTO-1.3] Reads to the end of the stream, or fails at the limit.
+/// [PROTO-1.3] Reads to the end of the stream. Fails at the limit.
 async fn read<T: AsyncRead + Unpin>(stream: &mut T) -> std::io::Result<Vec<u8>> {
     let mut message = Vec::new();
     let limit = u64::try_from(MESSAGE_LIMIT).expect("the limit is 32 KiB");
@@ -180,38 +182,39 @@ async fn write<T: AsyncWrite + Unpin>(stream: &mut T, message: &[u8]) -> std::io
     stream.write_all(message).await
 }
 
-/// More than a hub has links.
+/// More than the links of any hub.
 const HUB_MESH: usize = 1 << 16;
 
-/// Messages that gossipsub offers to one peer at once, beyond those that it is sent anyway. Whoever
-/// asks for all of them has them wait in a queue that keeps its size for as long as the link
-/// stands.
+/// Messages that gossipsub offers to one peer at once, besides those that it sends anyway. If a
+/// peer asks for all of them, they wait in a queue, which keeps its greatest size for as long as
+/// the link stands.
 const OFFERED_MAX: usize = 16;
 
-/// [PROTO-1.3] Longer messages are refused.
+/// [PROTO-1.3] Longest message in bytes. Longer ones are refused.
 const MESSAGE_LIMIT: usize = 32 * 1024;
 
 const MESSAGE_PROTOCOL: StreamProtocol = StreamProtocol::new("/hark/message/1");
 
-/// A message that is not answered by then is sent again.
+/// The sender repeats a message that is not answered within this time.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the LAN is asked who is there. mDNS also announces by itself, so that a newcomer is
-/// found at once; asking again finds those whose announcement was lost.
+/// How often mDNS asks on the LAN. It also announces by itself, so that a newcomer is found at
+/// once. Asking again finds devices whose announcement was lost.
 const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Dials under way; more are refused. Those who dial us the swarm meets after their Hello.
+/// Dials that may be under way; further ones are refused. Connections from others reach the swarm
+/// only after their Hello.
 const PENDING_LIMIT: u32 = 256;
 
-/// Links with one device: two by relays that were dialled at once, four that take their place, and
-/// one after a restart.
+/// Links with one device: two through relays that were dialled at the same time, four that replace
+/// them, and one after a restart.
 const LINKS_PER_DEVICE: u32 = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Whoever met others at a hub alone heard of a removal some heartbeats later.
+    /// Regression: a member that met others at a hub only heard of a removal some heartbeats later.
     #[test]
     fn a_hub_passes_changes_of_the_charter_on_to_all_at_once() {
         let organisation = OrganisationId::from_bytes([7; 32]);
@@ -226,8 +229,8 @@ mod tests {
         assert_eq!(meshes(true), [(2, 8), (HUB_MESH, HUB_MESH)]);
     }
 
-    /// Whoever sent a removal on the wrong topic first kept it from those who had not heard of it.
-    /// [PROTO-12.4]
+    /// Regression: a peer that first sent a removal on the wrong topic kept it from all that had
+    /// not received it yet. [PROTO-12.4]
     #[test]
     fn what_was_refused_on_one_topic_is_taken_on_the_other() {
         let organisation = OrganisationId::from_bytes([7; 32]);

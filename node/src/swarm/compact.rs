@@ -1,4 +1,4 @@
-//! Smaller tasks for connections.
+//! Smaller tasks for libp2p's connections.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -15,10 +15,10 @@ use libp2p::{
     },
 };
 
-/// A behaviour whose connections hold what it does on them behind a pointer.
+/// A behaviour whose connection handlers are kept behind a pointer.
 ///
-/// libp2p's task of a connection has room for its handler three times over: as what it was given,
-/// as what it works on, and as what it closes.
+/// libp2p's task of a connection has room for its handler three times: as the argument, as the
+/// handler in use, and as the one that it closes.
 pub struct Compact<B>(pub B);
 
 impl<B> Deref for Compact<B> {

@@ -6,8 +6,8 @@ use super::SwarmDriver;
 use crate::link::{multiaddr_of, relayed_address};
 
 impl SwarmDriver {
-    /// Dials the addresses that are not under way already: one where nobody answers holds up no
-    /// other. [PROTO-5.4]
+    /// Dials the addresses that are not being dialled already. An address at which nobody answers
+    /// delays no other one. [PROTO-5.4]
     pub fn dial(&mut self, now: Timestamp, mut dial: Dial, mut squad: Option<&mut Squad>) {
         let alike = |other: &&Dial| (other.device, other.way) == (dial.device, dial.way);
         let mut alike = self.dials.values().filter(alike).peekable();

@@ -1,4 +1,4 @@
-//! libp2p's swarm, and all that a squad wants of it: links, messages, gossip.
+//! libp2p's swarm as a squad needs it: links, messages and gossip.
 
 pub mod behaviour;
 pub mod compact;
@@ -38,45 +38,46 @@ use crate::{
     random::SystemRandom,
 };
 
-/// Why a swarm cannot be made, or does not listen.
+/// The reason why a swarm cannot be created or cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SwarmError {
-    /// There is no socket to look on the LAN with.
+    /// mDNS gets no socket to search the LAN with.
     #[error("cannot look on this network: {0}")]
     Mdns(#[from] std::io::Error),
     /// gossipsub refuses its settings.
     #[error("gossip does not start: {0}")]
     Gossip(String),
-    /// An address cannot be listened on, for this reason of the system's.
+    /// An address cannot be listened on, for this reason of the system.
     #[error("{0}")]
     Listen(String),
 }
 
-/// What a swarm begins with.
+/// The settings with which a swarm starts.
 pub struct SwarmDriverConfig {
-    /// This device.
+    /// The key of this device.
     pub key: Arc<DeviceKey>,
-    /// Which organisation the links are for.
+    /// The organisation that the links are for.
     pub organisation: OrganisationId,
-    /// Whether to look on the LAN.
+    /// Whether to look for members on the LAN.
     pub mdns: bool,
-    /// Links altogether; more are refused.
+    /// The most links in all. Further ones are refused.
     pub links_max: u32,
-    /// Whether others meet here who have no links to each other: gossip goes to all of them at
-    /// once.
+    /// Whether members meet here that have no links to each other. Gossip is then sent to all of
+    /// them at once.
     pub is_hub: bool,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
-    /// Decides about Hellos.
+    /// Decides who is admitted by the Hello.
     pub admission: Arc<dyn Admission>,
     /// All links.
     pub links: Arc<Links>,
-    /// Reads time.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// The swarm of one device in one organisation. Lives on the tokio runtime that it was made on.
+/// The swarm of one device in one organisation. It must stay on the tokio runtime on which it was
+/// created.
 pub struct SwarmDriver {
     swarm: Swarm<Compact<Behaviour>>,
     links: Arc<Links>,
@@ -84,50 +85,50 @@ pub struct SwarmDriver {
     clock: Clock,
     organisation: OrganisationId,
     requests: BTreeMap<OutboundRequestId, Sent>,
-    /// What a worker looks at, by the squad's numbers: as many as the squad lets wait.
+    /// Messages that a worker verifies, by the squad's numbers. The squad limits how many wait.
     pending: BTreeMap<u64, Pending>,
     dials: BTreeMap<ConnectionId, Dial>,
     listen_addresses: BTreeSet<SocketAddr>,
-    /// Where the router lets others reach us.
+    /// The external address that the router has given.
     mapped: Option<SocketAddr>,
-    /// Where strangers reach us, as others have found.
+    /// The addresses at which strangers reach this device, as other members have found.
     confirmed: Vec<SocketAddr>,
-    /// An address is gone, and none has come since.
+    /// Whether an address has gone and none has come since.
     moved: bool,
 }
 
-/// A message that is on its way.
+/// A message whose answer has not come.
 struct Sent {
     to: DeviceId,
     id: u64,
     holds_key: bool,
 }
 
-/// What came from a peer who is told later what became of it.
+/// A message whose sender is informed of the result later.
 enum Pending {
     Request(ResponseChannel<Vec<u8>>),
     Gossip(gossipsub::MessageId, PeerId),
 }
 
-/// What the swarm has to say that is not the squad's alone.
+/// News of the swarm for its owner.
 #[derive(Debug)]
 pub enum News {
-    /// An address that we listen on has come or gone; the squad has been told.
+    /// An address that this device listens on has come or gone. The squad has been informed.
     Addresses {
-        /// Whether it has come.
+        /// Whether the address has come.
         new: bool,
     },
-    /// Devices on the LAN, while there is no squad that could be told.
+    /// Devices found on the LAN while there is no squad.
     Discovered(BTreeMap<DeviceId, Vec<SocketAddr>>),
-    /// Somebody at an address that stands for nobody in particular, as a person gives it, does not
+    /// A device at an address that was dialled without a device id, as a person gives it, does not
     /// let this device in.
     Refused(Refusal),
-    /// What was to be done is done.
+    /// Nothing is left to do.
     Nothing,
 }
 
 impl SwarmDriver {
-    /// Listens nowhere yet. Fails where mDNS has no socket.
+    /// Creates a swarm that listens nowhere yet. Fails if mDNS gets no socket.
     pub fn new(config: SwarmDriverConfig) -> Result<Self, SwarmError> {
         let SwarmDriverConfig { key, organisation, mdns, links_max, is_hub, .. } = config;
         let SwarmDriverConfig { binder, admission, links, clock, .. } = config;
@@ -158,14 +159,14 @@ impl SwarmDriver {
         })
     }
 
-    /// Listens on `address`; where its port is 0, on `last_port` if that is free, and returns that
-    /// one if it is not. Fails with what the system says.
+    /// Listens on `address`. If its port is 0, `last_port` is tried first; if that port is not
+    /// free, another one is used and `last_port` is returned. Fails with the reason of the system.
     pub fn listen(
         &mut self,
         address: SocketAddr,
         last_port: Option<u16>,
     ) -> Result<Option<u16>, SwarmError> {
-        // Others remember the port of the last run, and routers may be set to it.
+        // Other devices remember the port of the last run, and routers may be configured for it.
         let last_port = last_port.filter(|_| address.port() == 0);
         if let Some(port) = last_port
             && self.swarm.listen_on(multiaddr_of(SocketAddr::new(address.ip(), port))).is_ok()
@@ -178,13 +179,13 @@ impl SwarmDriver {
         }
     }
 
-    /// Waits for the next thing that happens, and tells the squad. Safe to cancel.
+    /// Waits for the next event and informs the squad. It is safe to cancel.
     pub async fn next(&mut self, squad: Option<&mut Squad>) -> News {
         let event = self.swarm.select_next_some().await;
         self.handle(self.clock.now(), event, squad)
     }
 
-    /// Sends what the squad wants sent.
+    /// Carries out a transmission of the squad.
     pub fn transmit(&mut self, now: Timestamp, transmit: SquadTransmit, squad: &mut Squad) {
         match transmit {
             SquadTransmit::Message { to, id, bytes } => {
@@ -201,14 +202,15 @@ impl SwarmDriver {
             SquadTransmit::Gossip(bytes) => {
                 let topic = behaviour::topic(self.organisation, Topic::of(&bytes));
                 if let Err(error) = self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
-                    // Nobody there yet, or said already; records are exchanged on each new link.
+                    // Nobody is there yet, or it was published before. Records are exchanged on
+                    // each new link anyway.
                     tracing::debug!(%error, "not gossiped");
                 }
             }
-            // Heartbeats: the squad sends no other datagrams.
+            // This is a heartbeat: the squad sends no other datagrams.
             SquadTransmit::Datagram { to, bytes } => self.links.send_heartbeat(to, &bytes.into()),
             SquadTransmit::Check { to, nonce } => {
-                // Where we listen at one address alone, nothing is to come from another.
+                // If this device listens at one address only, nothing may be sent from another one.
                 let mut own = self.useful_addresses().filter(|own| own.is_ipv4() == to.is_ipv4());
                 let only = own.next().filter(|_| own.next().is_none()).map(|own| own.ip());
                 if let Err(error) = send_check(&mut self.binder.clone(), only, to, nonce) {
@@ -218,12 +220,12 @@ impl SwarmDriver {
         }
     }
 
-    /// Tells a peer, or gossip, what became of what the squad has looked at later.
+    /// Informs a peer, or gossip, of the result for a message that was verified later.
     pub fn conclude(&mut self, number: u64, result: &Result<(), MessageError>) {
         match self.pending.remove(&number) {
             Some(Pending::Request(channel)) => self.answer(channel, result),
             Some(Pending::Gossip(id, source)) => self.validate(&id, &source, result),
-            // Nobody waits.
+            // Nobody waits for the result.
             None => {}
         }
     }
@@ -233,7 +235,7 @@ impl SwarmDriver {
             tracing::debug!(%error, "message refused");
         }
         let answer = Acknowledgement::from(result).encode().to_vec();
-        // The stream may have ended meanwhile; the sender then sends again.
+        // If the stream has ended in the meantime, the sender sends the message again.
         let _ = self.swarm.behaviour_mut().messages.send_response(channel, answer);
     }
 
@@ -245,7 +247,7 @@ impl SwarmDriver {
     ) {
         let acceptance = match result {
             Ok(_) => gossipsub::MessageAcceptance::Accept,
-            // No fault of whoever has passed it on.
+            // The peer that passed the message on is not at fault.
             Err(MessageError::OverBudget | MessageError::Stale) => {
                 gossipsub::MessageAcceptance::Ignore
             }
@@ -258,19 +260,19 @@ impl SwarmDriver {
         gossip.report_message_validation_result(id, source, acceptance);
     }
 
-    /// Ends all links with a goodbye, as the last thing.
+    /// Says goodbye and ends all links. Nothing can be sent after that.
     pub async fn leave(&mut self) {
         self.links.leave();
         // What is still queued leaves with the next turns of the sockets.
         self.turn(GOODBYE).await;
     }
 
-    /// Lets others hear what was just said to them, before this node leaves.
+    /// Waits until other devices have received what was just sent, before this node leaves.
     pub async fn finish(&mut self) {
         self.turn(LAST_WORDS).await;
     }
 
-    /// Sends and takes in for so long; what comes in is for nobody any more.
+    /// Runs the swarm for this long. What it receives is discarded.
     async fn turn(&mut self, span: Duration) {
         let turning = async {
             loop {
@@ -280,13 +282,13 @@ impl SwarmDriver {
         let _ = tokio::time::timeout(span, turning).await;
     }
 
-    /// All addresses that we listen on.
+    /// All addresses that this device listens on.
     pub fn listen_addresses(&self) -> &BTreeSet<SocketAddr> {
         &self.listen_addresses
     }
 
-    /// Has others reach us at the address that the router has given, or at none any more.
-    /// [PROTO-5.5]
+    /// Sets the external address that the router has given, so that others can use it. `None` if
+    /// there is none any more. [PROTO-5.5]
     pub fn set_mapped(
         &mut self,
         now: Timestamp,
@@ -297,7 +299,8 @@ impl SwarmDriver {
         self.handle_addresses(now, squad, false);
     }
 
-    /// Has others reach us where strangers do, as others have found. [PROTO-5.9]
+    /// Sets the addresses at which strangers reach this device, so that others can use them.
+    /// [PROTO-5.9]
     pub fn set_confirmed(
         &mut self,
         now: Timestamp,
@@ -308,8 +311,9 @@ impl SwarmDriver {
         self.handle_addresses(now, squad, false);
     }
 
-    /// Where others can reach us: first where the router has opened a port, then where strangers
-    /// have come by; not by loopback, unless there is nothing else.
+    /// The addresses at which others can reach this device: first the one that the router has
+    /// opened, then those at which strangers have reached it, then those it listens on. Loopback
+    /// addresses are included only if there is nothing else.
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
         let outside = self.mapped.into_iter().chain(self.confirmed.iter().copied());
         let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -325,7 +329,7 @@ impl SwarmDriver {
         }
     }
 
-    /// Where we listen for others than programs of this machine.
+    /// The addresses on which this device listens for other machines.
     fn useful_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let useful = |address: &&SocketAddr| match address {
             SocketAddr::V4(address) => !address.ip().is_loopback(),
@@ -415,7 +419,7 @@ impl SwarmDriver {
             ) => {
                 let from = DeviceId::from_peer_id(&propagation_source);
                 let topic = behaviour::topic(self.organisation, Topic::of(&message.data)).hash();
-                // What is much must not go the way of what all are sent at once.
+                // Frequent messages must not use the topic that a hub passes on to all at once.
                 let taken = if message.topic == topic {
                     squad.handle_gossip(now, from, &message.data)
                 } else {
@@ -473,7 +477,7 @@ impl SwarmDriver {
         }
     }
 
-    /// What became of a message is known: packets that carried a key are not to be opened any more.
+    /// The result for a message is known. Packets that carried a key must not be opened any more.
     fn take_sent(&mut self, request: OutboundRequestId) -> Option<Sent> {
         let sent = self.requests.remove(&request)?;
         if sent.holds_key {
@@ -482,8 +486,8 @@ impl SwarmDriver {
         Some(sent)
     }
 
-    /// Tells where we are now, and dials those who have dialled us where an address is gone: from
-    /// another one. [PROTO-2.10]
+    /// Informs the squad of this device's addresses. With `redial`, an address has gone: the
+    /// devices that had dialled us are dialled from another address. [PROTO-2.10]
     fn handle_addresses(&mut self, now: Timestamp, mut squad: Option<&mut Squad>, redial: bool) {
         if let Some(squad) = &mut squad {
             squad.handle_addresses(now, self.own_addresses());
@@ -498,7 +502,7 @@ impl SwarmDriver {
     }
 }
 
-/// What the other side has said that was dialled in vain, if it has.
+/// The refusal that the other side sent when it was dialled, if it sent one.
 fn refusal_in(error: &DialError) -> Option<Refusal> {
     let DialError::Transport(failures) = error else { return None };
     failures.iter().find_map(|(_, failure)| {
@@ -512,7 +516,7 @@ fn refusal_in(error: &DialError) -> Option<Refusal> {
     })
 }
 
-/// What really went wrong: the last of a chain of causes.
+/// The underlying error: the last of a chain of causes.
 fn deepest(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
@@ -521,14 +525,14 @@ fn deepest(error: &dyn std::error::Error) -> String {
     deepest.to_string()
 }
 
-/// Links end by their own rules, not by libp2p's idea of idleness.
+/// Links end by Hark's rules, not by libp2p's idle timeout.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// How long the last words may take: some round trips to the other side of the world.
+/// How long the last messages may take: some round trips to the other side of the earth.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(100);
 
-/// Messages under way; the oldest counts as lost.
+/// Messages whose answers have not come. If there are more, the oldest counts as lost.
 const REQUEST_LIMIT: usize = 4096;

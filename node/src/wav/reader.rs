@@ -1,4 +1,4 @@
-//! Reads a whole WAV file into memory: nothing on disk can then hold up the voice thread.
+//! Reads a whole WAV file into memory, so that no disk can delay the voice thread.
 
 use std::{
     fs::File,
@@ -15,14 +15,14 @@ use rubato::{
 
 /// Longest file in frames: an hour at 48 kHz, 690 MB in memory. Longer ones are refused.
 pub const MAX_FRAMES: usize = 3_600 * SAMPLE_RATE as usize;
-/// Highest rate that converters make. A header that claims more is taken for damage.
+/// The highest rate that converters use. A header that states a higher one counts as damaged.
 const MAX_RATE: u32 = 768_000;
 /// Points of the resampling filter.
 const FILTER_POINTS: usize = 128;
-/// Frames that the resampler takes at once; any number gives the same sound.
+/// Frames that the resampler takes at once. The sound is the same for any number.
 const RESAMPLER_CHUNK: usize = 1_024;
 
-/// Why a file cannot be an input. The messages complete "PATH …".
+/// The reason why a file cannot be an input. The messages complete "PATH …".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WavError {
@@ -43,18 +43,18 @@ pub enum WavError {
         /// Samples that could be read.
         found: usize,
     },
-    /// There is nothing to play.
+    /// The file contains no sound.
     #[error("is a WAV file without sound")]
     Empty,
-    /// More than [`MAX_FRAMES`].
+    /// The file is longer than [`MAX_FRAMES`].
     #[error("is longer than an hour: cut it into pieces")]
     TooLong,
 }
 
-/// The sound of the file at `path`: its channels' mean at 48 kHz, within [-1, 1].
+/// Loads the sound of the file at `path`: the mean of its channels at 48 kHz, within [-1, 1].
 ///
-/// Input frame k lies at output sample k x 48,000 / rate exactly: the resampling filter's delay is
-/// taken out.
+/// Input frame k is at output sample k x 48,000 / rate exactly: the delay of the resampling filter
+/// is removed.
 pub fn load(path: &Path) -> Result<Vec<f32>, WavError> {
     let file = File::open(path).map_err(WavError::Unreadable)?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
@@ -63,7 +63,7 @@ pub fn load(path: &Path) -> Result<Vec<f32>, WavError> {
     read(BufReader::new(file))
 }
 
-/// The sound of a WAV file's bytes.
+/// Reads the sound from a WAV file's bytes.
 pub fn read(bytes: impl Read) -> Result<Vec<f32>, WavError> {
     let reader = WavReader::new(bytes).map_err(WavError::from)?;
     let spec = reader.spec();
@@ -130,8 +130,8 @@ fn resample(mono: Vec<f32>, rate: u32) -> Result<Vec<f32>, WavError> {
     let mut resampler =
         Async::<f32>::new_sinc(ratio, 1.0, &filter, RESAMPLER_CHUNK, 1, FixedAsync::Input)
             .expect("the rate is between 1 Hz and 768 kHz");
-    // The resampler takes out its delay in whole samples and counts it one short. With silence in
-    // front, such that the delay of both is whole, the rest can be taken out exactly.
+    // The resampler removes its delay in whole samples, and counts it one sample short. With
+    // silence in front, chosen such that both delays are whole, the rest can be removed exactly.
     let (rate, delay) = (rate as usize, FILTER_POINTS / 2);
     let step = rate / greatest_common_divisor(rate, SAMPLE_RATE as usize);
     let silence = step - delay % step;
@@ -144,7 +144,7 @@ fn resample(mono: Vec<f32>, rate: u32) -> Result<Vec<f32>, WavError> {
         .process_all(&input, padded.len(), None)
         .expect("the input has the channel and length that it was declared with");
     let mut samples: Vec<f32> = output.take_data().into_iter().skip(skip).take(wanted).collect();
-    // A steep edge rings beyond full scale.
+    // At a steep edge, the filter rings beyond full scale.
     samples.iter_mut().for_each(|sample| *sample = sample.clamp(-1.0, 1.0));
     Ok(samples)
 }
@@ -153,7 +153,7 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// Whether the bytes ended too soon: hound says so by an error of kind `Other`.
+/// Whether the bytes ended too soon, for which hound returns an error of kind `Other`.
 fn is_short(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof)
 }

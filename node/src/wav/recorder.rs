@@ -11,14 +11,14 @@ use std::{
 
 use super::{FLUSH_SAMPLES, WavWriter};
 
-/// Writes a WAV file on a thread of its own: whoever has the sound never waits for the disk.
+/// Writes a WAV file on a thread of its own, so that the caller never waits for the disk.
 ///
-/// Blocks of [`FLUSH_SAMPLES`] wait for the thread. One that finds no room is lost and counted, and
-/// is silence in the file; later ones keep their place.
+/// Blocks of [`FLUSH_SAMPLES`] wait for the thread. A block for which there is no room is lost and
+/// counted, and becomes silence in the file. Later blocks keep their position.
 pub struct WavRecorder {
     channels: u16,
     pending: Vec<f32>,
-    /// Place of the first pending sample, of all channels.
+    /// Position of the first pending sample, counted over all channels.
     position: u64,
     blocks: Option<SyncSender<Block>>,
     outcomes: Receiver<io::Result<()>>,
@@ -32,12 +32,12 @@ struct Block {
 }
 
 impl WavRecorder {
-    /// Makes a file of so many channels, or empties the one that is there, and starts the thread.
+    /// Creates a file with this many channels, or empties the existing one, and starts the thread.
     pub fn create(path: &Path, channels: u16) -> io::Result<Self> {
         Self::start(WavWriter::create(path, channels)?)
     }
 
-    /// Starts the thread. Fails where the system refuses one.
+    /// Starts the thread. Fails if the system refuses one.
     pub fn start<W: Write + Seek + Send + 'static>(mut writer: WavWriter<W>) -> io::Result<Self> {
         let (blocks, waiting) = sync_channel::<Block>(BLOCKS_WAITING_MAX);
         let (outcome_sender, outcomes) = channel();
@@ -54,7 +54,7 @@ impl WavRecorder {
                 counted.store(writer.lost(), Ordering::Relaxed);
                 if outcome.is_ok() != works {
                     works = outcome.is_ok();
-                    // Whoever recorded may have ended.
+                    // The recorder may have been dropped.
                     let _ = outcome_sender.send(outcome);
                 }
             }
@@ -64,7 +64,7 @@ impl WavRecorder {
         Ok(Self { channels, pending, position: 0, blocks, outcomes, lost, thread })
     }
 
-    /// Appends samples within [-1, 1], those of several channels interleaved; louder ones are
+    /// Appends samples within [-1, 1], interleaved if there are several channels. Louder ones are
     /// clipped. Never waits.
     pub fn push(&mut self, samples: &[f32]) {
         for part in samples.chunks(FLUSH_SAMPLES) {
@@ -78,7 +78,8 @@ impl WavRecorder {
         }
     }
 
-    /// Leaves out, as silence, the next `frames`, a sample of each channel; they count as lost.
+    /// Leaves the next `frames` out; a frame is one sample of each channel. They are silence in the
+    /// file and count as lost.
     pub fn skip(&mut self, frames: u64) {
         if frames > 0 {
             self.hand_on();
@@ -86,12 +87,12 @@ impl WavRecorder {
         }
     }
 
-    /// Samples of a frame.
+    /// Samples per frame.
     pub fn channels(&self) -> u16 {
         self.channels
     }
 
-    /// Whether the file can be written, when that has changed.
+    /// Whether the file can be written, if that has changed.
     pub fn poll_outcome(&self) -> Option<io::Result<()>> {
         self.outcomes.try_recv().ok()
     }
@@ -101,17 +102,17 @@ impl WavRecorder {
         self.lost.load(Ordering::Relaxed) / u64::from(self.channels)
     }
 
-    /// Writes what is still waiting, and ends the thread. What is pushed later is lost.
+    /// Writes what still waits, and ends the thread. Samples that are pushed later are lost.
     pub fn finish(&mut self) {
         let block = self.take_block();
         if let Some(blocks) = self.blocks.take()
             && !block.samples.is_empty()
         {
-            // The thread ends only after this.
+            // The thread ends only after it has received this block.
             let _ = blocks.send(block);
         }
         if let Some(thread) = self.thread.take() {
-            // A panic there has shown itself.
+            // The panic hook has reported a panic of that thread.
             let _ = thread.join();
         }
     }
@@ -119,7 +120,7 @@ impl WavRecorder {
     fn hand_on(&mut self) {
         let block = self.take_block();
         if let Some(blocks) = &self.blocks {
-            // The gap that a refused block leaves is counted when the next one comes.
+            // The gap of a refused block is counted when the next one arrives.
             let _ = blocks.try_send(block);
         }
     }
@@ -138,5 +139,5 @@ impl Drop for WavRecorder {
     }
 }
 
-/// Blocks that wait for the disk: six seconds of sound.
+/// Blocks that wait for the disk: six seconds of one channel's sound.
 const BLOCKS_WAITING_MAX: usize = 64;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{reader::read, *};
 
-/// A WAV file of `frames`, each with the same value in all channels, within [-1, 1].
+/// A WAV file of `frames`. Each frame has the same value in all channels, within [-1, 1].
 fn file(rate: u32, channels: u16, bits: u16, format: SampleFormat, frames: &[f32]) -> Vec<u8> {
     let spec =
         WavSpec { channels, sample_rate: rate, bits_per_sample: bits, sample_format: format };
@@ -70,7 +70,7 @@ fn channels_are_averaged() {
     assert_eq!(read(Cursor::new(bytes.into_inner())).unwrap(), [0.25, 0.0]);
 }
 
-/// Input frame k is heard at k x 48,000 / rate, whatever the resampling filter's length.
+/// Input frame k is heard at k x 48,000 / rate, whatever the length of the resampling filter.
 #[test]
 fn a_click_keeps_its_place_through_resampling() {
     for rate in [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 96_000, 192_000] {
@@ -80,7 +80,7 @@ fn a_click_keeps_its_place_through_resampling() {
             let bytes = file(rate, 1, 32, SampleFormat::Float, &frames);
             let sound = read(Cursor::new(bytes)).unwrap();
             assert_eq!(sound.len(), 48_000, "one second stays one second at {rate} Hz");
-            // The centre of gravity of the filtered click, finer than a sample.
+            // The centre of gravity of the filtered click, which is more exact than a sample.
             let (mut weight, mut moment) = (0.0, 0.0);
             for (k, &sample) in sound.iter().enumerate() {
                 let energy = f64::from(sample * sample);
@@ -170,7 +170,7 @@ proptest! {
     }
 }
 
-/// A disk on which only the first `room` bytes have space, and that keeps a copy of itself after
+/// A disk on which only the first `room` bytes have space. It keeps a copy of its contents after
 /// each write.
 struct Disk {
     bytes: Cursor<Vec<u8>>,
@@ -257,7 +257,7 @@ fn loud_samples_are_clipped() {
     assert_eq!(sound, [32_767.0 / 32_768.0, -1.0, 0.0]);
 }
 
-/// A disk that takes nothing until it is let go.
+/// A disk that accepts nothing until it is released.
 struct SlowDisk {
     disk: File,
     gate: Arc<Mutex<()>>,
@@ -299,7 +299,7 @@ fn whoever_records_never_waits_for_a_slow_disk() {
     let value = |block: usize| heard[block * FLUSH_SAMPLES];
     assert_eq!(value(0), 1.0 / 1_024.0);
     let gap: Vec<_> = (0..before).filter(|block| value(*block) == 0.0).collect();
-    // As many wait as there is room for, and the thread holds one more, if it has come to it.
+    // As many blocks wait as there is room for. The thread holds one more, if it was scheduled.
     assert!((before - 65..=before - 64).contains(&gap.len()), "{}", gap.len());
     assert!((0..before).all(|k| value(k) == 0.0 || value(k) == (k + 1) as f32 / 1_024.0));
     assert_eq!(recorder.lost(), (gap.len() * FLUSH_SAMPLES) as u64);

@@ -7,10 +7,11 @@ use std::{
     path::Path,
 };
 
-/// Samples that are kept back until they are written together: 100 ms, lost when the process is
-/// killed.
+/// Samples that are kept back until they are written together: 100 ms. They are lost if the process
+/// is killed.
 pub const FLUSH_SAMPLES: usize = 4_800;
-/// Samples that a header can count, of all channels: 12 hours of one. Later ones are refused.
+/// Samples over all channels that a header can count: 12 hours of one channel. Later ones are
+/// refused.
 pub const MAX_SAMPLES: u64 = (u32::MAX as u64 - HEADER_BYTES) / SAMPLE_BYTES;
 
 const HEADER_BYTES: u64 = 44;
@@ -18,14 +19,14 @@ const SAMPLE_BYTES: u64 = 2;
 
 /// A 48 kHz, 16-bit WAV file that grows while it can be read.
 ///
-/// The sound is written first and counted in the header afterwards, so a reader, or whoever finds
-/// the file after the process was killed, never sees a header that promises more than is there.
-/// Each sample keeps its place: those that could not be written are silence once later ones are.
+/// The sound is written first and counted in the header afterwards. So a reader never sees a header
+/// that promises more than is there, also if the process was killed. Each sample keeps its
+/// position: samples that could not be written are silence once later ones are written.
 pub struct WavWriter<W: Write + Seek = File> {
     file: W,
     channels: u16,
     pending: Vec<u8>,
-    /// Place in the file of the first pending sample.
+    /// Position in the file of the first pending sample.
     position: u64,
     /// Samples that the header counts.
     written: u64,
@@ -33,14 +34,14 @@ pub struct WavWriter<W: Write + Seek = File> {
 }
 
 impl WavWriter {
-    /// Makes a file of so many channels, or empties the one that is there.
+    /// Creates a file with this many channels, or empties the existing one.
     pub fn create(path: &Path, channels: u16) -> io::Result<Self> {
         Self::new(File::create(path)?, channels)
     }
 }
 
 impl<W: Write + Seek> WavWriter<W> {
-    /// Starts a WAV file without sound in `file`, which is empty. It has one channel at least.
+    /// Starts a WAV file without sound in `file`, which is empty. It has at least one channel.
     pub fn new(mut file: W, channels: u16) -> io::Result<Self> {
         let channels = channels.max(1);
         file.write_all(&header(0, channels))?;
@@ -48,11 +49,11 @@ impl<W: Write + Seek> WavWriter<W> {
         Ok(Self { file, channels, pending, position: 0, written: 0, lost: 0 })
     }
 
-    /// Appends samples within [-1, 1], those of several channels interleaved; louder ones are
+    /// Appends samples within [-1, 1], interleaved if there are several channels. Louder ones are
     /// clipped.
     ///
-    /// An error says that up to [`FLUSH_SAMPLES`] were lost, for example since the disk is full.
-    /// What was written stays valid, and the next call tries anew.
+    /// An error means that up to [`FLUSH_SAMPLES`] were lost, for example because the disk is full.
+    /// What was written stays valid, and the next call tries again.
     pub fn push(&mut self, samples: &[f32]) -> io::Result<()> {
         let mut outcome = Ok(());
         for &sample in samples {
@@ -66,7 +67,8 @@ impl<W: Write + Seek> WavWriter<W> {
         outcome
     }
 
-    /// Leaves out, as silence, the samples before the one at `position`; they count as lost.
+    /// Leaves out the samples before the one at `position`. They are silence in the file and count
+    /// as lost.
     pub fn skip_to(&mut self, position: u64) -> io::Result<()> {
         let outcome = self.flush();
         self.lost += position.saturating_sub(self.position);
@@ -74,7 +76,7 @@ impl<W: Write + Seek> WavWriter<W> {
         outcome
     }
 
-    /// Writes what was kept back.
+    /// Writes the samples that were kept back.
     pub fn flush(&mut self) -> io::Result<()> {
         let count = self.pending.len() as u64 / SAMPLE_BYTES;
         if count == 0 {
@@ -89,7 +91,7 @@ impl<W: Write + Seek> WavWriter<W> {
         outcome
     }
 
-    /// Samples of a frame.
+    /// Samples per frame.
     pub fn channels(&self) -> u16 {
         self.channels
     }
@@ -99,7 +101,7 @@ impl<W: Write + Seek> WavWriter<W> {
         self.position + self.pending.len() as u64 / SAMPLE_BYTES
     }
 
-    /// Samples that whoever opens the file finds.
+    /// Samples that a reader finds in the file.
     pub fn written(&self) -> u64 {
         self.written
     }
@@ -109,7 +111,7 @@ impl<W: Write + Seek> WavWriter<W> {
         self.lost
     }
 
-    /// The file itself, without what was kept back.
+    /// The file itself, without the samples that were kept back.
     #[cfg(test)]
     pub(super) fn into_file(self) -> W {
         self.file
@@ -132,7 +134,7 @@ impl<W: Write + Seek> WavWriter<W> {
         }
         self.file.seek(SeekFrom::Start(HEADER_BYTES + self.position * SAMPLE_BYTES))?;
         self.file.write_all(&self.pending)?;
-        // One write, so that the two sizes in the header change together.
+        // One write, so that both sizes in the header change together.
         self.file.rewind()?;
         self.file.write_all(&header(end, self.channels))?;
         self.written = end;
@@ -140,7 +142,7 @@ impl<W: Write + Seek> WavWriter<W> {
     }
 }
 
-/// The header of a file with `samples` samples of all channels, at most [`MAX_SAMPLES`].
+/// The header of a file with `samples` samples over all channels, at most [`MAX_SAMPLES`].
 fn header(samples: u64, channels: u16) -> [u8; HEADER_BYTES as usize] {
     let data_bytes = (samples * SAMPLE_BYTES) as u32;
     let frame_bytes = u32::from(channels) * SAMPLE_BYTES as u32;

@@ -1,9 +1,10 @@
-//! What each operating system has of its own for sound.
+//! The parts of sound that are specific to an operating system.
 
 #[cfg(target_os = "linux")]
 mod pulse;
 
-/// PulseAudio and PipeWire come before ALSA, which prints about each card that is not there.
+/// PulseAudio and PipeWire are tried before ALSA, which prints a line about each card that is
+/// missing.
 #[cfg(target_os = "linux")]
 mod system {
     use std::{cell::RefCell, rc::Rc};
@@ -14,7 +15,7 @@ mod system {
         pulse::Pulse::connect().map(|pulse| Box::new(pulse) as _)
     }
 
-    /// Takes what ALSA would print on the terminal, until it is dropped.
+    /// Keeps ALSA's messages off the terminal until it is dropped.
     pub(crate) struct Quiet {
         _complaints: Option<Rc<RefCell<alsa::Output>>>,
     }
@@ -26,7 +27,7 @@ mod system {
     }
 }
 
-/// cpal alone.
+/// On other systems, cpal alone is used.
 #[cfg(not(target_os = "linux"))]
 mod system {
     use super::super::SoundSystem;
@@ -44,8 +45,8 @@ mod system {
     }
 }
 
-/// The sound system that is better here than what cpal prefers, if it is there.
+/// A sound system that is better on this system than the one that cpal prefers, if it is there.
 pub(super) use system::preferred;
 
-/// Keeps what the system's sound library would print off the terminal.
+/// Keeps the messages of the system's sound library off the terminal.
 pub(super) use system::Quiet;

@@ -1,4 +1,4 @@
-//! Sound cards by cpal, which knows those of every operating system.
+//! Sound cards through cpal, which supports those of every operating system.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -16,11 +16,11 @@ use crate::event::Direction;
 
 /// How long the sound system may take to open a sound card.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
-/// Frames at once that cards are asked for: 10 ms at 48 kHz, half of it for low delay. Never left
-/// to the sound system, which may choose much more.
+/// Frames that cards are asked to deliver or take at once: 10 ms at 48 kHz, or half of it for low
+/// delay. Never left to the sound system, which may choose many more.
 const PERIOD_FRAMES: u32 = 480;
 
-/// The sound system that cpal prefers here.
+/// The sound system that cpal prefers on this machine.
 pub(super) struct Portable {
     host: cpal::Host,
     _quiet: Quiet,
@@ -55,7 +55,7 @@ impl Portable {
                 (device, works)
             }
         };
-        // ALSA has a default also where there is no card at all.
+        // ALSA has a default even if there is no card at all.
         works.then_some(device)
     }
 }
@@ -122,7 +122,7 @@ fn start(device: &cpal::Device, opening: Opening) -> Result<Opened, cpal::Error>
     }
 }
 
-/// How to open `device`: at 48 kHz where it can, in floats where it can, with a short period.
+/// Chooses the settings for `device`: 48 kHz if it can, floats if it can, and a short period.
 fn choose(
     device: &cpal::Device,
     opening: &Opening,
@@ -151,7 +151,7 @@ fn choose(
     Ok((config, best.sample_format()))
 }
 
-/// Rank of a sample format that can be opened; lower is better.
+/// The rank of a sample format that can be opened; a lower one is better.
 fn preference(format: SampleFormat) -> Option<u8> {
     match format {
         SampleFormat::F32 => Some(0),
@@ -219,7 +219,7 @@ where
 
 fn on_error(opening: Opening) -> impl Fn(cpal::Error) + Send + 'static {
     move |error| match error.kind() {
-        // The card goes on by itself; what was lost is counted by the rings.
+        // The card continues by itself, and the rings count what was lost.
         cpal::ErrorKind::Xrun
         | cpal::ErrorKind::DeviceChanged
         | cpal::ErrorKind::RealtimeDenied => {}

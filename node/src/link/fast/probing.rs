@@ -1,49 +1,50 @@
-//! Whether the fast path works, and when to ask. [PROTO-8.7] [PROTO-8.21]
+//! Decides whether the fast path works and when to send a probe. [PROTO-8.7] [PROTO-8.21]
 
 use std::time::Duration;
 
 use hark_keys::{Random, Timestamp, fast::Token};
 
-/// What is known of the fast path of a link at its present address.
+/// What is known about the fast path of a link at its present address.
 #[derive(Debug)]
 pub(super) struct Probing {
-    /// What the answer must repeat, while one is awaited.
+    /// The token that the answer must repeat, while an answer is awaited.
     token: Option<Token>,
-    /// How often it was sent.
+    /// How often the probe with this token was sent.
     tries: u32,
-    /// When to look again.
+    /// When to poll again.
     due: Timestamp,
-    /// Whether the last question was answered.
+    /// Whether the last probe was answered.
     works: bool,
-    /// Before the next try of a path that does not work.
+    /// How long to wait before the next try of a path that does not work.
     pause: Duration,
     /// The last two heartbeats that were sent, the newest first.
     beats: [Option<Beat>; 2],
 }
 
-/// A heartbeat that was sent.
+/// A heartbeat that this side sent.
 #[derive(Clone, Copy, Debug)]
 struct Beat {
     at: Timestamp,
-    /// What the other side's next number is once it has arrived: the lower half.
+    /// The lower half of the number that the other side expects next once this heartbeat has
+    /// arrived.
     next: u32,
 }
 
 impl Probing {
-    /// Of a path that nobody has tried yet.
+    /// The state of a path that has not been tried yet.
     pub(super) fn new(now: Timestamp) -> Self {
         let beats = [None; 2];
         Self { token: None, tries: 0, due: now, works: false, pause: FIRST_PAUSE, beats }
     }
 
-    /// The other side has asked: what did not work before may work now.
+    /// The other side has sent a probe: a path that did not work before may work now.
     pub(super) fn handle_probe(&mut self, now: Timestamp) {
         if !self.works && self.token.is_none() {
             self.due = self.due.min(now);
         }
     }
 
-    /// Whether it is what was asked for.
+    /// Handles an answer. Returns whether it repeats the token that was sent.
     pub(super) fn handle_answer(&mut self, now: Timestamp, rtt: Duration, token: Token) -> bool {
         if self.token != Some(token) {
             return false;
@@ -52,26 +53,26 @@ impl Probing {
         true
     }
 
-    /// A heartbeat was sent, in the packet before the one numbered `next`.
+    /// This side has sent a heartbeat, in the packet before the one numbered `next`.
     pub(super) fn handle_sent(&mut self, now: Timestamp, next: u64) {
-        // The lower half is all that comes back.
+        // Only the lower half comes back.
         self.beats = [Some(Beat { at: now, next: next as u32 }), self.beats[0]];
     }
 
-    /// A heartbeat of the other side says that it expects this number next: what was sent before
-    /// has arrived, and so the path works both ways.
+    /// The other side's heartbeat states that it expects the packet `next`. So what was sent before
+    /// has arrived, and the path works both ways.
     pub(super) fn handle_heartbeat(&mut self, now: Timestamp, rtt: Duration, next: u32) {
         let arrived = |beat: &&Beat| next.wrapping_sub(beat.next) <= u32::MAX / 2;
         let newest = self.beats.iter().flatten().find(arrived);
         let Some(until) = newest.map(|beat| proven_until(beat.at, rtt)) else { return };
-        // A path that does not work has to answer.
+        // A path that does not work must first answer a probe.
         if self.works && until > now {
             self.token = None;
             self.due = until;
         }
     }
 
-    /// The token to send now, if any.
+    /// The token of the probe to send now, if one is due.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
@@ -114,27 +115,27 @@ impl Probing {
     }
 }
 
-/// Until when a path need not be asked that has carried a packet then.
+/// Until when a path that has carried a packet at `then` needs no probe.
 fn proven_until(then: Timestamp, rtt: Duration) -> Timestamp {
     then + PROVEN + rtt * 3 / 2
 }
 
-/// How long what was sent shows that the path works, besides the way there and back: until a
-/// heartbeat has gone out, and one has come. Lower finds out sooner that it has ended, and asks for
-/// nothing when a heartbeat is late.
+/// How long a packet proves that the path works, besides the round trip: until a heartbeat has been
+/// sent and one has come. A lower value finds out sooner that the path has failed, but sends
+/// needless probes when a heartbeat is late.
 const PROVEN: Duration = Duration::from_millis(2_250);
 
-/// Probes without an answer after which the path counts as broken. Of a path that loses 10 % each
-/// way, so many get lost together once in a thousand times.
+/// Probes without an answer after which the path counts as broken. If a path loses 10 % each way,
+/// this many get lost together once in a thousand times.
 const TRIES: u32 = 4;
 
-/// What a probe's answer may take at least, on the shortest path.
+/// The least time to wait for the answer to a probe, on the shortest path.
 const BETWEEN_TRIES: Duration = Duration::from_millis(300);
 
-/// How soon a broken path is tried again, twice as long after each time.
+/// How soon a broken path is tried again. The pause doubles after each try.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// And at the longest.
+/// The longest pause between tries of a broken path.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -164,7 +165,7 @@ mod tests {
             token
         }
 
-        /// Goes on to the next probe; how long that took in milliseconds.
+        /// Advances to the next probe. Returns how long that took in milliseconds, and the token.
         fn next(&mut self) -> (u128, Token) {
             let start = self.now;
             loop {
@@ -194,7 +195,8 @@ mod tests {
         assert_ne!(token, other);
     }
 
-    /// [PROTO-8.7] [PROTO-8.21] 1.2 s of silence are enough, and losing three of four is not.
+    /// [PROTO-8.7] [PROTO-8.21] 1.2 s of silence end the path. The loss of three probes in four
+    /// does not.
     #[test]
     fn silence_ends_it_and_one_answer_keeps_it() {
         let mut world = World::new();
@@ -231,7 +233,7 @@ mod tests {
                 assert_eq!(world.next().0, 300);
             }
         }
-        // The last of four is awaited for 300 ms before the pause begins.
+        // The answer to the last of four probes is awaited for 300 ms before the pause begins.
         assert_eq!(pauses, [0, 1_300, 2_300, 4_300, 8_300, 16_300, 30_300, 30_300]);
         world.poll();
         world.now = world.probing.due();
@@ -241,25 +243,25 @@ mod tests {
         assert_eq!(world.next().0, 0, "the other side has found a way");
     }
 
-    /// [PROTO-8.7] Heartbeats of the other side say what has arrived, and nobody asks.
+    /// [PROTO-8.7] Heartbeats of the other side state what has arrived, so no probes are needed.
     #[test]
     fn heartbeats_prove_a_path() {
         let mut world = World::new();
         let (_, token) = world.next();
         world.answer(token);
-        // Beyond where the lower half begins anew.
+        // Beyond the point where the lower half starts again at 0.
         let first = (1_u64 << 32) - 20;
         let mut expected = first as u32;
         for number in 0..40 {
             world.probing.handle_sent(world.now, first + number);
             world.now = world.now + Duration::from_millis(900);
-            // What was sent last is still under way.
+            // The heartbeat that was sent last is still under way.
             world.probing.handle_heartbeat(world.now, RTT, expected);
             expected = expected.wrapping_add(1);
             world.now = world.now + Duration::from_millis(100);
             assert!(world.poll().is_none(), "{number}");
         }
-        // Nothing of ours arrives any more, though the other side's heartbeats do.
+        // Our packets no longer arrive, though the other side's heartbeats do.
         let start = world.now;
         let stuck = expected.wrapping_sub(1);
         let asked = loop {
@@ -273,7 +275,7 @@ mod tests {
         };
         assert!(asked <= Duration::from_millis(1_300), "{asked:?} after the one that arrived last");
         assert!(world.probing.asks() && world.probing.works());
-        // One that has arrived is as good as the answer.
+        // A heartbeat that has arrived is as good as the answer to a probe.
         world.probing.handle_heartbeat(world.now, RTT, (first + 1_000) as u32);
         assert!(!world.probing.asks() && world.probing.works());
         assert_eq!(world.next().0, 2_280);
@@ -288,7 +290,7 @@ mod tests {
         assert_eq!(world.next().0, 0);
     }
 
-    /// An answer that takes as long as the way there and back is waited for.
+    /// An answer may take as long as the round trip.
     #[test]
     fn long_paths_have_time_to_answer() {
         let mut probing = Probing::new(Timestamp::ZERO);

@@ -1,4 +1,4 @@
-//! What is sent on one link: sealed and handed to the socket at once.
+//! Sends the datagrams of one link: each is sealed and handed to the socket at once.
 
 use std::{
     fmt, io,
@@ -20,36 +20,37 @@ use socket2::SockAddr;
 
 use super::super::socket::PlainSocket;
 
-/// Sends datagrams on one link: by the fast path where it works, and else by QUIC.
+/// Sends datagrams on one link: by the fast path if it works, otherwise by QUIC.
 ///
-/// Lives as long as its link does; what is sent after that is dropped and counted. Whoever keeps
-/// one asks [`Links::outlet`](crate::link::Links::outlet) for another when the device's link is
-/// replaced.
+/// It lives as long as its link does; a datagram that is sent after that is dropped and counted.
+/// When the device's link is replaced, a caller that keeps one asks
+/// [`Links::outlet`](crate::link::Links::outlet) for another.
 pub struct DatagramSender {
     connection: Connection,
     socket: Arc<dyn AsyncUdpSocket>,
     plain: Option<Arc<dyn PlainSocket>>,
     way: Mutex<Way>,
-    /// How many of the next datagrams are QUIC's: none, a few, or [`ALL`] while nothing else works.
+    /// How many of the next datagrams are sent by QUIC: none, a few, or [`ALL`] while the fast path
+    /// does not work.
     by_quic: AtomicU32,
     ended: AtomicBool,
-    /// Longest datagram that the path takes.
+    /// Longest datagram in bytes that the fast path takes.
     longest: AtomicUsize,
     dropped: Arc<AtomicU64>,
 }
 
-/// What each packet needs.
+/// What is needed to send a packet.
 struct Way {
     sealer: Sealer,
     /// Where packets go: an address that QUIC has validated.
     address: SocketAddr,
-    /// The same as the system wants it, where no more need be said than that.
+    /// The same address in the system's form, if it is enough to tell the system the destination.
     plain: Option<SockAddr>,
-    /// From where, where the machine has several addresses.
+    /// The source address, if the machine has several.
     source: Option<IpAddr>,
-    /// Elsewhere, from where an authentic packet has come.
+    /// An address other than `address` from which an authentic packet has come.
     visit: Option<Visit>,
-    /// When the last visit began that QUIC has not validated.
+    /// When the last visit to an address began that QUIC has not validated.
     visited: Option<Timestamp>,
 }
 
@@ -57,9 +58,9 @@ struct Way {
 #[derive(Clone, Copy)]
 struct Visit {
     address: SocketAddr,
-    /// Bytes that may go there now.
+    /// Bytes that may be sent there now.
     left: usize,
-    /// Bytes that packets from there may still add to that.
+    /// Bytes by which packets from there may still increase `left`.
     room: usize,
 }
 
@@ -96,8 +97,8 @@ impl DatagramSender {
         outlet
     }
 
-    /// Sends `datagram`, at most [`longest`](Self::longest) bytes. Never waits: where the socket or
-    /// QUIC has no room it is dropped and counted.
+    /// Sends `datagram`, of at most [`longest`](Self::longest) bytes. Never waits: if the socket or
+    /// QUIC has no room, the datagram is dropped and counted.
     #[inline]
     pub fn send(&self, datagram: &[u8]) {
         if !self.send_fast(datagram) {
@@ -105,8 +106,8 @@ impl DatagramSender {
         }
     }
 
-    /// Bytes of the longest datagram that is known to get through: 1,240 or more while the fast
-    /// path works, and what QUIC takes else.
+    /// Length in bytes of the longest datagram that is known to get through: 1,240 or more while
+    /// the fast path works, otherwise what QUIC takes.
     pub fn longest(&self) -> usize {
         if self.is_fast() {
             self.longest.load(Ordering::Relaxed)
@@ -115,25 +116,27 @@ impl DatagramSender {
         }
     }
 
-    /// Whether datagrams now go by the fast path.
+    /// Whether datagrams are now sent by the fast path.
     pub fn is_fast(&self) -> bool {
         self.by_quic.load(Ordering::Relaxed) != ALL
     }
 
-    /// Has the processor fetch what sending needs, for whoever sends to one after the other: of
-    /// hundreds of outlets, none is in its nearer caches when its turn comes.
+    /// Has the processor fetch what sending needs. For a caller that sends on many links in turn:
+    /// if there are hundreds, none is in the nearer caches when its turn comes.
     #[inline]
     pub fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
         for offset in (0..size_of::<Self>()).step_by(CACHE_LINE) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let line = std::ptr::from_ref(self).cast::<i8>().wrapping_add(offset);
-            // SAFETY: a hint, by which nothing is read; the address lies within `self` besides.
+            // SAFETY: a prefetch is a hint and reads nothing; besides, the address lies within
+            // `self`.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
         }
     }
 
-    /// Sends `datagram` where the fast path works and takes it; false where it is left to QUIC.
+    /// Sends `datagram` by the fast path if that works and takes it. Returns `false` if it is left
+    /// to QUIC.
     #[inline]
     pub(in super::super) fn send_fast(&self, datagram: &[u8]) -> bool {
         if self.by_quic.load(Ordering::Relaxed) != 0 && self.is_follower(datagram) {
@@ -146,14 +149,14 @@ impl DatagramSender {
         true
     }
 
-    /// Something was written to a stream: QUIC sees that it is lost when the packets after it
-    /// arrive, so the next datagrams are QUIC's. [PROTO-8.10]
+    /// Something was written to a stream. QUIC notices the loss of a stream's packet when later
+    /// packets arrive, so the next datagrams are sent by QUIC. [PROTO-8.10]
     pub(in super::super) fn follow(&self) {
         self.change(|left| (left != ALL).then_some(FOLLOWERS));
     }
 
-    /// Sends `datagram` as QUIC's, whether the fast path works or not. When QUIC's buffer is full
-    /// the oldest one goes and is counted. [PROTO-2.8]
+    /// Sends `datagram` by QUIC, whether the fast path works or not. If QUIC's buffer is full, the
+    /// oldest datagram in it is dropped and counted. [PROTO-2.8]
     pub fn send_by_quic(&self, datagram: Bytes) {
         if self.connection.datagram_send_buffer_space() < datagram.len() {
             self.count_dropped();
@@ -168,24 +171,25 @@ impl DatagramSender {
         }
     }
 
-    /// Asks the other end.
+    /// Sends a probe with `token` to the other end.
     pub(super) fn probe(&self, token: Token) {
         self.send_packet(Kind::Probe, &token);
     }
 
-    /// Answers the other end.
+    /// Answers the other end's probe by repeating its `token`.
     pub(super) fn answer(&self, token: Token) {
         self.send_packet(Kind::Answer, &token);
     }
 
-    /// Tells the other end which number is expected of it next, and gives the one after this
-    /// packet's own.
+    /// Sends a heartbeat, which informs the other end of the number `next` that this end expects
+    /// next. Returns the number after that of the packet sent.
     pub(super) fn heartbeat(&self, next: u32) -> u64 {
         self.send_packet(Kind::Heartbeat, &next.to_be_bytes());
         self.way().sealer.sealed()
     }
 
-    /// Tells the other end that it is seen at `address`. Whoever is there can do nothing with it.
+    /// Notifies the other end that its packets come from `address`. The notice is sealed, so
+    /// anybody else at that address can do nothing with it.
     pub(super) fn notice(&self, address: SocketAddr) {
         let mut buffer = [0; OVERHEAD];
         let mut way = self.way();
@@ -202,12 +206,12 @@ impl DatagramSender {
         }
     }
 
-    /// Erases the key that packets were sealed with, and goes on with the next.
+    /// Erases the key with which packets were sealed and continues with the next key.
     pub(super) fn renew_key(&self) {
         self.way().sealer.renew();
     }
 
-    /// Nothing more is sent.
+    /// Ends the sender: nothing more is sent.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         self.by_quic.store(ALL, Ordering::Relaxed);
@@ -225,16 +229,17 @@ impl DatagramSender {
         }
     }
 
-    /// Takes over what QUIC has found out about the path: a datagram that it would send fits here.
+    /// Takes over QUIC's result about the path: a datagram that QUIC would send fits here too.
     pub(super) fn set_longest(&self, longest: usize) {
         self.longest.store(longest.clamp(PAYLOAD_ALWAYS, PAYLOAD_MAX), Ordering::Relaxed);
     }
 
-    /// Sends to `address` from now on, which QUIC has validated. [PROTO-8.6]
+    /// Sends to `address` from now on. QUIC has validated it. [PROTO-8.6]
     pub(super) fn turn_to(&self, address: SocketAddr) {
         let source = self.connection.local_ip();
         let plain = self.plain.as_ref().filter(|plain| {
-            // Otherwise the system might choose another of our addresses than the peer knows.
+            // Otherwise the system might choose another source address than the one that the peer
+            // knows.
             source.is_none() || plain.source_towards(address) == source
         });
         let plain = plain.map(|_| SockAddr::from(address));
@@ -243,10 +248,11 @@ impl DatagramSender {
         (way.visit, way.visited) = (None, None);
     }
 
-    /// An authentic packet of `length` bytes has come from `from`; says whether that is elsewhere
-    /// than where packets go. Where the peer may have moved there, datagrams go after it, three
-    /// bytes for one, as QUIC does, and a few only: who passes on packets faster than the peer's
-    /// own come could have all of them else. [PROTO-8.6]
+    /// An authentic packet of `length` bytes has come from `from`. Returns whether that is another
+    /// address than the one that packets are sent to. If the peer may have moved there, datagrams
+    /// follow it: three bytes for each byte received, as in QUIC, and only a few in all. Otherwise
+    /// an attacker that passes on packets faster than the peer's own arrive could get all
+    /// datagrams. [PROTO-8.6]
     pub(super) fn handle_source(
         &self,
         now: Timestamp,
@@ -280,10 +286,10 @@ impl DatagramSender {
         self.way().address
     }
 
-    /// Whether `datagram` is to be QUIC's.
+    /// Whether `datagram` is to be sent by QUIC.
     #[cold]
     fn is_follower(&self, datagram: &[u8]) -> bool {
-        // Longer ones might not fit.
+        // Longer datagrams might not fit into QUIC's packets.
         let fits = datagram.len() <= FOLLOWER_MAX;
         !self.is_fast() || fits && self.change(|left| (left != ALL).then(|| left.checked_sub(1))?)
     }
@@ -294,7 +300,7 @@ impl DatagramSender {
 
     #[inline]
     fn send_packet(&self, kind: Kind, payload: &[u8]) {
-        // Most packets are short, and less need be cleared for them.
+        // Most packets are short, so that only a small buffer is cleared for them.
         if payload.len() <= SHORT - OVERHEAD {
             self.seal_and_send(kind, payload, &mut [0; SHORT]);
         } else {
@@ -346,7 +352,7 @@ impl DatagramSender {
     }
 
     fn way(&self) -> MutexGuard<'_, Way> {
-        // What is behind it is whole between any two statements that could panic.
+        // The data behind this lock is consistent between any two statements that could panic.
         self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -360,32 +366,33 @@ impl fmt::Debug for DatagramSender {
     }
 }
 
-/// Bytes of a datagram that is sent whatever QUIC knows of the path: a packet of a link inside
-/// another one, with what stands before it. [PROTO-8.1]
+/// Length in bytes up to which a datagram is sent by the fast path whatever QUIC knows about the
+/// path: a packet of an inner link with its header. [PROTO-8.1]
 const PAYLOAD_ALWAYS: usize = 1_240;
 
-/// Bytes that go to an address at most before QUIC has validated it; further ones go to the old
-/// one.
+/// Most bytes that are sent to an address before QUIC has validated it. Further packets are sent to
+/// the old address.
 const ALLOWANCE_MAX: usize = 8 * 1024;
 
-/// How long after one address that QUIC has not validated another may be tried, or the same again.
-/// Lower lets more packets go astray where somebody passes them on; a peer that moves waits for
-/// QUIC.
+/// How long after one unvalidated address another may be tried, or the same again. With a lower
+/// value, more packets go astray if an attacker passes them on. A peer that moves again within this
+/// time waits for QUIC.
 const BETWEEN_VISITS: Duration = Duration::from_secs(10);
 
-/// What stands for more datagrams than there will be.
+/// Stands for more datagrams than there will ever be.
 const ALL: u32 = u32::MAX;
 
-/// Datagrams by QUIC after something was written to a stream: a lost packet is found when three
-/// after it have arrived (RFC 9002 section 6.1.1), and the first of these may share its packet.
+/// Datagrams sent by QUIC after something was written to a stream. A lost packet is noticed when
+/// three after it have arrived (RFC 9002 section 6.1.1), and the first of these four may share its
+/// packet.
 const FOLLOWERS: u32 = 4;
 
-/// Bytes of a datagram that fits into a packet of QUIC on any path.
+/// Length in bytes of a datagram that fits into one of QUIC's packets on any path.
 const FOLLOWER_MAX: usize = 1_000;
 
 /// Bytes that the processor fetches at once.
 #[cfg(target_arch = "x86_64")]
 const CACHE_LINE: usize = 64;
 
-/// Bytes of a packet that counts as short.
+/// Longest packet in bytes that counts as short.
 const SHORT: usize = 256;

@@ -1,4 +1,4 @@
-//! The socket of an endpoint, less the packets that are not QUIC's.
+//! The socket of an endpoint, from which quinn receives only the packets that are QUIC's.
 
 use std::{
     fmt,
@@ -16,11 +16,11 @@ use quinn::{
 
 use super::super::links::Links;
 
-/// Gives quinn what is QUIC's, and the links what is theirs. [PROTO-8.1]
+/// Gives QUIC's packets to quinn and all other packets to the links. [PROTO-8.1]
 pub(in super::super) struct FastSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     links: Weak<Links>,
-    /// Whether others may dial it.
+    /// Whether other devices may dial this socket.
     listens: bool,
 }
 
@@ -43,8 +43,8 @@ impl AsyncUdpSocket for FastSocket {
         self.socket.try_send(transmit)
     }
 
-    /// What is left of a buffer may be nothing: quinn then goes on to the next one, and counts this
-    /// one among what it has done before others get a turn.
+    /// A buffer may be empty after the other packets are taken out. quinn then continues with the
+    /// next buffer, and counts the empty one towards the work it does before others get a turn.
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -69,8 +69,8 @@ impl AsyncUdpSocket for FastSocket {
         self.socket.local_addr()
     }
 
-    /// Each connection keeps room for as many packets as it may send at once, and what QUIC sends
-    /// is little.
+    /// One at a time: each connection reserves room for as many packets as may be sent at once, and
+    /// QUIC sends little.
     fn max_transmit_segments(&self) -> usize {
         1
     }
@@ -90,8 +90,9 @@ impl fmt::Debug for FastSocket {
     }
 }
 
-/// Hands each packet of `buffer` that is not QUIC's to `ours`, and moves the others together. A
-/// buffer may hold several packets of the same length, the last one perhaps shorter.
+/// Hands each packet of `buffer` that is not QUIC's to `ours`, and moves the other packets
+/// together. A buffer may hold several packets of the same length, of which the last may be
+/// shorter.
 fn take_out(buffer: &mut [u8], meta: &mut RecvMeta, mut ours: impl FnMut(&mut [u8])) {
     let length = meta.len.min(buffer.len());
     let (mut start, mut kept) = (0, 0);
@@ -110,8 +111,8 @@ fn take_out(buffer: &mut [u8], meta: &mut RecvMeta, mut ours: impl FnMut(&mut [u
     meta.len = kept;
 }
 
-/// First bytes of QUIC packets: of ours all have bit 0x40 (RFC 9000 section 17; RFC 9287 lets
-/// others grease it), and of version negotiation, which may lack it, bit 0x80.
+/// The least first byte of a QUIC packet. Ours all have bit 0x40 set (RFC 9000 section 17; RFC 9287
+/// lets others grease it). Version negotiation may lack it, but has bit 0x80 set.
 const QUIC_FROM: u8 = 0x40;
 
 #[cfg(test)]
@@ -127,7 +128,7 @@ mod tests {
         let mut meta = RecvMeta { len: buffer.len() - 7, stride, ..RecvMeta::default() };
         let mut ours = Vec::new();
         take_out(&mut buffer, &mut meta, |packet| ours.push(packet.to_vec()));
-        // As quinn takes them.
+        // Splits the buffer in the same way as quinn.
         let mut rest = &buffer[..meta.len];
         let mut quic = Vec::new();
         while !rest.is_empty() {

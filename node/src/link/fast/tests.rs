@@ -89,7 +89,7 @@ impl End {
     }
 }
 
-/// Two that are linked; the first has been dialled.
+/// Two linked ends. The guest has dialled the door.
 struct Pair {
     door: End,
     guest: End,
@@ -110,19 +110,19 @@ impl Pair {
         until("the fast path works", || outlets.iter().all(|outlet| outlet.is_fast())).await;
     }
 
-    /// As between a member and an infrastructure relay.
+    /// Spares QUIC's heartbeats, as between a member and an infrastructure relay.
     fn spare_quic(&self) {
         [&self.door, &self.guest].iter().for_each(|end| end.links.serve_crowds());
     }
 
-    /// A sign of life each way.
+    /// Sends a heartbeat each way.
     fn heartbeats(&self) {
         let bytes = Bytes::from_static(b"heartbeat");
         self.door.links.send_heartbeat(self.guest.device, &bytes);
         self.guest.links.send_heartbeat(self.door.device, &bytes);
     }
 
-    /// A datagram each way, each of which must arrive.
+    /// Sends a datagram each way; each must arrive.
     async fn talk(&mut self) {
         self.door.links.send(self.guest.device, Bytes::from_static(b"to the guest"));
         assert_eq!(self.guest.hear().await, "to the guest");
@@ -130,7 +130,7 @@ impl Pair {
         assert_eq!(self.door.hear().await, "to the door");
     }
 
-    /// The same where others arrive as well.
+    /// The same if heartbeats may arrive in between.
     async fn talk_between_heartbeats(&mut self) {
         self.door.links.send(self.guest.device, Bytes::from_static(b"to the guest"));
         while self.guest.hear().await != "to the guest" {}
@@ -144,7 +144,7 @@ fn kind(packet: &[u8]) -> u8 {
     packet[0] & !0x08
 }
 
-/// Polls `muxer` as a swarm does that takes it.
+/// Polls `muxer` as a swarm does that takes the connection.
 async fn taken(mut muxer: Muxer) -> Muxer {
     poll_fn(|cx| {
         let _ = Pin::new(&mut muxer).poll(cx);
@@ -154,7 +154,7 @@ async fn taken(mut muxer: Muxer) -> Muxer {
     muxer
 }
 
-/// Waits for something that comes by itself.
+/// Waits until something has happened by itself.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
         let mut turns = tokio::time::interval(Duration::from_millis(2));
@@ -165,7 +165,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "in vain: {what}");
 }
 
-/// Lets everybody in.
+/// An admission that lets everybody in.
 struct Everybody;
 
 impl Admission for Everybody {
@@ -201,7 +201,7 @@ fn hello(device: DeviceId) -> PeerHello {
     }
 }
 
-/// [PROTO-8.7] By the system's own sockets, plain sendto included.
+/// [PROTO-8.7] On the system's own sockets, plain `sendto` included.
 #[tokio::test]
 async fn two_who_are_linked_find_the_fast_path() {
     let mut pair = Pair::new(UdpBinder, UdpBinder).await;
@@ -214,7 +214,7 @@ async fn two_who_are_linked_find_the_fast_path() {
     assert_eq!(pair.guest.links.dropped() + pair.door.links.dropped(), 0);
 }
 
-/// [PROTO-8.1] QUIC has no part in what goes by the fast path, and everything arrives once.
+/// [PROTO-8.1] Fast packets do not pass through QUIC, and every datagram arrives once.
 #[tokio::test]
 async fn datagrams_go_beside_quic() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -232,7 +232,7 @@ async fn datagrams_go_beside_quic() {
     let fast = |packet: &[u8]| kind(packet) == 0x20 && packet.len() == 2 + fast::OVERHEAD;
     assert_eq!(here.sent(fast), 500);
     assert!(pair.guest.datagrams.try_recv().is_err());
-    // [PROTO-2.7] They show that the peer is there.
+    // [PROTO-2.7] Datagrams show that the peer is there.
     let link = pair.guest.links.all().remove(0);
     assert!(link.heard() > Timestamp::ZERO);
     pair.guest.links.forsake_accepted();
@@ -241,7 +241,8 @@ async fn datagrams_go_beside_quic() {
     assert!(link.heard() > heard);
 }
 
-/// [PROTO-8.10] What was written to a stream is followed by datagrams of QUIC's, but for long ones.
+/// [PROTO-8.10] After something is written to a stream, the next datagrams are sent by QUIC, except
+/// long ones.
 #[tokio::test]
 async fn a_message_is_followed_by_a_few_datagrams_of_quics() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -269,7 +270,7 @@ async fn a_message_is_followed_by_a_few_datagrams_of_quics() {
     assert!(outlet.is_fast());
 }
 
-/// [PROTO-8.7] Where only QUIC gets through, datagrams are QUIC's.
+/// [PROTO-8.7] If only QUIC's packets get through, datagrams are sent by QUIC.
 #[tokio::test]
 async fn what_blocks_fast_packets_costs_no_datagrams() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -286,11 +287,11 @@ async fn what_blocks_fast_packets_costs_no_datagrams() {
     pair.talk().await;
     assert_eq!(there.sent(|packet| kind(packet) == 0x20), 1);
 
-    // One way is not enough.
+    // It is not enough if one direction works.
     here.block_fast(true);
     let outlets = [pair.door.outlet(&pair.guest), pair.guest.outlet(&pair.door)];
     until("both have noticed", || {
-        // Each asks once no heartbeat tells it that its own arrive.
+        // Each end probes as soon as heartbeats no longer state that its own packets arrive.
         pair.heartbeats();
         !outlets.iter().any(|outlet| outlet.is_fast())
     })
@@ -303,8 +304,8 @@ async fn what_blocks_fast_packets_costs_no_datagrams() {
     last.await;
 }
 
-/// [PROTO-2.7] [PROTO-8.7] [PROTO-8.8] Heartbeats go by the fast path, few of them by QUIC as well,
-/// and show that packets arrive, so that nobody asks.
+/// [PROTO-2.7] [PROTO-8.7] [PROTO-8.8] Heartbeats are sent by the fast path, and a few of them by
+/// QUIC as well. They show that packets arrive, so that no probes are needed.
 #[tokio::test]
 async fn heartbeats_show_that_the_fast_path_works() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -330,7 +331,7 @@ async fn heartbeats_show_that_the_fast_path_works() {
     assert_eq!(asked(), before);
 }
 
-/// [PROTO-2.13] Links stood for weeks under the keys of their first minute.
+/// [PROTO-2.13] Regression: links stood for weeks under the keys of their first minute.
 #[tokio::test]
 async fn keys_change_by_the_clock_and_after_each_message_with_a_key() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -338,7 +339,7 @@ async fn keys_change_by_the_clock_and_after_each_message_with_a_key() {
     pair.until_fast().await;
     pair.spare_quic();
     let connections = [0, 1].map(|end| pair.muxers[end].link().connection().clone());
-    // The phase that both ends are in.
+    // The key phase that both ends are in.
     let phase = || {
         let [one, other] = [0, 1].map(|end| key_phase(&connections[end]).unwrap());
         (one == other).then_some(one)
@@ -349,14 +350,14 @@ async fn keys_change_by_the_clock_and_after_each_message_with_a_key() {
             pair.heartbeats();
             pair.talk_between_heartbeats().await;
         }
-        // By the clock of the side that has dialled, for both.
+        // The clock of the dialling side changes the keys of both ends.
         until("both ends have new keys", || {
             pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
             pair.door.links.send(pair.guest.device, Bytes::from_static(b"no silence"));
             phase() > before
         })
         .await;
-        // As soon as the update before is done with, and without that clock.
+        // As soon as the update before has finished, and without that clock.
         let before = phase();
         pair.door.links.handle_key_passed(pair.guest.device);
         until("they have changed again", || {
@@ -374,7 +375,7 @@ async fn keys_change_by_the_clock_and_after_each_message_with_a_key() {
     assert_eq!(pair.guest.links.dropped() + pair.door.links.dropped(), 0);
 }
 
-/// [PROTO-8.8] What people see of the round trip was as old as QUIC's last heartbeat.
+/// [PROTO-8.8] Regression: the round trip that people saw was as old as QUIC's last heartbeat.
 #[tokio::test]
 async fn each_heartbeat_between_members_goes_by_quic_as_well() {
     let mut pair = Pair::new(Tap::default(), Tap::default()).await;
@@ -387,7 +388,7 @@ async fn each_heartbeat_between_members_goes_by_quic_as_well() {
     }
 }
 
-/// [PROTO-8.6] The fast path follows QUIC to where the peer is now.
+/// [PROTO-8.6] The fast path follows QUIC to the peer's new address.
 #[tokio::test]
 async fn the_fast_path_follows_a_peer_to_another_address() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -397,10 +398,11 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     let before = outlet.address();
 
     there.rebind();
-    // Fast packets are taken from anywhere. [PROTO-8.9] A notice has the guest tell QUIC.
+    // Fast packets are accepted from any address. [PROTO-8.9] A notice makes the guest inform QUIC.
     pair.guest.outlet(&pair.door).send(b"from elsewhere");
     assert_eq!(pair.door.hear().await, "from elsewhere");
-    // [PROTO-8.6] Until QUIC has followed, three bytes for one go after it.
+    // [PROTO-8.6] Until QUIC has followed, three bytes are sent to the new address for each byte
+    // from there.
     let fast_to = |to: SocketAddr| here.sent_to(to, |packet| kind(packet) == 0x20);
     assert!(outlet.is_fast() && outlet.address() == before, "QUIC knows nothing yet");
     for _ in 0..6 {
@@ -417,13 +419,13 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     assert_eq!(here.sent(|packet| kind(packet) == 0x23), 1);
     assert!(pair.door.datagrams.try_recv().is_err(), "what was for QUIC alone is handed to nobody");
 
-    // [PROTO-8.8] And so does a heartbeat, where nothing else is sent.
+    // [PROTO-8.8] A heartbeat has the same effect if nothing else is sent.
     pair.spare_quic();
     let before = outlet.address();
     there.rebind();
     let turns = Cell::new(0_u32);
     until("the door follows", || {
-        // Notices are rare. Each heartbeat is a second for the keys of the link.
+        // Notices are rare. For the keys of the link, each heartbeat is a second.
         if turns.replace(turns.get() + 1).is_multiple_of(50) {
             pair.heartbeats();
         }
@@ -436,13 +438,14 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     pair.talk().await;
 }
 
-/// [PROTO-8.5] [PROTO-8.6] Who only repeats or makes up packets hears and changes nothing.
+/// [PROTO-8.5] [PROTO-8.6] A stranger that repeats or makes up packets receives and changes
+/// nothing.
 #[tokio::test]
 async fn strangers_get_a_notice_at_most() {
     let (here, there) = (Tap::default(), Tap::default());
     let mut pair = Pair::new(here.clone(), there.clone()).await;
     pair.until_fast().await;
-    // Genuine packets that have not arrived, so that the stranger's are the first.
+    // Genuine packets that have not arrived, so that the stranger's copies are the first to arrive.
     there.block_fast(true);
     let outlet = pair.guest.outlet(&pair.door);
     outlet.send(b"held back");
@@ -461,22 +464,22 @@ async fn strangers_get_a_notice_at_most() {
         stranger.send_to(packet, door).unwrap();
     }
     assert_eq!(pair.door.hear().await, "held back", "whoever carries it");
-    // The answer to the probe goes to where the link is, and there is one.
+    // The answer to the probe is sent to the link's own address, and there is an answer.
     until("the probe is answered", || here.sent(|packet| kind(packet) == 0x22) >= 2).await;
-    // What the guest itself sends puts that right.
+    // The guest's own packets restore the address.
     outlet.send(b"here I am");
     assert_eq!(pair.door.hear().await, "here I am");
     pair.talk().await;
     assert!(pair.door.datagrams.try_recv().is_err(), "once only");
-    // [PROTO-8.9] That is all that a packet brings whoever passes it on.
+    // [PROTO-8.9] A notice is all that a stranger gets for passing a packet on.
     let stranger = stranger.local_addr().unwrap();
     assert_eq!(here.sent_to(stranger, |_| true), 1);
     assert_eq!(here.sent_to(stranger, |packet| kind(packet) == 0x23 && packet.len() == 25), 1);
     assert_eq!(pair.door.outlet(&pair.guest).address(), there.address());
 }
 
-/// [PROTO-8.6] Who passed on each packet before it came by itself had all datagrams for the peer,
-/// for as long as it did so.
+/// [PROTO-8.6] Regression: a stranger that passed on each packet before the original arrived got
+/// all datagrams for the peer, for as long as it did so.
 #[tokio::test]
 async fn who_passes_on_packets_faster_has_a_few_in_ten_seconds() {
     let here = Tap::default();
@@ -485,7 +488,7 @@ async fn who_passes_on_packets_faster_has_a_few_in_ten_seconds() {
     let outlet = pair.door.outlet(&pair.guest);
     let thieves = [1, 2].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let stolen = || thieves.map(|thief| here.sent_to(thief, |packet| packet[0] == 0x20));
-    // Ten seconds of speech each way, of which each packet comes by a thief first.
+    // Ten seconds of speech each way; a thief delivers each packet first.
     let begun = pair.door.links.clock().now();
     let speak = |from: u64, until: u64, thief: SocketAddr| {
         for now in (from..until).map(|ms| begun + Duration::from_millis(10 * ms)) {
@@ -503,7 +506,7 @@ async fn who_passes_on_packets_faster_has_a_few_in_ten_seconds() {
     assert!((50..=most).contains(&stolen()[1]) && stolen()[0] == first);
 }
 
-/// [PROTO-8.6] Before the swarm takes a link and after it has ended, its packets are nobody's.
+/// [PROTO-8.6] Before the swarm takes a link and after the link has ended, its packets are ignored.
 #[tokio::test]
 async fn only_links_that_stand_have_a_fast_path() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -525,7 +528,7 @@ async fn only_links_that_stand_have_a_fast_path() {
     let late = there.last(1).remove(0);
     let from = there.address();
     pair.door.links.close(pair.guest.device);
-    // At once, not only when QUIC has said goodbye.
+    // At once, and not only when QUIC has said goodbye.
     pair.door.links.handle_fast(&mut late.clone(), from, true);
     assert!(pair.door.datagrams.try_recv().is_err());
     until("the guest has noticed", || pair.guest.links.outlet(pair.door.device).is_none()).await;
@@ -535,5 +538,5 @@ async fn only_links_that_stand_have_a_fast_path() {
     assert_eq!(pair.guest.links.dropped(), dropped + 1);
 }
 
-/// Longer than anything here takes on any machine.
+/// How long to wait: longer than anything here takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);

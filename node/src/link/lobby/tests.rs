@@ -1,4 +1,5 @@
-//! Ten thousand strangers who are where they say, and members and newcomers among them.
+//! Tests of the lobby with ten thousand strangers at their true addresses, and members and
+//! newcomers among them.
 
 use std::{
     cmp::Reverse,
@@ -19,27 +20,27 @@ fn address(number: u32) -> SocketAddr {
     (Ipv4Addr::from(0x0a00_0000 + number), 7_000).into()
 }
 
-/// What happens in a world of handshakes.
+/// An event in a world of handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
-    /// One of the strangers knocks, who has shown where it is.
+    /// A stranger knocks that has shown its address.
     Stranger,
-    /// The guest sends its first packet, for the so many-th time.
+    /// The guest sends its first packet; the number counts the attempts.
     Packet(usize),
-    /// The guest's Hello comes by this seat.
+    /// The guest's Hello arrives at this seat.
     Hello(Seat),
 }
 
-/// Strangers of so many addresses, each of whom holds what it gets for as long as it can and comes
-/// back as soon as it has lost it; all of them have `STRANGERS_EVERY` between them.
+/// A world with strangers at this many addresses. Each stranger holds its seat for as long as it
+/// can and knocks again as soon as it has lost it. One of them knocks each `STRANGERS_EVERY`.
 struct World {
     lobby: Lobby,
     now: Timestamp,
     happenings: BinaryHeap<Reverse<(Timestamp, u64, Happening)>>,
     number: u64,
-    /// Who holds which seat.
+    /// The stranger that holds each seat.
     seats: BTreeMap<Seat, u32>,
-    /// Who is outside, the next to come first.
+    /// The strangers that hold no seat, in the order in which they knock.
     waiting: VecDeque<u32>,
     addresses: u32,
     most: usize,
@@ -86,11 +87,12 @@ impl World {
         Some(seat)
     }
 
-    /// Goes on until the guest's Hello has come whose handshake begins now, and a round trip later
-    /// again where its address is asked for; gives how long that took.
+    /// Runs until the Hello of a guest arrives whose handshake begins now. It takes a round trip
+    /// more if the guest's address must be validated. Returns how long that took.
     fn connects(&mut self, guest: SocketAddr, is_known: bool) -> Option<Duration> {
         let began = self.now;
-        // The first packet has gone half of the way, been answered by a Retry and come again.
+        // The first packet has travelled half of a round trip, was answered by a Retry, and has
+        // arrived again.
         self.plan(ROUND_TRIP * 3 / 2, Happening::Packet(0));
         let mut seat = None;
         while self.now < began + Duration::from_secs(20) {
@@ -99,7 +101,7 @@ impl World {
                     seat = self.knock(guest, is_known);
                     match seat {
                         Some(seat) => self.plan(ROUND_TRIP, Happening::Hello(seat)),
-                        // As QUIC does, whose guess at the round trip is 100 ms (RFC 9002, 6.2).
+                        // As QUIC does, which assumes a round trip of 100 ms (RFC 9002, 6.2).
                         None => {
                             let after = Duration::from_millis(300 << times);
                             self.plan(after, Happening::Packet(times + 1));
@@ -112,7 +114,7 @@ impl World {
                         self.lobby.leave(held);
                         return Some(self.now.saturating_duration_since(began) + ROUND_TRIP / 2);
                     }
-                    // It has lost its seat, and dials again a second later.
+                    // The guest has lost its seat, and dials again a second later.
                     seat = None;
                     self.plan(Duration::from_secs(1), Happening::Packet(0));
                 }
@@ -149,8 +151,8 @@ fn device() -> DeviceId {
     DeviceKey::generate(&SeededRandom::new(1)).id()
 }
 
-/// Two hundred and fifty-six handshakes that went on with nothing kept everybody out, for as long
-/// as they liked. [PROTO-2.12] [PROTO-2.20]
+/// Regression: 256 handshakes that never continued kept everybody out for as long as they liked.
+/// [PROTO-2.12] [PROTO-2.20]
 #[test]
 fn ten_thousand_strangers_who_stall_keep_nobody_out() {
     for addresses in [1, 100, 10_000] {
@@ -160,7 +162,7 @@ fn ten_thousand_strangers_who_stall_keep_nobody_out() {
             let [member, guest] = [turn, turn + 100].map(|it| address(1_000_000 + it));
             let returned = world.connects(member, true).unwrap();
             assert!(returned <= Duration::from_secs(2), "{addresses}: {returned:?}");
-            // Also a member from where none has been.
+            // Also a member at an address where no member has been.
             let came = world.connects(guest, false).unwrap();
             assert!(came <= Duration::from_secs(2), "{addresses}: {came:?}");
             world.run(Duration::from_millis(700));
@@ -172,7 +174,8 @@ fn ten_thousand_strangers_who_stall_keep_nobody_out() {
     }
 }
 
-/// Strangers at the address of a member fill half of the places of members, not those of others.
+/// Strangers at a member's address fill half of the members' places, but not those of other
+/// members.
 #[test]
 fn a_flood_from_a_members_address_leaves_other_members_room() {
     let mut lobby = Lobby::new();
@@ -187,7 +190,7 @@ fn a_flood_from_a_members_address_leaves_other_members_room() {
     ));
 }
 
-/// A newcomer, or a member that used a relay, could fill all places by it.
+/// Regression: a newcomer, or a member that used a relay, could fill all places through it.
 #[test]
 fn who_comes_by_a_relay_takes_no_place_of_those_who_do_not() {
     let mut lobby = Lobby::new();
@@ -208,7 +211,8 @@ fn who_comes_by_a_relay_takes_no_place_of_those_who_do_not() {
     assert!(matches!(direct, Verdict::Enter { instead: None, .. }));
 }
 
-/// [PROTO-2.3] Who never ended its handshake kept its place by a packet each 25 s.
+/// [PROTO-2.3] Regression: a device that never ended its handshake kept its place with a packet
+/// each 25 s.
 #[test]
 fn who_does_not_end_its_hello_loses_its_place() {
     let mut lobby = Lobby::new();
@@ -258,7 +262,7 @@ fn from_thirty_two_on_newcomers_show_their_address_first() {
     assert!(matches!(shown, Verdict::Enter { .. }));
 }
 
-/// Packets in the name of a member's address, which nobody sees the answers to, took its places.
+/// Regression: packets with a member's address forged as their source took that member's places.
 #[test]
 fn who_sends_in_anothers_name_keeps_that_one_out_of_nothing() {
     for is_known in [false, true] {
@@ -272,7 +276,7 @@ fn who_sends_in_anothers_name_keeps_that_one_out_of_nothing() {
     }
 }
 
-/// However many come, handshakes with strangers take a part of the processor's time.
+/// However many strangers come, handshakes with them take only a part of the processor's time.
 #[test]
 fn a_faster_flood_is_ignored_before_it_costs_a_handshake() {
     let mut lobby = Lobby::new();
@@ -312,8 +316,8 @@ fn the_addresses_seen_last_are_known_and_those_told_now() {
 }
 
 proptest! {
-    /// Whatever comes: the places are never more than there are, nobody who is new to a room is
-    /// turned away for want of a place, and all lose their places in time.
+    /// Whatever comes: there are never more places than the limit, no origin that is new to a room
+    /// is turned away for want of a place, and every connection loses its place in time.
     #[test]
     fn the_lobby_keeps_its_bounds(
         knocks in proptest::collection::vec((0_u32..2_000, any::<bool>(), 0_u64..50), 1..1_000),

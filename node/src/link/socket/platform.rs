@@ -1,10 +1,10 @@
-//! A UDP socket, by the readiness that each operating system tells.
+//! A UDP socket that waits on the readiness that each operating system reports.
 
 /// A socket on the readiness of epoll or kqueue.
 ///
 /// tokio's own socket also waits for room to send. The kernel then wakes us whenever a packet has
-/// left, which for a talker is as often as all that it does. This one only waits for packets; where
-/// there is no room to send, which is rare, it looks again after a moment.
+/// left, which for a talker doubles the wake-ups. This socket only waits for packets. If there is
+/// no room to send, which is rare, it tries again after a moment.
 #[cfg(unix)]
 mod system {
     use std::{
@@ -35,8 +35,8 @@ mod system {
     pub(crate) fn wrap(socket: UdpSocket) -> io::Result<BoundSocket> {
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
-        // SAFETY: a std socket owns its descriptor, gives always the same one, and closes it only
-        // when the `AsyncFd` that it is moved into is dropped; nothing here takes it out again.
+        // SAFETY: a std socket owns its descriptor, always returns the same one, and closes it only
+        // when the `AsyncFd` that it is moved into is dropped. Nothing here takes it out again.
         let io = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
         let socket = Arc::new(ReadableSocket { io, state, full: AtomicBool::new(false) });
         Ok((Arc::clone(&socket) as Arc<_>, Some(socket as Arc<_>)))
@@ -46,7 +46,7 @@ mod system {
     struct ReadableSocket {
         io: AsyncFd<UdpSocket>,
         state: UdpSocketState,
-        /// Whether the last packet found no room.
+        /// Whether the last packet found no room to leave.
         full: AtomicBool,
     }
 
@@ -73,7 +73,7 @@ mod system {
                 let mut ready = ready!(self.io.poll_read_ready(cx))?;
                 let received = ready.try_io(|io| self.state.recv(io.into(), buffers, meta));
                 if let Ok(received) = received {
-                    // One that comes after this is told anew.
+                    // The system reports readiness again for a packet that comes after this.
                     if received.as_ref().is_ok_and(|count| *count < buffers.len()) {
                         ready.clear_ready();
                     }
@@ -113,7 +113,7 @@ mod system {
                 SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
-            // Connecting sends nothing; it only asks for the route.
+            // `connect` sends nothing on a UDP socket; it only asks for the route.
             let asking = UdpSocket::bind((any, 0)).ok()?;
             asking.connect(address).ok()?;
             Some(asking.local_addr().ok()?.ip())
@@ -144,11 +144,12 @@ mod system {
         }
     }
 
-    /// How long a full socket is left alone: a network card sends some hundred packets meanwhile.
+    /// How long a full socket is left alone. A network card sends some hundred packets in that
+    /// time.
     const LOOK_AGAIN: Duration = Duration::from_millis(1);
 }
 
-/// Elsewhere tokio's own socket is as good as any.
+/// On other systems, tokio's own socket is as good as any.
 #[cfg(not(unix))]
 mod system {
     use std::{io, net::UdpSocket};

@@ -1,4 +1,4 @@
-//! Whoever opens handshakes and goes on with none.
+//! Tests with strangers that begin handshakes or Hellos and finish none.
 
 use std::{
     collections::VecDeque,
@@ -30,8 +30,8 @@ use crate::{
     random::SystemRandom,
 };
 
-/// No address gets more than three bytes for each that came from it before it has shown that it is
-/// there, however many handshakes begin there; and members come in meanwhile.
+/// No address gets more than three bytes for each byte that came from it before it has shown that
+/// it is there, however many handshakes begin there. Members come in at the same time.
 #[tokio::test]
 async fn ten_thousand_handshakes_bring_little_back_and_keep_no_member_out() {
     let squad = Squad::found();
@@ -60,8 +60,8 @@ async fn ten_thousand_handshakes_bring_little_back_and_keep_no_member_out() {
     assert!(back > 0, "somebody is answered");
 }
 
-/// Those who showed their addresses and ended their handshakes, but no Hello, kept everybody out
-/// for as long as they liked. [PROTO-2.2]
+/// Regression: strangers that showed their addresses and ended their handshakes, but sent no Hello,
+/// kept everybody out for as long as they liked. [PROTO-2.2]
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn strangers_who_stall_at_the_hello_keep_no_member_out() {
@@ -82,12 +82,12 @@ async fn strangers_who_stall_at_the_hello_keep_no_member_out() {
     let (peer, _muxer) = timeout(PATIENCE, links.recv()).await.unwrap().unwrap();
     assert_eq!(peer, member.device.peer_id());
     assert_eq!(dialled.unwrap().address(), Some(address));
-    // More than there are places: the first ones were turned out.
+    // There are more strangers than places, so the first ones were turned out.
     let turned_out = stalling.iter().filter(|(it, _)| it.close_reason().is_some()).count();
     assert!(turned_out > 0, "of {}", stalling.len());
 }
 
-/// Those who come in by this door.
+/// Returns the connections that come in at this door.
 fn entering(mut door: End) -> UnboundedReceiver<(PeerId, Muxer)> {
     let (entered, links) = unbounded_channel();
     tokio::spawn(async move {
@@ -106,7 +106,7 @@ fn entering(mut door: End) -> UnboundedReceiver<(PeerId, Muxer)> {
     links
 }
 
-/// What begins handshakes at `socket`.
+/// An endpoint that begins handshakes at `socket`.
 fn client(key: &DeviceKey, socket: Arc<dyn AsyncUdpSocket>) -> (Endpoint, ClientConfig) {
     let config = noise::endpoint_config(key, Arc::new(SystemRandom), noise::EndpointKind::Dialler);
     let runtime = Arc::new(TokioRuntime);
@@ -116,18 +116,18 @@ fn client(key: &DeviceKey, socket: Arc<dyn AsyncUdpSocket>) -> (Endpoint, Client
     (endpoint, config)
 }
 
-/// Addresses from which handshakes are ended, in two hundreds.
+/// Networks of 200 addresses each, from which strangers complete handshakes.
 #[cfg(target_os = "linux")]
 const STALLING: u8 = 3;
 
-/// Addresses of strangers, and handshakes from all of them.
+/// Addresses of strangers, and the handshakes from all of them together.
 const ADDRESSES: usize = 20;
 const HANDSHAKES: usize = 10_000;
 
-/// Handshakes of one address that are under way.
+/// Handshakes of one address that are under way at once.
 const BEGUN_MAX: usize = 32;
 
-/// One address, from which handshakes are begun.
+/// An address from which handshakes are begun.
 struct Stranger {
     endpoint: Endpoint,
     socket: Arc<Deaf>,
@@ -152,7 +152,7 @@ impl Stranger {
         while self.socket.sent() == before {
             tokio::task::yield_now().await;
         }
-        // The rest is given up by both sides.
+        // Both sides give up the oldest handshakes.
         self.begun.push_back(connecting);
         if self.begun.len() > BEGUN_MAX {
             self.begun.pop_front();
@@ -160,13 +160,14 @@ impl Stranger {
     }
 }
 
-/// A socket that counts what comes, and passes on none of it.
+/// A socket that counts what it receives and passes nothing on.
 #[derive(Debug)]
 struct Deaf {
     socket: Arc<dyn AsyncUdpSocket>,
     sent: AtomicUsize,
     received: AtomicUsize,
-    /// The most that had come at any time, in thousandths of what was sent up to then.
+    /// The most that had been received at any time, in thousandths of what had been sent up to
+    /// then.
     most: AtomicUsize,
 }
 

@@ -1,4 +1,4 @@
-//! Names by DNS.
+//! Looks up names through DNS.
 
 use std::{fmt::Display, net::IpAddr};
 
@@ -12,21 +12,21 @@ use hickory_resolver::{
 
 use super::{NameError, NameSource};
 
-/// The name servers that this machine is set to, as they are when something is asked.
+/// The name servers that this machine is configured with at the time of each lookup.
 #[derive(Clone, Debug, Default)]
 pub struct Dns {
-    /// Others than the machine's.
+    /// Name servers to use in place of the machine's.
     servers: Option<ResolverConfig>,
 }
 
 impl Dns {
-    /// Asks these name servers.
+    /// Uses these name servers.
     #[cfg(test)]
     pub(super) fn of(servers: ResolverConfig) -> Self {
         Self { servers: Some(servers) }
     }
 
-    /// The addresses of the name servers. Fails with a line for a person where none is known.
+    /// The addresses of the name servers. Fails with a line for a person if none is known.
     pub fn servers() -> Result<Vec<IpAddr>, NameError> {
         let (config, _) =
             hickory_resolver::system_conf::read_system_conf().map_err(server_error)?;
@@ -46,7 +46,7 @@ impl Dns {
         let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.use_hosts_file = ResolveHosts::Always;
-        // Asked once in some minutes.
+        // Names are looked up only once in some minutes.
         options.cache_size = 0;
         builder.build().map_err(server_error)
     }
@@ -55,7 +55,7 @@ impl Dns {
 impl NameSource for Dns {
     fn texts<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, NameError>> {
         async move {
-            // Absolute: such a name is nobody's in the domain of this machine.
+            // The name is absolute, so that the machine's own domain is not appended.
             let lookup = self.resolver()?.txt_lookup(format!("{name}.")).await.map_err(error)?;
             let texts = lookup.answers().iter().filter_map(|record| match &record.data {
                 RData::TXT(text) => String::from_utf8(text.txt_data.concat()).ok(),
@@ -79,7 +79,7 @@ fn error(error: NetError) -> NameError {
     if error.is_no_records_found() { NameError::Nothing } else { server_error(error) }
 }
 
-/// The systems' resolvers differ in the type of their errors.
+/// The type of a resolver's errors differs between systems.
 fn server_error(error: impl Display) -> NameError {
     NameError::Server(error.to_string())
 }

@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 
 use super::*;
 
-/// A world of names in a map.
+/// A source of names that are kept in a map.
 #[derive(Default)]
 struct Map {
     texts: BTreeMap<&'static str, Vec<String>>,
@@ -129,7 +129,7 @@ async fn a_name_leads_to_all_that_its_records_name() {
     let found = resolve(&names, &place("squad.example.org")).await.expect("found");
     let expected = [
         format!("/ip4/203.0.113.9/udp/4000/quic-v1/p2p/{}", ann.peer_id()),
-        // The other record there is of somebody else, and the third of nobody in particular.
+        // The second record names another device, and the third one names none.
         format!("/ip6/2001:db8::8/udp/4000/quic-v1/p2p/{}", bob.peer_id()),
         "/ip4/203.0.113.20/udp/5000/quic-v1".to_owned(),
     ];
@@ -147,7 +147,7 @@ async fn a_name_leads_to_all_that_its_records_name() {
     assert_eq!(resolve(&names, &place("192.0.2.7:4000")).await.map(|found| found.len()), Ok(1));
 }
 
-/// Whoever holds a name cannot make us ask or dial without end.
+/// The holder of a name cannot make us look up or dial without end.
 #[tokio::test]
 async fn names_of_names_end_and_so_do_addresses() {
     let mut names = Map::default();
@@ -172,7 +172,7 @@ async fn names_of_names_end_and_so_do_addresses() {
     assert_eq!(found.len(), 16);
 }
 
-/// Names are told once, and again when they lead elsewhere.
+/// Addresses are reported once, and again when the name leads elsewhere.
 #[test]
 fn only_news_is_told() {
     let found =
@@ -196,7 +196,7 @@ fn only_news_is_told() {
     assert_eq!(learn(lost()), (vec![], 256));
 }
 
-/// What names lead to arrives without a wait.
+/// The addresses of one place do not wait for the lookup of another.
 #[tokio::test]
 async fn places_are_looked_up_side_by_side() {
     let mut names = Map::default();
@@ -218,7 +218,7 @@ async fn places_are_looked_up_side_by_side() {
     task.abort();
 }
 
-/// A name server on the loopback interface that knows `records`.
+/// A name server on the loopback interface that serves `records`.
 async fn server(records: Vec<(&'static str, RData)>) -> ResolverConfig {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
     let mut connection = ConnectionConfig::udp();
@@ -252,7 +252,7 @@ async fn server(records: Vec<(&'static str, RData)>) -> ResolverConfig {
 #[tokio::test]
 async fn dns_is_asked_for_texts_and_addresses() {
     let ann = device(1).peer_id();
-    // Long ones come in pieces of at most 255 bytes.
+    // A long text is split into parts of at most 255 bytes.
     let pieces = vec![
         format!("dnsaddr=/ip4/203.0.113.9/udp/4000/quic-v1/p2p/{}", &ann.to_string()[..5]),
         ann.to_string()[5..].to_owned(),
@@ -270,7 +270,7 @@ async fn dns_is_asked_for_texts_and_addresses() {
     let dns = Dns::of(servers);
     let found = resolve(&dns, &place("squad.example.org")).await.expect("found");
     let mut found = shown(&found);
-    // Servers may turn records round.
+    // Servers may return records in any order.
     found.sort();
     assert_eq!(
         found,

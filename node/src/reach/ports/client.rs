@@ -1,7 +1,8 @@
-//! Asks a router for one port and keeps it: by PCP, or NAT-PMP where that is all it speaks.
+//! Asks a router for one port and keeps it: by PCP, or by NAT-PMP if the router speaks nothing
+//! else.
 //!
-//! Decides only: datagrams and time come in, datagrams go out. Whoever drives it hands in nothing
-//! but what the router has sent.
+//! It is a state machine without I/O: it takes datagrams and the time, and returns datagrams. Its
+//! driver must pass in nothing but what the router has sent.
 //!
 //! ```text
 //!  Asking ──granted──> Kept ──epoch lost, or expired──> Asking
@@ -27,9 +28,9 @@ pub struct PortClient {
     phase: Phase,
     pcp: PortAnswer,
     nat_pmp: PortAnswer,
-    /// The external address by NAT-PMP, which tells it apart from the port.
+    /// The external address by NAT-PMP, which reports it separately from the port.
     address: Option<Ipv4Addr>,
-    /// What we had last, and would like again.
+    /// The external address and port that we had last and would like to have again.
     wish: SocketAddrV4,
     epoch: Option<Epoch>,
     outbox: VecDeque<Vec<u8>>,
@@ -43,27 +44,27 @@ enum Protocol {
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Asks, again at `next`.
+    /// Waits for an answer; the next request is due at `next`.
     Asking {
         attempts: u32,
         next: Timestamp,
     },
-    /// Has a port until `expires`; asks for more time at `renew`, and whether the router still
-    /// knows it at `check`.
+    /// Has a port until `expires`. The renewal is due at `renew`. At `check` the router is asked
+    /// whether it still knows the port.
     Kept {
         by: Protocol,
         expires: Timestamp,
         renew: Timestamp,
         check: Timestamp,
     },
-    /// Asks anew at `until`.
+    /// Waits until `until` before it asks again.
     Pausing {
         until: Timestamp,
     },
     Released,
 }
 
-/// The router's clock, as last told, and when.
+/// The router's clock as it was last reported, and when that was.
 #[derive(Clone, Copy, Debug)]
 struct Epoch {
     seconds: u32,
@@ -71,7 +72,7 @@ struct Epoch {
 }
 
 impl PortClient {
-    /// Asks for the UDP port of `own`, the address that the router sees us at.
+    /// Asks for the UDP port of `own`, the address at which the router sees us.
     pub fn new(now: Timestamp, own: SocketAddrV4, random: &Arc<dyn Random>) -> Self {
         let mut nonce = pcp::Nonce::default();
         random.fill(&mut nonce);
@@ -90,7 +91,7 @@ impl PortClient {
         client
     }
 
-    /// What the router has sent.
+    /// Handles a datagram from the router.
     pub fn handle_input(&mut self, now: Timestamp, datagram: &[u8]) {
         if matches!(self.phase, Phase::Released) {
             return;
@@ -102,18 +103,18 @@ impl PortClient {
         }
     }
 
-    /// Gives the port back. Nothing happens afterwards.
+    /// Gives the port back. The client does nothing after that.
     pub fn release(&mut self) {
         match self.phase {
             Phase::Kept { by, .. } => self.ask(by, 0),
-            // The answer may be under way.
+            // The router's answer may be under way.
             Phase::Asking { .. } if self.pcp == PortAnswer::Awaited => self.ask(Protocol::Pcp, 0),
             _ => {}
         }
         self.phase = Phase::Released;
     }
 
-    /// Call at [`Self::poll_timeout`].
+    /// To be called at [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Timestamp) {
         match &mut self.phase {
             Phase::Asking { attempts, next } if *next <= now => {
@@ -132,7 +133,7 @@ impl PortClient {
                 if self.pcp == PortAnswer::Awaited {
                     self.ask(Protocol::Pcp, LIFETIME);
                 }
-                // PCP first: a router that speaks both is not to give two ports.
+                // PCP is asked first, so that a router that speaks both does not give two ports.
                 if self.nat_pmp == PortAnswer::Awaited
                     && (attempts > 1 || self.pcp != PortAnswer::Awaited)
                 {
@@ -167,7 +168,7 @@ impl PortClient {
         self.outbox.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] has something to do.
+    /// When [`Self::handle_timeout`] must be called next, if at all.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Asking { next, .. } => Some(next),
@@ -177,12 +178,12 @@ impl PortClient {
         }
     }
 
-    /// What has come of PCP.
+    /// The result of asking by PCP.
     pub fn pcp(&self) -> PortAnswer {
         self.pcp
     }
 
-    /// What has come of NAT-PMP, which is asked only where PCP does not answer at once.
+    /// The result of asking by NAT-PMP, which is asked only if PCP does not answer at once.
     pub fn nat_pmp(&self) -> PortAnswer {
         self.nat_pmp
     }
@@ -197,7 +198,8 @@ impl PortClient {
     fn handle_pcp(&mut self, now: Timestamp, response: pcp::Response) {
         let lifetime = Duration::from_secs(response.lifetime.into());
         match response.about {
-            // It speaks PCP, so it is NAT-PMP that it does not. (RFC 6887, 9)
+            // The router speaks PCP, so the version that it does not support is NAT-PMP's. (RFC
+            // 6887, 9)
             _ if response.result == UNSUPPORTED_VERSION => {
                 if self.nat_pmp == PortAnswer::Awaited {
                     self.nat_pmp = PortAnswer::Unsupported;
@@ -210,7 +212,7 @@ impl PortClient {
             }
             pcp::About::Announce => {}
             pcp::About::Map { nonce, port, external } => {
-                // [PROTO-5.5] Somebody else's. (RFC 6887, 11.4)
+                // [PROTO-5.5] The answer belongs to another client. (RFC 6887, 11.4)
                 if nonce != self.nonce || port != self.own.port() || self.keeps(Protocol::NatPmp) {
                     return;
                 }
@@ -234,7 +236,7 @@ impl PortClient {
 
     fn handle_nat_pmp(&mut self, now: Timestamp, response: nat_pmp::Response) {
         if response.result == u16::from(UNSUPPORTED_VERSION) {
-            // It is PCP that this router does not speak.
+            // The version that this router does not support is PCP's.
             return self.pcp_is_unsupported(now);
         }
         if self.keeps(Protocol::Pcp) || self.nat_pmp == PortAnswer::Silent {
@@ -274,7 +276,7 @@ impl PortClient {
         }
     }
 
-    /// Goes on with NAT-PMP at once.
+    /// Continues with NAT-PMP at once.
     fn pcp_is_unsupported(&mut self, now: Timestamp) {
         if self.pcp == PortAnswer::Awaited {
             self.pcp = PortAnswer::Unsupported;
@@ -315,7 +317,7 @@ impl PortClient {
         matches!(self.phase, Phase::Kept { by, .. } if by == protocol)
     }
 
-    /// Whether the router has begun anew since the last word of its clock. (RFC 6887, 8.5)
+    /// Whether the router has restarted since its clock was last reported. (RFC 6887, 8.5)
     fn has_lost(&mut self, now: Timestamp, seconds: u32) -> bool {
         let Some(before) = self.epoch.replace(Epoch { seconds, told: now }) else { return false };
         let ours = now.saturating_duration_since(before.told).as_secs();
@@ -361,7 +363,7 @@ impl PortClient {
     }
 }
 
-/// Whether a grant is worth anything.
+/// Whether the granted address and lifetime can be used.
 fn usable(external: SocketAddrV4, lifetime: Duration) -> bool {
     external.port() != 0
         && !external.ip().is_unspecified()
@@ -370,33 +372,34 @@ fn usable(external: SocketAddrV4, lifetime: Duration) -> bool {
         && !lifetime.is_zero()
 }
 
-/// In both protocols.
+/// The result "unsupported version", which has the same number in both protocols.
 const UNSUPPORTED_VERSION: u8 = 1;
 
-/// Seconds that we ask for (RFC 6886, 3.3). Whoever is killed leaves a hole for that long.
+/// Lifetime in seconds that we ask for (RFC 6886, 3.3). If the process is killed, its port stays
+/// open for that long.
 const LIFETIME: u32 = 7200;
 
-/// Wait after the first request, doubled each time (RFC 6886, 3.1): PCP's own 3 s would be long for
-/// a router one hop away.
+/// The wait after the first request, doubled after each further one (RFC 6886, 3.1). PCP's own 3 s
+/// would be long for a router one hop away.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// Requests before we call it silent, after 16 s.
+/// Requests before the router counts as silent, which takes 16 s.
 const ATTEMPTS: u32 = 6;
 
-/// How long a router is left alone that is silent or refuses. Lower finds sooner that somebody has
-/// switched it on.
+/// How long a router is left alone that is silent or refuses. A lower value finds sooner that its
+/// owner has switched the protocol on.
 const PAUSE: Duration = Duration::from_secs(300);
 
-/// And however long it says that a refusal lasts.
+/// The longest such pause, however long the router says that its refusal lasts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
 
-/// Between renewals that are not answered. (RFC 6887, 11.2.1)
+/// The time between renewals that are not answered. (RFC 6887, 11.2.1)
 const RENEWAL_SPACING: Duration = Duration::from_secs(4);
 
-/// How soon we notice that the router has restarted, for one small datagram each time.
+/// How soon a restart of the router is noticed, at the cost of one small datagram each time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Datagrams that wait for the driver; the oldest is dropped, as any would be sent again.
+/// Datagrams that wait for the driver. The oldest is dropped, since each would be sent again.
 const OUTBOX_MAX: usize = 8;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Asks a router for a port by UPnP.
+//! Asks a router for a port through UPnP.
 
 use std::{
     convert::Infallible,
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{Gateway, PortAnswer, PortRefusal};
 
-/// One port by UPnP, given back by [`Igd::release`].
+/// One port through UPnP, which [`Igd::release`] gives back.
 pub(super) struct Igd {
     gateway: Gateway,
     own: SocketAddrV4,
@@ -29,12 +29,13 @@ pub(super) struct Igd {
 }
 
 impl Igd {
-    /// For the UDP port of `own`.
+    /// Creates the client for the UDP port of `own`.
     pub(super) fn new(gateway: Gateway, own: SocketAddrV4) -> Self {
         Self { gateway, own, open: Mutex::default() }
     }
 
-    /// Looks for the router at once, and keeps a port from when one is needed. Never returns.
+    /// Looks for the router at once, and keeps a port from the moment when one is needed. Never
+    /// returns.
     pub(super) async fn keep(
         &self,
         mut needed: watch::Receiver<bool>,
@@ -50,7 +51,7 @@ impl Igd {
                     if !*needed.borrow() {
                         tell.send_replace(PortAnswer::Spare);
                     }
-                    // The driver holds the other end for as long as this runs.
+                    // The driver holds the sender for as long as this runs.
                     let _ = needed.wait_for(|needed| *needed).await;
                     loop {
                         let answer = self.open(&router).await;
@@ -67,7 +68,7 @@ impl Igd {
         }
     }
 
-    /// Gives the port back, if the router answers soon.
+    /// Gives the port back, if the router answers within 0.5 s.
     pub(super) async fn release(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((router, port)) = open else { return };
@@ -86,7 +87,7 @@ impl Igd {
         options.gateway_ip_version = GatewayIpVersion::V4;
         options.allowed_gateway_ips = vec![(*self.gateway.router.ip()).into()];
         match search_gateway(options).await {
-            // Another device of the LAN leads nowhere, or means no good.
+            // Another device of the LAN would lead nowhere, or may be hostile.
             Ok(router) if router.addr.ip() == *self.gateway.router.ip() => Some(router),
             Ok(router) => {
                 tracing::debug!(address = %router.addr, "speaks UPnP and is not the router");
@@ -99,7 +100,7 @@ impl Igd {
         }
     }
 
-    /// Opens the port, or has it stay open.
+    /// Opens the port, or renews its lease.
     async fn open(&self, router: &Router<Tokio>) -> PortAnswer {
         let external = match router.get_external_ip().await {
             Ok(IpAddr::V4(ip)) if !ip.is_unspecified() => ip,
@@ -122,7 +123,7 @@ impl Igd {
         }
     }
 
-    /// The external port: `wish` where it is free.
+    /// Returns the external port, which is `wish` if that is free.
     async fn add(&self, router: &Router<Tokio>, wish: u16) -> Result<u16, PortRefusal> {
         let own = self.own.into();
         let mut lease = LEASE;
@@ -130,7 +131,8 @@ impl Igd {
             let udp = PortMappingProtocol::UDP;
             match router.add_port(udp, wish, own, lease, DESCRIPTION).await {
                 Ok(()) => return Ok(wish),
-                // Old routers know no others: one that we do not give back stays.
+                // Old routers support only permanent leases: a port that we do not give back stays
+                // open.
                 Err(AddPortError::OnlyPermanentLeasesSupported) => lease = 0,
                 Err(AddPortError::PortInUse | AddPortError::SamePortValuesRequired) => {
                     let any = router.add_any_port(udp, own, lease, DESCRIPTION).await;
@@ -155,24 +157,24 @@ impl Igd {
     }
 }
 
-/// Seconds that a port stays open without us.
+/// Seconds that a port stays open without a renewal.
 const LEASE: u32 = 3600;
 
-/// Renewed long before that; less would be a burden on small routers. A router that restarts has
-/// forgotten the port for that long.
+/// The lease is renewed long before it ends; a shorter interval would be a burden on small routers.
+/// A router that restarts forgets the port until the next renewal.
 const RENEW_AFTER: Duration = Duration::from_secs(600);
 
-/// How long routers may take to say that they are there; they are asked to take at most 3 s.
+/// How long the search for routers may take. Routers are asked to answer within 3 s.
 const SEARCH: Duration = Duration::from_secs(4);
 
 /// How long a router is left alone that is silent or refuses.
 const PAUSE: Duration = Duration::from_secs(300);
 
-/// How long a goodbye may take.
+/// How long it may take to give the port back.
 const RELEASE: Duration = Duration::from_millis(500);
 
-/// How routers list the port for whoever looks.
+/// The name under which routers list the port.
 const DESCRIPTION: &str = "Hark";
 
-/// UPnP's word for a failure without a reason.
+/// UPnP's error code for a failure without a stated reason.
 const ACTION_FAILED: u16 = 501;

@@ -1,25 +1,26 @@
-//! Requests and responses of NAT-PMP (RFC 6886), as far as one mapping for UDP needs them.
+//! Requests and responses of NAT-PMP (RFC 6886), as far as a mapping of one UDP port needs them.
 
 use std::net::Ipv4Addr;
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The router's external address. (RFC 6886, 3.2)
     Address,
-    /// A port for UDP. (RFC 6886, 3.3)
+    /// A mapping of a UDP port. (RFC 6886, 3.3)
     Map {
-        /// The client's port.
+        /// The client's internal port.
         port: u16,
-        /// The external port that would be welcome; 0 for any, and to delete.
+        /// The external port that the client suggests. 0 stands for any, and is also sent to
+        /// delete.
         suggested: u16,
-        /// In seconds; 0 deletes the mapping.
+        /// Lifetime of the mapping in seconds. 0 deletes the mapping.
         lifetime: u32,
     },
 }
 
 impl Request {
-    /// The datagram.
+    /// Encodes the request as a datagram.
     pub fn encode(&self) -> Vec<u8> {
         match *self {
             Self::Address => vec![VERSION, ADDRESS],
@@ -34,29 +35,29 @@ impl Request {
     }
 }
 
-/// What a router answers.
+/// A router's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// How it went; 0 is success. (RFC 6886, 3.5)
+    /// The result code; 0 is success. (RFC 6886, 3.5)
     pub result: u16,
     /// Seconds since the router lost its state.
     pub epoch: u32,
-    /// What was asked for; none where a refusal does not say.
+    /// The contents of the answer. `None` if the router refuses and does not say what.
     pub about: Option<About>,
 }
 
-/// What a response is about.
+/// The contents of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
     /// The router's external address.
     Address(Ipv4Addr),
-    /// A port for UDP.
+    /// A mapping of a UDP port.
     Map {
-        /// The client's port.
+        /// The client's internal port.
         port: u16,
-        /// The external one.
+        /// The external port.
         external: u16,
-        /// In seconds.
+        /// Lifetime of the mapping in seconds.
         lifetime: u32,
     },
 }
@@ -67,7 +68,7 @@ pub enum About {
 pub struct NotAResponse;
 
 impl Response {
-    /// Reads a datagram. Of a refusal, the first 8 bytes are enough.
+    /// Parses a datagram. The first 8 bytes of a refusal are enough.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotAResponse> {
         let (header, body) = bytes.split_first_chunk::<8>().ok_or(NotAResponse)?;
         let [VERSION, opcode, ..] = *header else { return Err(NotAResponse) };
@@ -93,7 +94,7 @@ impl Response {
 const VERSION: u8 = 0;
 const ADDRESS: u8 = 0;
 const MAP_UDP: u8 = 1;
-/// The bit by which a response differs.
+/// The bit of the opcode that marks a response.
 const RESPONSE: u8 = 0x80;
 
 #[cfg(test)]
@@ -102,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// RFC 6886, sections 3.2 and 3.3, filled in.
+    /// The layouts of RFC 6886, sections 3.2 and 3.3, with values.
     #[test]
     fn requests_and_responses_are_laid_out_as_in_the_document() {
         assert_eq!(Request::Address.encode(), [0, 0]);
@@ -116,7 +117,7 @@ mod tests {
         let map = [0, 129, 0, 0, 0, 0, 0, 9, 0x0f, 0xa0, 0x9c, 0x40, 0, 0, 0x0e, 0x10];
         let about = Some(About::Map { port: 4000, external: 40_000, lifetime: 3600 });
         assert_eq!(Response::decode(&map), Ok(Response { result: 0, epoch: 9, about }));
-        // The answer to another version: 3.5.
+        // The answer to an unsupported version: RFC 6886, 3.5.
         let version = [0, 129, 0, 1, 0, 0, 0, 9];
         assert_eq!(Response::decode(&version), Ok(Response { result: 1, epoch: 9, about: None }));
         for wrong in [&map[..15], &address[..8], &[0, 0], &[0, 1, 0, 0, 0, 0, 0, 9], &[]] {

@@ -1,35 +1,35 @@
-//! Requests and responses of PCP (RFC 6887), as far as one mapping for UDP needs them.
+//! Requests and responses of PCP (RFC 6887), as far as a mapping of one UDP port needs them.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// What ties a response to its request, and lets nobody else change the mapping.
+/// Ties a response to its request, and keeps others from changing the mapping.
 pub type Nonce = [u8; 12];
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// A word that carries the epoch. (RFC 6887, 14.1)
+    /// Asks for the server's epoch. (RFC 6887, 14.1)
     Announce {
         /// The client's address, as the server sees it.
         client: Ipv4Addr,
     },
-    /// A port for UDP. (RFC 6887, 11.1)
+    /// A mapping of a UDP port. (RFC 6887, 11.1)
     Map {
         /// The client's address, as the server sees it.
         client: Ipv4Addr,
-        /// Chosen by the client.
+        /// The nonce, which the client chooses.
         nonce: Nonce,
-        /// The client's port.
+        /// The client's internal port.
         port: u16,
-        /// The external address and port that would be welcome; zeros for any.
+        /// The external address and port that the client suggests. Zeros stand for any.
         suggested: SocketAddrV4,
-        /// In seconds; 0 deletes the mapping.
+        /// Lifetime of the mapping in seconds. 0 deletes the mapping.
         lifetime: u32,
     },
 }
 
 impl Request {
-    /// The datagram.
+    /// Encodes the request as a datagram.
     pub fn encode(&self) -> Vec<u8> {
         let (opcode, lifetime, client) = match *self {
             Self::Announce { client } => (ANNOUNCE, 0, client),
@@ -49,31 +49,31 @@ impl Request {
     }
 }
 
-/// What a server answers.
+/// A server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// How it went; 0 is success. (RFC 6887, 7.4)
+    /// The result code; 0 is success. (RFC 6887, 7.4)
     pub result: u8,
-    /// In seconds: of the mapping, or of the refusal.
+    /// Lifetime in seconds of the mapping or of the refusal.
     pub lifetime: u32,
     /// Seconds since the server lost its state.
     pub epoch: u32,
-    /// What was asked for.
+    /// The request that is answered.
     pub about: About,
 }
 
-/// What a response is about.
+/// The request that a response answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// A word with the epoch.
+    /// The request for the epoch.
     Announce,
-    /// A port for UDP.
+    /// A mapping of a UDP port.
     Map {
-        /// The client's.
+        /// The nonce of the client.
         nonce: Nonce,
-        /// The client's port.
+        /// The client's internal port.
         port: u16,
-        /// Where others reach it; none where the server gave no IPv4 address.
+        /// The external address and port. `None` if the server gave no IPv4 address.
         external: Option<SocketAddrV4>,
     },
 }
@@ -84,7 +84,7 @@ pub enum About {
 pub struct NotAResponse;
 
 impl Response {
-    /// Reads a datagram. Options after the fixed part are passed over, as none was asked for.
+    /// Parses a datagram. Options after the fixed part are skipped, since none was requested.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotAResponse> {
         if bytes.len() > LENGTH_MAX || !bytes.len().is_multiple_of(4) {
             return Err(NotAResponse);
@@ -118,11 +118,11 @@ impl Response {
 const VERSION: u8 = 2;
 const ANNOUNCE: u8 = 0;
 const MAP: u8 = 1;
-/// The bit by which a response differs.
+/// The bit of the opcode that marks a response.
 const RESPONSE: u8 = 0x80;
-/// IANA's number of the protocol.
+/// IANA's number of UDP.
 const UDP: u8 = 17;
-/// RFC 6887, 7.
+/// The longest PCP message in bytes: RFC 6887, 7.
 const LENGTH_MAX: usize = 1100;
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
         pairs.map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
     }
 
-    /// RFC 6887, figures 2 and 9, filled in.
+    /// The layouts of RFC 6887, figures 2 and 9, with values.
     #[test]
     fn requests_are_laid_out_as_in_the_figures() {
         let client = "192.168.1.23".parse().unwrap();
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(Request::Announce { client }.encode(), bytes(announce));
     }
 
-    /// RFC 6887, figures 3 and 10, filled in.
+    /// The layouts of RFC 6887, figures 3 and 10, with values.
     #[test]
     fn responses_are_laid_out_as_in_the_figures() {
         let map = "02 81 00 00 00000e10 00012345 000000000000000000000000
@@ -175,7 +175,7 @@ mod tests {
         let response = Response { result: 8, lifetime: 30, epoch: 7, about: About::Announce };
         assert_eq!(Response::decode(&bytes(announce)), Ok(response));
         for wrong in [
-            // A request, another version, another opcode, TCP, cut off.
+            // In turn: a request, another version, another opcode, TCP, and cut off.
             "02 00 00 08 0000001e 00000007 000000000000000000000000",
             "01 80 00 08 0000001e 00000007 000000000000000000000000",
             "02 82 00 08 0000001e 00000007 000000000000000000000000",
@@ -196,7 +196,7 @@ mod tests {
             let _ = Response::decode(&bytes);
         }
 
-        /// The fields of a response stand where those of the request do.
+        /// The fields of a response are at the same positions as those of the request.
         #[test]
         fn a_request_turned_into_its_response_reads_back(
             nonce: [u8; 12], port: u16, external: u32, external_port: u16, lifetime: u32, result: u8,

@@ -1,4 +1,4 @@
-//! Against routers on the loopback interface.
+//! Tests against routers on the loopback interface.
 
 use std::sync::Mutex as StdMutex;
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 
-/// What a router of a test answers to a datagram.
+/// The function by which a test's router answers datagrams.
 type Speak = fn(&[u8]) -> Option<Vec<u8>>;
 
 struct Loopback(Gateway);
@@ -26,11 +26,11 @@ impl Surroundings for Loopback {
     }
 }
 
-/// A node that listens at port 4000 behind a router which speaks so.
+/// A node that listens at port 4000 behind a router that answers in a given way.
 struct Scene {
     listening: watch::Sender<Vec<SocketAddr>>,
     reports: mpsc::UnboundedReceiver<PortReport>,
-    /// All that the router was sent.
+    /// All datagrams that were sent to the router.
     heard: mpsc::UnboundedReceiver<Vec<u8>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -76,12 +76,12 @@ impl Scene {
         }
     }
 
-    /// Ends the node, and gives all that the router was sent.
+    /// Ends the node. Returns all datagrams that were sent to the router.
     async fn end(mut self) -> Vec<Vec<u8>> {
         drop(self.listening);
         self.task.await.expect("no panic");
         let mut all = Vec::new();
-        // What was sent is in the router's socket; it answers in turn.
+        // The datagrams are in the router's socket, and the router handles them in order.
         while let Some(datagram) = self.heard.recv().await {
             let last = is_release(&datagram);
             all.push(datagram);
@@ -138,7 +138,7 @@ fn refusing_router(request: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// A search there finds nothing.
+/// An address at which a search finds nothing.
 async fn nowhere() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
     let address = socket.local_addr().expect("bound");
@@ -157,7 +157,7 @@ async fn a_port_comes_by_pcp_and_is_given_back() {
     assert!(is_release(all.last().unwrap()), "{all:?}");
 }
 
-/// [PROTO-5.5] RFC 6598: what a provider's own NAT gives is of no use.
+/// [PROTO-5.5] RFC 6598: an external address from a provider's own NAT is of no use.
 #[tokio::test]
 async fn a_port_of_a_router_behind_another_nat_is_not_reachable() {
     let (_kept, search) = nowhere().await;
@@ -187,7 +187,7 @@ async fn another_port_is_asked_for_when_the_node_listens_elsewhere() {
     assert_eq!(asked, [(4000, false), (4000, true), (5000, false)]);
 }
 
-/// The words of one router that speaks UPnP: its actions, with what it was asked.
+/// A router that speaks UPnP, with the actions that it was asked for.
 struct Igd {
     search: SocketAddr,
     actions: Arc<StdMutex<Vec<String>>>,
@@ -237,7 +237,7 @@ impl Igd {
     }
 }
 
-/// The head and the body of the next request of HTTP.
+/// Returns the head and the body of the next HTTP request.
 async fn request(stream: &mut tokio::net::TcpStream) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     loop {
@@ -303,7 +303,7 @@ fn answer(
 
 const SERVICE: &str = "urn:schemas-upnp-org:service:WANIPConnection:1";
 
-/// As small routers describe themselves.
+/// The description that a small router gives of itself.
 const ROOT: &str = r#"<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0"><device>
 <deviceType>urn:schemas-upnp-org:device:InternetGatewayDevice:1</deviceType><deviceList><device>
 <deviceType>urn:schemas-upnp-org:device:WANDevice:1</deviceType><deviceList><device>

@@ -1,7 +1,7 @@
-//! Sound cards by PulseAudio's protocol, which PipeWire speaks, too.
+//! Sound cards through PulseAudio's protocol, which PipeWire speaks too.
 //!
-//! Not by cpal: that asks for a record buffer of one period, and of a source that gives uneven
-//! pieces the server then drops up to 40 %.
+//! cpal is not used for it: cpal asks for a record buffer of one period. If a source delivers
+//! uneven pieces, the server then drops up to 40 %.
 
 use std::{
     ffi::CString,
@@ -23,37 +23,39 @@ use pulseaudio::{
 use super::super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
 use crate::event::Direction;
 
-/// How long the server may take to let us in.
+/// How long the server may take to accept us.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a stream is looked after: it tells its delay, or that it is no more.
+/// How often a stream is checked: it reports its delay, or that it has ended.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
-/// Frames that a microphone gives at once: 10 ms, half of it for low delay.
+/// Frames that a microphone delivers at once: 10 ms, or half of it for low delay.
 const FRAGMENT_FRAMES: u32 = 480;
-/// Frames that a speaker asks for at once: 5 ms, half of it for low delay. With each the ring holds
-/// as much more.
+/// Frames that a speaker asks for at once: 5 ms, or half of it for low delay. The ring holds as
+/// much more for each.
 const REQUEST_FRAMES: u32 = 240;
-/// Frames between our ring and the ear: 20 ms, half of it for low delay. The server gives the sound
-/// card what two requests leave over, halved, as its period. A longer one is more delay and no more
-/// safe: two requests are what either process may be late by.
+/// Frames between our ring and the ear: 20 ms, or half of it for low delay. The server halves what
+/// remains beside two requests, and gives that to the sound card as its period. A longer target
+/// adds delay but no safety: two requests are what either process may be late by.
 const TARGET_FRAMES: u32 = 960;
-/// One channel in and two out, at our own rate: the server knows best how to convert for its cards.
+/// One input channel and two output channels, at our own rate: the server knows best how to convert
+/// for its cards.
 const CAPTURED: CardFormat = CardFormat { rate: SAMPLE_RATE, channels: 1 };
 const PLAYED: CardFormat = CardFormat { rate: SAMPLE_RATE, channels: SIDES };
-/// Bytes of a sample.
+/// Bytes per sample.
 const SAMPLE: u32 = 4;
-/// Samples that are converted at once: whole frames.
+/// Samples that are converted at once. It is a multiple of a frame.
 const PIECE: usize = 1_024;
 
 /// A connection to the server.
 pub(super) struct Pulse(Client);
 
 impl Pulse {
-    /// Connects to the server of this session, if there is one that answers.
+    /// Connects to the server of this session, if one answers.
     pub(super) fn connect() -> Option<Self> {
         let (sender, receiver) = mpsc::channel();
-        // A server that hangs keeps this thread and nobody else.
+        // A server that hangs blocks this thread only.
         let connect = move || {
-            // A server may miss whose process we are if it is slow to accept, and refuse.
+            // A server that is slow to accept may miss whose process we are, and refuse. So we try
+            // twice.
             let client = Client::from_env(c"Hark").or_else(|_| Client::from_env(c"Hark"));
             let _ = sender.send(client);
         };
@@ -117,8 +119,9 @@ impl SoundSystem for Pulse {
     }
 
     fn reconnect(&mut self) {
-        // A connection that works is kept: the thread of one that is given up would stay for ever.
-        // And to no other system meanwhile: that would take the card from a server that comes back.
+        // A connection that works is kept, since the thread of an abandoned one would stay for
+        // ever. No other sound system is used in the meantime: it would take the card from a server
+        // that comes back.
         if block_on(self.0.server_info()).is_err()
             && let Some(anew) = Self::connect()
         {
@@ -219,7 +222,7 @@ enum AnyStream {
 }
 
 impl AnyStream {
-    /// From sound to us, or from us to sound; fails where the stream is no more.
+    /// The delay from sound to us, or from us to sound. Fails if the stream has ended.
     fn latency(&self) -> Result<Duration, ClientError> {
         let (micros, queued, format) = match self {
             Self::Record(stream) => {
@@ -236,9 +239,9 @@ impl AnyStream {
     }
 }
 
-/// A stream and the thread that looks after it. Both end when this is dropped.
+/// A stream and the thread that checks it. Both end when this is dropped.
 struct Watched {
-    /// Its dropping wakes the thread.
+    /// Dropping it wakes the thread.
     running: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
     _stream: AnyStream,
@@ -274,13 +277,13 @@ impl Drop for Watched {
     fn drop(&mut self) {
         self.running = None;
         if let Some(thread) = self.thread.take() {
-            // It takes a round trip to the server at most, and has nothing to return.
+            // That takes at most a round trip to the server, and returns nothing.
             let _ = thread.join();
         }
     }
 }
 
-/// Why a stream is no more, for a person.
+/// The reason why a stream has ended, in words for a person.
 fn reason(error: &ClientError) -> String {
     match error {
         ClientError::ServerError(_) => "it was unplugged".to_owned(),

@@ -1,5 +1,5 @@
-//! Once speech has run for a while, it goes from the microphone's samples to the socket without an
-//! allocation.
+//! Once speech has run for a while, it is processed from the microphone's samples to the socket
+//! without an allocation.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -12,26 +12,26 @@ use hark_voice::{Pipeline, PipelineConfig, Transmit, VoiceCommand};
 use super::*;
 
 thread_local! {
-    /// Calls to the allocator by this thread; other test threads do as they like.
+    /// Calls to the allocator by this thread. Other test threads may allocate as they like.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, with a count of its calls.
+/// The system's allocator, which also counts its calls.
 struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every block comes from and goes back to `System`.
+// SAFETY: every block comes from `System` and is returned to it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller vouches for `layout`.
+        // SAFETY: the caller guarantees that `layout` is valid.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: `block` is one of `alloc`, which took it from `System`.
+        // SAFETY: `block` comes from `alloc`, which took it from `System`.
         unsafe { System.dealloc(block, layout) }
     }
 }

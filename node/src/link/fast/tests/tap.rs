@@ -1,4 +1,5 @@
-//! A socket that is listened in on, and that can lose what is not QUIC's or turn up elsewhere.
+//! A tapped socket that records its packets. It can lose packets that are not QUIC's, and move to
+//! another port.
 
 use std::{
     io::{self, IoSliceMut},
@@ -15,7 +16,7 @@ use quinn::{
 
 use crate::link::{Binder, Interfaces, UdpBinder};
 
-/// Makes sockets of which the last one is tapped.
+/// Creates sockets; the newest one is tapped.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tap(Arc<Mutex<Tapped>>);
 
@@ -28,12 +29,12 @@ struct Tapped {
 }
 
 impl Tap {
-    /// From now on, packets that are not QUIC's get lost on the way out.
+    /// If `blocks`, packets that are not QUIC's get lost on the way out from now on.
     pub(super) fn block_fast(&self, blocks: bool) {
         self.0.lock().unwrap().blocks = blocks;
     }
 
-    /// Goes on from another port, as behind a router that has forgotten us.
+    /// Continues from another port, as behind a router that has forgotten its mapping.
     pub(super) fn rebind(&self) {
         let socket = UdpBinder.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let mut tapped = self.0.lock().unwrap();
@@ -48,18 +49,18 @@ impl Tap {
         (Ipv4Addr::LOCALHOST, port).into()
     }
 
-    /// How many such packets were sent, lost ones included.
+    /// How many packets that match `such` were sent, lost ones included.
     pub(super) fn sent(&self, such: impl Fn(&[u8]) -> bool) -> usize {
         self.0.lock().unwrap().sent.iter().filter(|(_, packet)| such(packet)).count()
     }
 
-    /// The same to one address.
+    /// The same for packets to one address.
     pub(super) fn sent_to(&self, to: SocketAddr, such: impl Fn(&[u8]) -> bool) -> usize {
         let tapped = self.0.lock().unwrap();
         tapped.sent.iter().filter(|(address, packet)| *address == to && such(packet)).count()
     }
 
-    /// The last `count` packets.
+    /// The last `count` packets that were sent.
     pub(super) fn last(&self, count: usize) -> Vec<Vec<u8>> {
         let tapped = self.0.lock().unwrap();
         let first = tapped.sent.len() - count;

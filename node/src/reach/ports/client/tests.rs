@@ -18,7 +18,7 @@ fn sent(client: &mut PortClient) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| client.poll_transmit()).collect()
 }
 
-/// What a PCP server answers to a request for a port, up for `epoch` seconds.
+/// The answer of a PCP server to a request for a port. The server has been up for `epoch` seconds.
 fn granted(request: &[u8], external: SocketAddrV4, lifetime: u32, epoch: u32) -> Vec<u8> {
     let mut answer = refused(request, 0, lifetime);
     answer[8..12].copy_from_slice(&epoch.to_be_bytes());
@@ -37,7 +37,7 @@ fn refused(request: &[u8], result: u8, lifetime: u32) -> Vec<u8> {
     answer
 }
 
-/// Lets the time of the client pass until `end`, and gives what it sends with the milliseconds.
+/// Advances the client's time until `end`. Returns what it sends, with the times in milliseconds.
 fn pass(client: &mut PortClient, end: u64) -> Vec<(u64, Vec<u8>)> {
     let mut all = Vec::new();
     while let Some(wake_at) = client.poll_timeout().filter(|it| *it <= at(end)) {
@@ -50,7 +50,7 @@ fn pass(client: &mut PortClient, end: u64) -> Vec<(u64, Vec<u8>)> {
     all
 }
 
-/// Somewhere in the middle of a life that began with a port for two hours.
+/// A client in the middle of its life, which began with a port for two hours.
 fn kept_by_pcp() -> (PortClient, Vec<u8>) {
     let mut client = client();
     let request = sent(&mut client).remove(0);
@@ -64,7 +64,7 @@ fn a_port_by_pcp_is_renewed_at_half_its_time_and_given_back() {
     let (mut client, request) = kept_by_pcp();
     let renewal = pass(&mut client, 3_600_005).pop().unwrap();
     assert_eq!(renewal.0, 3_600_005);
-    // The same nonce, and what we have is what we wish for.
+    // The renewal has the same nonce, and suggests the address that we have.
     assert_eq!(renewal.1[24..36], request[24..36]);
     assert_eq!(renewal.1[42..44], EXTERNAL.port().to_be_bytes());
     assert_eq!(renewal.1[56..], EXTERNAL.ip().octets());
@@ -96,7 +96,7 @@ fn without_an_answer_a_renewal_is_tried_until_the_port_is_gone() {
     assert_eq!(client.pcp(), PortAnswer::Awaited);
 }
 
-/// [PROTO-5.5] Only who saw the request can answer it.
+/// [PROTO-5.5] Only a server that saw the request can answer it.
 #[test]
 fn a_grant_with_another_nonce_or_port_is_nobodys() {
     let mut client = client();
@@ -116,7 +116,7 @@ fn a_grant_with_another_nonce_or_port_is_nobodys() {
 fn a_router_that_speaks_nat_pmp_alone_gives_its_port_by_that() {
     let mut client = client();
     assert_eq!(sent(&mut client)[0].len(), 60);
-    // RFC 6886, 3.5: an unknown version.
+    // The answer to an unknown version: RFC 6886, 3.5.
     client.handle_input(at(5), &[0, 129, 0, 1, 0, 0, 0, 9]);
     assert_eq!((client.pcp(), sent(&mut client)), (PortAnswer::Unsupported, vec![vec![0, 0]]));
     client.handle_input(at(9), &[0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 9]);
@@ -126,7 +126,7 @@ fn a_router_that_speaks_nat_pmp_alone_gives_its_port_by_that() {
     assert_eq!(client.nat_pmp(), PortAnswer::Awaited, "another port");
     client.handle_input(at(12), &nat_pmp_grant(4000, 4002));
     assert_eq!(client.nat_pmp(), PortAnswer::Mapped("203.0.113.9:4002".parse().unwrap()));
-    // A minute later: is the address still the same?
+    // A minute later, the client asks whether the address is still the same.
     assert_eq!(pass(&mut client, 60_012), [(60_012, vec![0, 0])]);
     client.handle_input(at(60_020), &[0, 128, 0, 0, 0, 0, 0, 69, 203, 0, 113, 10]);
     assert_eq!(client.nat_pmp(), PortAnswer::Awaited);
@@ -137,7 +137,7 @@ fn a_router_that_speaks_nat_pmp_alone_gives_its_port_by_that() {
     );
 }
 
-/// RFC 6887, 9: what such a router says of our NAT-PMP is no word against PCP.
+/// RFC 6887, 9: such a router's refusal of our NAT-PMP is no refusal of PCP.
 #[test]
 fn a_router_that_speaks_pcp_alone_is_asked_by_pcp_again() {
     let mut client = client();
@@ -172,7 +172,8 @@ fn nat_pmp_grant(port: u16, external: u16) -> Vec<u8> {
     answer
 }
 
-/// Both are asked, PCP a moment earlier; whoever never answers is left alone for a while.
+/// Both protocols are asked, PCP a moment earlier. A router that never answers is left alone for a
+/// while.
 #[test]
 fn a_silent_router_is_asked_more_and_more_rarely() {
     let mut client = client();
@@ -193,7 +194,7 @@ fn refusals_are_told_and_asked_again_when_they_end() {
     let request = sent(&mut client).remove(0);
     client.handle_input(at(5), &refused(&request, 2, 1200));
     assert_eq!(client.pcp(), PortAnswer::Refused(PortRefusal::NotAllowed));
-    // NAT-PMP may do.
+    // NAT-PMP may still work.
     assert_eq!(sent(&mut client), [[0, 0]]);
     client.handle_input(at(7), &[0, 128, 0, 3, 0, 0, 0, 9, 0, 0, 0, 0]);
     assert_eq!(client.nat_pmp(), PortAnswer::Refused(PortRefusal::NoNetwork));
@@ -204,7 +205,7 @@ fn refusals_are_told_and_asked_again_when_they_end() {
     assert_eq!(client.poll_timeout(), Some(at(1_200_009)));
 }
 
-/// RFC 6887, 8.5: it has forgotten the port, too.
+/// RFC 6887, 8.5: a restarted router has forgotten the port, too.
 #[test]
 fn a_router_that_has_restarted_is_asked_anew_at_once() {
     let announce = |epoch: u32| {
@@ -233,7 +234,8 @@ fn a_router_that_has_restarted_is_asked_anew_at_once() {
 }
 
 proptest! {
-    /// Whatever a router sends and whenever: no panic, no flood, and time goes on.
+    /// Whatever a router sends and whenever: the client does not panic or flood, and its time
+    /// advances.
     #[test]
     fn no_router_makes_it_panic_or_flood(
         steps in proptest::collection::vec((0..100_000_u64, 0..6_u8, any::<[u8; 16]>()), 0..60)
@@ -263,7 +265,7 @@ proptest! {
             };
             client.handle_input(at(now), &input);
         }
-        // At most two for each input, and one each four seconds otherwise.
+        // At most two datagrams for each input, and one in four seconds otherwise.
         let limit = 2 * inputs + usize::try_from(now / 4_000).unwrap() + 16;
         prop_assert!(count <= limit, "{count} of {limit}");
         client.release();
