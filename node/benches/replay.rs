@@ -1,8 +1,8 @@
 //! Playout delay against concealment: real speech through two pipelines and a network that is a
 //! list of delays, in virtual time.
 //!
-//! `cargo bench --bench replay -- FILE` replays recorded delays. The file has one line for each 10
-//! ms, with the delay of its datagram in milliseconds, or `lost`.
+//! `cargo bench --bench replay -- FILE` replays recorded delays. Each line of the file stands for
+//! 10 ms: it has the delay of the datagram in milliseconds, or `lost`.
 
 use std::{collections::BTreeMap, time::Duration};
 

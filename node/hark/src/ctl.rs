@@ -1,4 +1,4 @@
-//! Steering a running node through its local API.
+//! Controls a running node through its local API.
 
 use std::{path::Path, time::Duration};
 
@@ -618,7 +618,7 @@ fn describe_router(router: &Value) -> Option<String> {
     Some(format!("router gives {external} by {by}{worth}"))
 }
 
-/// Whether strangers reach this device, as other members have found out: one line an address.
+/// Whether strangers reach this device, as others have found out: one line for each address.
 fn describe_checked(checked: &Value) -> Vec<String> {
     let checked: Vec<CheckedView> = serde_json::from_value(checked.clone()).unwrap_or_default();
     let line = |CheckedView { address, reachable, seconds_ago }: &CheckedView| {

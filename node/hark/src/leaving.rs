@@ -155,7 +155,8 @@ fn retire(
     Ok(remain)
 }
 
-/// Runs a node to announce to a connected member that this device leaves.
+/// Retires the devices by a node that runs for this alone. Another member must answer, so that
+/// somebody learns of it. Returns the devices that this one may not retire.
 fn leave_by_own_node(
     arguments: &HomeArguments,
     home: &Home,

@@ -57,7 +57,7 @@ pub(crate) fn id(arguments: IdArguments) -> anyhow::Result<()> {
         let device = home.key(&store)?.id();
         organisations.push((store.charter().name().to_owned(), store.id(), device));
     }
-    // Last: after this, the passphrase asked for above no longer opens the keys.
+    // Last: after this, the earlier passphrase no longer opens the keys.
     if arguments.protect {
         let passphrase = new_passphrase()?;
         home.protect(Some(passphrase.as_str()).filter(|text| !text.is_empty()), &SystemRandom)?;

@@ -55,7 +55,8 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
             |charter: &hark_charter::Charter| charter.member_recovered_by(key.id()).is_some();
         anyhow::Ok(store.is_some_and(|store| known(store.charter())))
     };
-    // Until another member holds its certificate, this device cannot sign anything for the charter.
+    // The charter must list this device first. Until then it can issue no operation, since no other
+    // device holds its certificate.
     let is_listed = || {
         let Some(store) = home.find(organisation)? else { return Ok(false) };
         let own = home.key(&store)?.id();

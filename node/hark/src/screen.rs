@@ -501,8 +501,8 @@ fn next_volume(volume: f32, sign: char) -> f32 {
     (volume + step).clamp(0.0, VOLUME_MAX)
 }
 
-/// The next mode of the microphone. No single key leaves it open for good: only `hark ctl transmit
-/// open` does.
+/// The next mode of the microphone. No single key leaves it open for good: that needs `hark ctl
+/// transmit open`.
 fn next_mode(mode: TransmitMode) -> TransmitMode {
     match mode {
         TransmitMode::Open | TransmitMode::Vad => TransmitMode::Ptt,

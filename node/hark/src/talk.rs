@@ -573,9 +573,9 @@ fn describe(event: &Event) -> Option<String> {
     })
 }
 
-/// The message about what an officer has done. Only the member concerned reads of a role, and only
-/// the others read that a membership has ended. For a mute or a ban of this member, the event
-/// `sanction` says more.
+/// The message about what an officer has done. A change of roles is shown only to the member
+/// concerned, and the end of a membership only to the others. For a mute or a ban of this member,
+/// the event `sanction` says more.
 fn describe_standing(own: bool, standing: &StandingView) -> Option<String> {
     let StandingView { name, change, channel, by, until, .. } = standing;
     let (role, place) =

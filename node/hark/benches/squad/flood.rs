@@ -94,8 +94,8 @@ impl Counters {
     }
 }
 
-/// Runs the flooder. `capture FILE` records all traffic for one second. `garbage ADDRESS` and `FILE
-/// ADDRESS` send a flood.
+/// Runs the flooder. `capture FILE` records all traffic for one second. `garbage ADDRESS` sends a
+/// flood of garbage, and `FILE ADDRESS` one of captured datagrams.
 pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     match words {
         [capture, file] if capture == "capture" => {
@@ -128,8 +128,8 @@ fn send(pool: &[Vec<u8>], address: &str) -> anyhow::Result<()> {
         let due = start.elapsed().as_micros() as u64 * RATE / 1_000_000;
         while sent < due && start.elapsed() < FLOOD {
             let datagram = pool.next().context("nothing to send")?;
-            // An earlier datagram was refused by ICMP, or the queue is full: the next one may be
-            // sent.
+            // If an earlier datagram was refused by ICMP, or if the queue is full, the next one may
+            // still be sent.
             let _ = socket.send(datagram);
             sent += 1;
         }

@@ -96,6 +96,7 @@ const VOICE_BYTES: std::ops::Range<usize> = 90..300;
 const PRESSES: u64 = 50;
 const COMMANDS: usize = 10;
 
-/// How long the key stays up, longer than a talkspurt lasts after it, and how long it stays down.
+/// How long the key stays up, which is longer than the talkspurt outlasts the key, and how long it
+/// stays down.
 const PAUSE: Duration = Duration::from_millis(400);
 const HELD: Duration = Duration::from_millis(200);

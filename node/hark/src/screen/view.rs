@@ -319,7 +319,7 @@ fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'stat
 
 /// Draws what a person who is alone can do.
 fn draw_lonely(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
-    // Members who were here and have gone are not silent: they left on purpose.
+    // Members who were here and have gone do not count as silent: they can answer if they want to.
     let silent = snapshot.other_members.saturating_sub(snapshot.peers.len());
     let (title, text) = match silent {
         0 => {

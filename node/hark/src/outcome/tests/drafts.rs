@@ -203,8 +203,8 @@ fn a_fork_is_shown_to_all_until_a_proposal_joins_it() {
     assert!(cat.does("show").starts_with("Both\n"));
 }
 
-/// What a co-root did after a draft of its removal became void with the removal, and nothing warned
-/// of that.
+/// After the removal of a co-root was drafted, all that it did became void with the removal.
+/// Nothing warned of that.
 #[test]
 fn acts_after_the_draft_of_a_dropping_fell_without_a_word() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();

@@ -9,8 +9,8 @@ fn paths(person: &mut Person) -> Vec<String> {
     channels.as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Otherwise the random id of a new channel could make it the first, and members who have chosen no
-/// channel would find themselves in it.
+/// By the luck of its random id, a new channel could become the first. Members who have chosen no
+/// channel would then find themselves in it.
 #[test]
 fn a_new_channel_comes_last() {
     let (_world, [_, mut bob, _]) = World::three();
@@ -311,8 +311,8 @@ fn a_mute_for_ten_minutes_ended_by_hand_alone() {
     assert_eq!(cat.json("verify")["holds"], true);
 }
 
-/// A role with a better rank than usual could kick, ban and unban: the right to admit, which every
-/// member has, was enough.
+/// A role made by hand with a better rank could kick, ban and unban: the right to admit, which
+/// every member has, was enough.
 #[test]
 fn a_better_rank_was_enough_to_ban() {
     let (mut world, [mut ann, mut bob, mut cat]) = World::three();
