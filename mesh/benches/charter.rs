@@ -85,8 +85,8 @@ struct Organisation {
     officers: Vec<(DeviceKey, MemberId)>,
     /// An operation that comes last in order, one in the middle, and one before nearly all others.
     renames: [Piece; 3],
-    /// The same with operations that remove a member without any operations, each with the cut that
-    /// this needs.
+    /// Like `renames`, but each operation removes a member who has issued no operations. Each comes
+    /// with the cut that a removal needs.
     removals: [Piece; 3],
     members: Vec<MemberId>,
 }
@@ -422,7 +422,8 @@ impl Burdened {
         }
     }
 
-    /// How long a message and its consequences keep the thread busy without a break, and a worker.
+    /// The longest time for which a message and its consequences keep the thread busy without a
+    /// break, and the total time for which they keep a worker busy.
     fn burden(&mut self, message: &Message) -> (Duration, Duration) {
         let bytes = message.encode();
         self.now = self.now + Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! The fast path: what a packet costs its sender, beside a loop that only seals and sends, and
-//! beside QUIC's datagrams.
+//! The fast path: what a packet costs its sender, compared with a loop that only seals and sends,
+//! and with QUIC's datagrams.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
@@ -48,7 +48,7 @@ use quantile::median;
 use table::Table;
 
 fn main() -> anyhow::Result<()> {
-    // Without `--bench`, cargo only wants to know that it builds.
+    // Without `--bench`, cargo only checks that the benchmark builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -60,7 +60,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends to each of `receivers` in turn, in three ways by turns.
+/// Sends to each of `receivers` in turn. Three ways of sending alternate.
 fn measure(receivers: u64, table: &mut Table) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut hub = Hub::open(&runtime)?;
@@ -89,7 +89,7 @@ fn measure(receivers: u64, table: &mut Table) -> anyhow::Result<()> {
             sent += PACKETS * receivers;
         }
         for _ in 0..QUIC_TURNS {
-            // quinn sends in tasks of its own, and listens to acknowledgements there.
+            // quinn sends in tasks of its own, and handles acknowledgements there.
             by_quic += cpu_of(|| runtime.block_on(send_by_quic(&hub.end.links, PACKETS)))?;
         }
         let each = |spent: Duration, turns| {
@@ -134,8 +134,8 @@ async fn send_by_quic(links: &Links, packets: u64) {
                 outlet.send_by_quic(Bytes::from_static(&PAYLOAD));
             }
         }
-        // Each connection's task sends what it has before this one goes on: the runtime comes back
-        // here after some of them.
+        // Each connection's task should send what it has before this one goes on. The runtime
+        // returns here after running only some of them, so this task yields several times.
         for _ in 0..2 + devices.len() / 30 {
             tokio::task::yield_now().await;
         }
@@ -143,13 +143,13 @@ async fn send_by_quic(links: &Links, packets: u64) {
     settle(devices.len() as u64).await;
 }
 
-/// Gives the receivers time for what is on its way to them.
+/// Gives the receivers time to receive what is under way to them.
 async fn settle(receivers: u64) {
     let took = Duration::from_micros(8) * u32::try_from(receivers * PACKETS).unwrap_or(u32::MAX);
     tokio::time::sleep(took).await;
 }
 
-/// The least that a sender of sealed packets can do.
+/// The least work that a sender of sealed packets can do.
 struct Bare {
     socket: UdpSocket,
     receivers: Vec<(aead::LessSafeKey, SockAddr)>,
@@ -182,7 +182,8 @@ impl Bare {
                     .seal_in_place_separate_tag(nonce, aead::Aad::empty(), payload)
                     .expect("it is short");
                 rest.copy_from_slice(tag.as_ref());
-                // What the receivers' sockets take for theirs, and drop.
+                // A first byte with which the receivers' sockets take the packet for their own and
+                // drop it.
                 buffer[0] = 0;
                 let _ = SockRef::from(&self.socket).send_to(&buffer, address);
             }
@@ -212,7 +213,7 @@ impl Hub {
         })
     }
 
-    /// Takes `count` links and waits until all of them are fast.
+    /// Accepts `count` links, and waits until all of them use the fast path.
     async fn fill(&mut self, count: u64) -> anyhow::Result<()> {
         while (self.muxers.len() as u64) < count {
             let event = poll_fn(|cx| Pin::new(&mut self.end.transport).poll(cx)).await;
@@ -231,7 +232,7 @@ impl Hub {
     }
 }
 
-/// All receivers, each with a socket of its own, on this thread.
+/// Runs all receivers on this thread, each with a socket of its own.
 fn listen(
     count: u64,
     hub: SocketAddr,
@@ -274,7 +275,7 @@ impl End {
     }
 }
 
-/// Polls `muxer` as a swarm does that takes it.
+/// Polls `muxer` once, as a swarm does when it takes a connection.
 async fn taken(mut muxer: Muxer) -> Muxer {
     poll_fn(|cx| {
         let _ = Pin::new(&mut muxer).poll(cx);
@@ -284,7 +285,7 @@ async fn taken(mut muxer: Muxer) -> Muxer {
     muxer
 }
 
-/// Lets everybody in: who belongs is not measured here.
+/// Admits everybody: membership is not measured here.
 struct Everybody;
 
 impl Admission for Everybody {
@@ -320,7 +321,7 @@ fn hello(device: DeviceId) -> PeerHello {
     }
 }
 
-/// Processor time that this thread takes for `run`.
+/// The processor time that this thread spends on `run`.
 fn cpu_of(run: impl FnOnce()) -> anyhow::Result<Duration> {
     let before = cpu()?;
     run();
@@ -343,20 +344,20 @@ fn cpu() -> anyhow::Result<Duration> {
 
 const LOOPBACK: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
-/// How many there are to send to.
+/// The numbers of receivers that are measured.
 const RECEIVERS: [u64; 2] = [100, 1_000];
 
 /// A frame of voice with its header and seal: 136 bytes with the link's tag.
 const PAYLOAD: [u8; 120] = [5; 120];
 
-/// Packets to each receiver before the receivers get time; more overflow their sockets.
+/// Packets to each receiver before the receivers get time. With more, their sockets would overflow.
 const PACKETS: u64 = 20;
 
-/// How often in a round.
+/// How often each way of sending is measured in a round.
 const TURNS: u64 = 10;
 const QUIC_TURNS: u64 = 2;
 
-/// The median of so many counts.
+/// How many rounds there are. The result is their median.
 const ROUNDS: u32 = 5;
 
 const PATIENCE: Duration = Duration::from_secs(30);

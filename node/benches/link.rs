@@ -1,4 +1,5 @@
-//! The link: what a handshake and a datagram cost, beside the cryptography and the sockets alone.
+//! The link: what a handshake and a datagram cost, compared with the cryptography and the sockets
+//! alone.
 
 use std::{
     io,
@@ -49,11 +50,11 @@ use quantile::{median, quantile};
 use table::Table;
 
 fn main() -> anyhow::Result<()> {
-    // Without `--bench`, cargo only wants to know that it builds.
+    // Without `--bench`, cargo only checks that the benchmark builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    // Everything on this thread, so that its time on the processor is what both ends cost.
+    // Everything runs on this thread, so that its processor time is the cost of both ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut table = Table::default();
     runtime.block_on(async {
@@ -65,7 +66,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same handshake four times: its arithmetic, its messages, with QUIC, and with the Hello.
+/// Measures the handshake in four forms: its arithmetic, its messages in memory, with QUIC, and
+/// with the Hello.
 async fn handshakes(table: &mut Table) -> anyhow::Result<()> {
     let signer = signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32])
         .map_err(|_| anyhow::anyhow!("no key"))?;
@@ -119,7 +121,7 @@ async fn handshakes(table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Voice-sized datagrams through a link, and through two sockets with nothing between.
+/// Sends datagrams as long as voice through a link, and through two bare sockets.
 async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
     let squad = Squad::found()?;
     let (mut door, mut guest) = (squad.end(UdpBinder)?, squad.end(UdpBinder)?);
@@ -184,7 +186,7 @@ async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Handshake and Hello where three of ten packets are lost each way.
+/// Measures handshake and Hello when three of ten packets are lost in each direction.
 async fn lossy_handshakes(table: &mut Table) -> anyhow::Result<()> {
     let squad = Squad::found()?;
     let mut pairs = Vec::new();
@@ -195,7 +197,7 @@ async fn lossy_handshakes(table: &mut Table) -> anyhow::Result<()> {
     }
     let meetings = pairs.iter_mut().map(|(door, guest, address)| async {
         let start = Instant::now();
-        // What gets through on one side only is given up by the other, in its own time.
+        // If only one side completes, the other one gives up after its own timeout.
         let both = async { tokio::join!(door.accept(), guest.dial(*address)) };
         let outcome = tokio::time::timeout(LOSSY_PATIENCE, both).await;
         let complete = matches!(outcome, Ok((Ok(_), Ok(_))));
@@ -209,8 +211,8 @@ async fn lossy_handshakes(table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What both sides of the handshake compute, each by the fastest code at hand: key pairs, secrets,
-/// signatures.
+/// What both sides of the handshake compute, with the fastest code available: key pairs, shared
+/// secrets and signatures.
 fn arithmetic(signer: &signature::Ed25519KeyPair) -> Result<(), ring::error::Unspecified> {
     let random = RingRandom::new();
     let peer = agreement::UnparsedPublicKey::new(&agreement::X25519, BASE_POINT);
@@ -239,7 +241,7 @@ fn exchange(keys: &[DeviceKey; 2]) -> anyhow::Result<()> {
     let mut client = noise::client_config(&keys[1], Arc::clone(&random), Some(keys[0].id()))
         .start_session(version, "hark", &parameters)?;
     let mut server = noise::server_config(&keys[0], random).start_session(version, &parameters);
-    // Piece by piece, as quinn asks for them: new keys come between the pieces.
+    // Piece by piece, as quinn does it: new keys are installed between the pieces.
     for _ in 0..PIECES_MAX {
         deliver(&mut *client, &mut *server)?;
         deliver(&mut *server, &mut *client)?;
@@ -278,7 +280,7 @@ async fn connect(
     Ok(client.connect_with(config, server.local_addr()?, "hark")?.await?)
 }
 
-/// Members of one organisation, as many as are wanted.
+/// An organisation to which any number of members can be added.
 struct Squad {
     founder: DeviceKey,
     charter: Charter,
@@ -291,7 +293,7 @@ impl Squad {
         Ok(Self { founder, charter })
     }
 
-    /// A new member's end.
+    /// The end of a new member.
     fn end(&self, binder: impl Binder + 'static) -> anyhow::Result<End> {
         let key = DeviceKey::generate(&SystemRandom);
         let mut charter = self.charter.clone();
@@ -355,7 +357,7 @@ impl End {
         }
     }
 
-    /// The next link that is dialled to here; serves those whose handshakes fail, too.
+    /// Accepts the next link that is dialled to this end. Fails if its handshake fails.
     async fn accept(&mut self) -> anyhow::Result<Muxer> {
         loop {
             let event = poll_fn(|cx| Pin::new(&mut self.transport).poll(cx)).await;
@@ -373,7 +375,7 @@ impl End {
     }
 }
 
-/// Polls `muxer` as a swarm does that takes it.
+/// Polls `muxer` once, as a swarm does when it takes a connection.
 async fn taken(mut muxer: Muxer) -> Muxer {
     poll_fn(|cx| {
         let _ = Pin::new(&mut muxer).poll(cx);
@@ -383,7 +385,7 @@ async fn taken(mut muxer: Muxer) -> Muxer {
     muxer
 }
 
-/// Datagrams that came.
+/// Counts the datagrams that have arrived.
 #[derive(Default)]
 struct Received {
     count: AtomicU64,
@@ -410,7 +412,7 @@ impl UseCounter for NoTickets {
     }
 }
 
-/// Sockets that lose three of ten packets; the number seeds which.
+/// Sockets that lose three of ten packets. The number is the seed of the loss.
 struct LossyBinder(u64);
 
 impl Binder for LossyBinder {
@@ -456,7 +458,7 @@ impl AsyncUdpSocket for LossySocket {
     }
 }
 
-/// Microseconds of processor time that one of `count` runs takes.
+/// Processor time in microseconds of one of `count` runs.
 fn timed(count: u64, mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
     let before = cpu();
     for _ in 0..count {
@@ -465,7 +467,7 @@ fn timed(count: u64, mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Res
     Ok(micros_each(before, count))
 }
 
-/// Processor time of this thread; Linux alone tells it.
+/// Processor time of this thread, or `None` on systems other than Linux.
 fn cpu() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
@@ -478,21 +480,21 @@ fn micros_each(before: Option<Duration>, count: u64) -> f64 {
 
 const LOOPBACK: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
-/// How often each kind of handshake is made, and how many links.
+/// How many handshakes of each kind are made, and how many links.
 const HANDSHAKES: u64 = 500;
 const LINKS: u64 = 200;
 
-/// Of both sides of Noise XX: three secrets each, and two key pairs each.
+/// The work of both sides of Noise XX: each computes three shared secrets and two key pairs.
 const AGREEMENTS: usize = 6;
 const KEY_PAIRS: usize = 4;
 
-/// Each side signs once and checks once.
+/// Each side signs once and verifies once.
 const SIGNATURES: usize = 2;
 
-/// Rounds after which a handshake in memory is done.
+/// After this many rounds a handshake in memory is complete.
 const PIECES_MAX: usize = 6;
 
-/// Any peer's public key does; this is the one that is always valid.
+/// Any public key of a peer would do. This one is always valid.
 const BASE_POINT: [u8; 32] = {
     let mut point = [0; 32];
     point[0] = 9;
@@ -502,11 +504,11 @@ const BASE_POINT: [u8; 32] = {
 /// A frame of voice with its seal.
 const DATAGRAM_BYTES: usize = 100;
 
-/// Datagrams sent one by one, and how many batches of so many.
+/// How many datagrams are sent one by one, and how many batches of `BATCH` datagrams.
 const SINGLES: u64 = 2_000;
 const BATCHES: u64 = 5_000;
 const BATCH: u64 = 16;
 
-/// How many links are made at the same time under loss, and how long each is waited for.
+/// How many links are made at the same time under loss, and how long each may take.
 const LOSSY_PAIRS: u64 = 100;
 const LOSSY_PATIENCE: Duration = Duration::from_secs(60);

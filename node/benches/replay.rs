@@ -1,8 +1,8 @@
-//! Delay against concealment: real speech through two pipelines and a network that is a list of
-//! delays, in virtual time.
+//! Playout delay against concealment: real speech through two pipelines and a network that is a
+//! list of delays, in virtual time.
 //!
-//! `cargo bench --bench replay -- FILE` replays recorded delays: a line for each 10 ms, with the
-//! milliseconds that its datagram took, or `lost`.
+//! `cargo bench --bench replay -- FILE` replays recorded delays. Each line of the file stands for
+//! 10 ms: it has the delay of the datagram in milliseconds, or `lost`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +21,7 @@ use quantile::{median, quantile};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // Without `--bench`, cargo only wants to know that it builds.
+    // Without `--bench`, cargo only checks that the benchmark builds.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -48,11 +48,12 @@ fn main() -> anyhow::Result<()> {
 
 type Network = Box<dyn FnMut(u64, &mut Dice) -> Option<f64>>;
 
-/// Networks with delays as measured on real ones; the number is that of the 10 ms.
+/// Networks with delays like those measured on real ones. The first argument is the number of the
+/// 10 ms slot.
 fn networks() -> Vec<(&'static str, Network)> {
     let wired = |dice: &mut Dice| dice.exponential(2.0) + dice.exponential(2.0);
     let wifi = move |dice: &mut Dice| {
-        // One in 300 meets a busy target, and all behind it wait.
+        // One datagram in 300 meets a busy receiver, and all behind it wait.
         let busy = if dice.roll() < 0.003 { 20.0 / dice.roll().max(0.02).sqrt() } else { 0.0 };
         wired(dice) + busy
     };
@@ -68,7 +69,7 @@ fn networks() -> Vec<(&'static str, Network)> {
     };
     let mut bad = false;
     let bursts = move |_, dice: &mut Dice| {
-        // Gilbert: 5 % lost, two in a row on average.
+        // Gilbert's model: 5 % are lost, on average two in a row.
         bad = dice.roll() < if bad { 0.5 } else { 0.026 };
         (!bad).then(|| wired(dice))
     };
@@ -90,7 +91,7 @@ fn networks() -> Vec<(&'static str, Network)> {
     ]
 }
 
-/// Talks through a network and prints a row of what was heard.
+/// Talks through a network and prints a row with the results.
 fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<()> {
     let mut world = World::new()?;
     let mut arrivals = Vec::new();
@@ -98,7 +99,7 @@ fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<
     let mut held = Vec::new();
     for (slot, delay) in delays.iter().enumerate() {
         let sent_ms = slot as f64 * 10.0;
-        // Networks keep the order of what goes one way.
+        // Networks keep the order of datagrams in one direction.
         let arrival = delay.map(|delay| (sent_ms + delay).max(last_arrival));
         last_arrival = arrival.unwrap_or(last_arrival);
         arrivals.extend(arrival.map(|arrival| arrival - sent_ms));
@@ -115,7 +116,7 @@ fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<
     let covered = above.iter().filter(|delay| **delay <= held).count() as f64;
     let heard = world.heard();
     let concealed = heard.frames_concealed as f64;
-    // What is lost has no delay that could be waited for.
+    // With lost datagrams there is no such limit: waiting does not bring them.
     let limit = if arrivals.len() == delays.len() {
         let share = concealed / delays.len() as f64;
         format!("{:.1} ms", quantile(&above, 1.0 - share))
@@ -134,7 +135,7 @@ fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<
     Ok(())
 }
 
-/// A talker, a listener, and what is under way between them.
+/// A talker, a listener, and the datagrams under way between them.
 struct World {
     talker: Pipeline,
     listener: Pipeline,
@@ -176,8 +177,8 @@ impl World {
         Ok(Self { talker, listener, talker_id, listener_id, underway: BTreeMap::new(), sent: 0 })
     }
 
-    /// 10 ms: `block` is spoken and its datagram arrives at `arrival`, in milliseconds, or never.
-    /// What the listener reports comes back at once.
+    /// Runs 10 ms. The talker says `block`, and its datagram arrives at `arrival`, in milliseconds,
+    /// or never. The listener's reports reach the talker at once.
     fn step(&mut self, slot: u64, block: &[f32], arrival: Option<f64>) {
         let start = Timestamp::from_millis(slot * 10);
         self.talker.handle_capture(start, block);
@@ -208,11 +209,11 @@ impl World {
     }
 }
 
-/// A small generator, so that every run is the same.
+/// A small random generator with a fixed seed, so that every run is the same.
 struct Dice(u64);
 
 impl Dice {
-    /// Evenly between 0 and 1.
+    /// An even distribution between 0 and 1.
     fn roll(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.0 >> 33) as f64 / f64::from(1_u32 << 31)
@@ -227,8 +228,8 @@ impl Dice {
     }
 }
 
-/// How long each network is talked through.
+/// How long the talk through each network lasts, in seconds.
 const SECONDS: u64 = 120;
 
-/// 10 ms until the buffer has got used to the network.
+/// How many slots of 10 ms the jitter buffer gets to adapt to the network.
 const SETTLED: usize = 500;

@@ -1,4 +1,4 @@
-//! An audio callback never makes the sound card wait for the allocator.
+//! An audio callback never allocates memory, so the sound card never waits for the allocator.
 #![cfg(feature = "device")]
 
 use std::{
@@ -12,11 +12,11 @@ use hark_node::device::callback::{CaptureCallback, CardFormat, PlayoutCallback, 
 use ringbuf::traits::{Consumer, Producer};
 
 thread_local! {
-    /// Calls to the allocator by this thread; other test threads do as they like.
+    /// Calls to the allocator by this thread. Other test threads may allocate.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, with a count of its calls.
+/// The system's allocator, which also counts its calls.
 struct Counting;
 
 // SAFETY: every call goes to the system's allocator unchanged.
@@ -49,7 +49,7 @@ fn calls_during(mut work: impl FnMut()) -> u64 {
     CALLS.get() - before
 }
 
-/// A waker of a thread that sleeps most of the time, so that wakes go all the way.
+/// The waker of a thread that sleeps most of the time, so that each wake is carried out in full.
 fn sleeper() -> Waker {
     let waker = Waker::default();
     let thread = thread::spawn(|| {
@@ -72,7 +72,7 @@ fn the_allocator_is_counted() {
 fn the_microphones_callback_allocates_nothing() {
     let (mut callback, (mut ring, _)) = CaptureCallback::new(STEREO, 480, sleeper());
     let calls = calls_during(|| {
-        // Runs over for a while, then is read.
+        // The ring overflows for a while. Then it is emptied each time.
         for round in 0..200 {
             callback.handle(&[0.5_f32; 960], Duration::from_millis(5));
             callback.handle(&[1_000_i16; 240], Duration::from_millis(5));
@@ -88,7 +88,7 @@ fn the_microphones_callback_allocates_nothing() {
 fn the_speakers_callback_allocates_nothing() {
     let (mut callback, (mut ring, _)) = PlayoutCallback::new(STEREO, sleeper());
     let calls = calls_during(|| {
-        // Runs dry every other time.
+        // Every other call finds the ring empty.
         for _ in 0..100 {
             ring.push_slice(&[0.25; 960]);
             callback.handle(&mut [0.0_f32; 960], Duration::from_millis(5));

@@ -1,6 +1,6 @@
-//! What many measurements come to.
+//! Summaries of many measured values.
 
-/// The value below which a share of `values` lies; none of no values.
+/// The value below which this share of `values` lies, or NaN if there are no values.
 pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -8,7 +8,7 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     sorted.get(place.round() as usize).copied().unwrap_or(f64::NAN)
 }
 
-/// The value in the middle.
+/// The median, or NaN if there are no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }

@@ -1,11 +1,11 @@
-//! What the talkers say: the recordings that Hark ships, one after another.
+//! The talkers' speech: the recordings that Hark ships, one after another.
 
 use std::path::Path;
 
 use hark_node::wav::load;
 use hark_voice::SAMPLE_RATE;
 
-/// As many seconds of speech, which never say the same within 15 s.
+/// `seconds` seconds of speech. Nothing in them is repeated within 15 s.
 pub(crate) fn samples(seconds: f64) -> anyhow::Result<Vec<f32>> {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/speech");
     let mut all = Vec::new();

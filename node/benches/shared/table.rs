@@ -1,13 +1,14 @@
-//! What a benchmark prints: a measure a line, its value, and what it is held against.
+//! The table that a benchmark prints. Each line has a measure, its value, and what the value is
+//! compared with.
 
 /// Rows of a Markdown table.
 #[derive(Default)]
 pub(crate) struct Table(Vec<[String; 3]>);
 
 impl Table {
-    /// A measure that is to be `bar` at most.
+    /// Adds a measure whose value must be `bar` at most.
     pub(crate) fn held(&mut self, measure: &str, value: f64, unit: &str, bar: f64) {
-        // Written so that a value that is none misses.
+        // Written so that NaN counts as missed.
         let verdict = if value <= bar { "held" } else { "MISSED" };
         self.said(
             measure,
@@ -16,18 +17,18 @@ impl Table {
         );
     }
 
-    /// A measure without a bar; `beside` is the machine's limit, or a remark.
+    /// Adds a measure without a limit. `beside` is the machine's limit, or a remark.
     pub(crate) fn shown(&mut self, measure: &str, value: f64, unit: &str, beside: &str) {
         self.said(measure, &with_unit(value, unit), beside);
     }
 
-    /// Something that is no number.
+    /// Adds a measure whose value is not a number.
     pub(crate) fn said(&mut self, measure: &str, value: &str, beside: &str) {
         eprintln!("  {measure}: {value} ({beside})");
         self.0.push([measure, value, beside].map(str::to_owned));
     }
 
-    /// Prints the rows beneath `title`; `beside` heads the last column.
+    /// Prints the rows below `title`. `beside` is the heading of the last column.
     pub(crate) fn print(&self, title: &str, beside: &str) {
         println!("\n### {title}\n\n| measure | value | {beside} |\n| --- | --- | --- |");
         for [measure, value, beside] in &self.0 {

@@ -1,4 +1,4 @@
-//! What a frame costs on its way, coding, sealing, holding, mixing, and what many nets cost a
+//! What a frame costs on its way: coding, sealing, holding and mixing. Also what many nets cost a
 //! listener.
 
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ mod table;
 
 fn main() -> anyhow::Result<()> {
     divan::main();
-    // Without `--bench`, cargo only wants to know that it runs.
+    // Without `--bench`, cargo only checks that the benchmark runs.
     if !std::env::args().any(|argument| argument == "--bench") {
         nets::measure(1)?;
         return Ok(());
@@ -37,8 +37,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Seals and opens a frame, and the same bytes with nothing but the machine's fastest cipher, in
-/// turns, so that whatever slows the machine slows both.
+/// Seals and opens frames, and seals the same bytes with the machine's fastest cipher alone. The
+/// three alternate, so that whatever slows the machine slows all of them.
 fn seal_beside_its_limit(table: &mut Table) -> anyhow::Result<()> {
     let random = SeededRandom::new(1);
     let (device, target) = (DeviceKey::generate(&random).id(), TargetId::from_bytes([1; 16]));
@@ -83,10 +83,10 @@ fn seal_beside_its_limit(table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Real speech.
+/// Real speech, as many samples.
 fn sound(samples: usize) -> Vec<f32> {
     let seconds = samples as f64 / 48_000.0;
-    // The recording begins with half a second that is softer than the rest.
+    // The first half second of the recording is softer than the rest.
     speech::samples(seconds + 0.5).expect("shipped speech").split_off(24_000)
 }
 
@@ -103,8 +103,8 @@ fn encode(bencher: Bencher, low_delay: bool) {
     });
 }
 
-/// One frame, and one with the concealment of another after it: of many in a row, the later ones
-/// cost next to nothing.
+/// Decodes one frame, or one frame and then conceals another. Only one is concealed, since the
+/// later ones of many in a row cost next to nothing.
 #[divan::bench(args = [false, true])]
 fn decode(bencher: Bencher, conceal: bool) {
     let mut encoder = Encoder::new(false, 48_000).expect("a valid rate");
@@ -125,7 +125,7 @@ fn seal_and_open(bencher: Bencher) {
     let random = SeededRandom::new(1);
     let (device, target) = (DeviceKey::generate(&random).id(), TargetId::from_bytes([1; 16]));
     let (mut sealed, mut opened) = (Vec::with_capacity(200), Vec::with_capacity(200));
-    // A step has counters for 65,280 frames, so each sample gets its own.
+    // A step has counters for 65,280 frames, so each sample gets a key of its own.
     bencher
         .with_inputs(|| {
             let secret = KeySecret::generate(1, &random);
@@ -142,7 +142,7 @@ fn seal_and_open(bencher: Bencher) {
         });
 }
 
-/// A thousand frames of a trace: steady, uniform jitter, or stalls of 80 ms.
+/// A thousand frames whose arrivals are steady, have uniform jitter, or stall for 80 ms.
 #[divan::bench(args = ["steady", "uniform", "stalls"])]
 fn jitter_buffer(bencher: Bencher, trace: &str) {
     let mut arrivals: Vec<(u64, u32)> = (0..1_000u32)
@@ -195,7 +195,7 @@ fn limit_a_block(bencher: Bencher) {
     bencher.bench_local(|| limiter.process(&mut block));
 }
 
-/// 10 ms of a talker with so many listeners: coding, sealing, and a datagram for each.
+/// 10 ms of a talker with this many listeners: coding, sealing, and a datagram for each listener.
 #[divan::bench(args = [1, 7, 31])]
 fn talk(bencher: Bencher, listeners: u64) {
     let random = SeededRandom::new(1);
@@ -229,7 +229,7 @@ fn talk(bencher: Bencher, listeners: u64) {
     });
 }
 
-/// 10 ms of a listener of so many talkers: opening, holding, decoding and mixing.
+/// 10 ms of a listener of this many talkers: opening, holding, decoding and mixing.
 #[divan::bench(args = [1, 3, 7], sample_count = 100, sample_size = 100)]
 fn listen(bencher: Bencher, talkers: usize) {
     let random = SeededRandom::new(1);
@@ -293,6 +293,7 @@ fn listen(bencher: Bencher, talkers: usize) {
 /// A frame of 10 ms at 48 kbit/s with its header.
 const FRAME: [u8; 65] = [7; 65];
 
-/// Frames in a turn, and turns: together fewer than a step of a key has counters.
+/// Frames in a turn, and the number of turns. Their product is smaller than the number of counters
+/// in one step of a key.
 const TURN: usize = 500;
 const TURNS: usize = 100;

@@ -7,7 +7,7 @@ use hark_voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, Vo
 
 use crate::{speech, table::Table};
 
-/// Talks on many nets for so many seconds, and says what hearing it took.
+/// Listens to talk on many nets for this many seconds, and reports how much of a core that took.
 pub(crate) fn measure(seconds: usize) -> anyhow::Result<Table> {
     let speech = speech::samples(20.0)?;
     let mut table = Table::default();
@@ -32,7 +32,7 @@ pub(crate) fn measure(seconds: usize) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-/// A listener of twelve nets, and talkers that each talk to two of them.
+/// A listener to twelve nets, and talkers that each talk to two of them.
 struct Party {
     talkers: Vec<(DeviceId, Pipeline)>,
     listener: Pipeline,
@@ -77,8 +77,8 @@ impl Party {
         Ok(Self { talkers: others, listener })
     }
 
-    /// All talkers speak for so many seconds, each at another place of `speech`. Gives the time
-    /// that the listener took for it, in percent.
+    /// All talkers speak for this many seconds, each starting at another place of `speech`. Returns
+    /// the share of a core that the listener used, in percent.
     fn listen(mut self, speech: &[f32], seconds: usize) -> anyhow::Result<f64> {
         let mut out = [0.0; SIDES * BLOCK];
         let mut taken = Duration::ZERO;
@@ -117,11 +117,11 @@ fn net(n: u8) -> Net {
     Net::Channel(ChannelId::from_bytes([n; 16]))
 }
 
-/// Talkers at once, each on two nets of its own.
+/// How many talkers talk at once, each on two nets of its own.
 const TALKERS: u8 = 6;
 
-/// What they may take of a core.
+/// How much of a core listening to them may use, in percent.
 const BAR_PERCENT: f64 = 8.0;
 
-/// 10 ms.
+/// Samples in 10 ms.
 const BLOCK: usize = 480;

@@ -1,4 +1,4 @@
-//! Where a node that has not run yet will be found.
+//! The addresses at which a node will be found before it has run for the first time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -6,8 +6,9 @@ use hark_keys::Random;
 use hark_mesh::AddressKind;
 use hark_node::{random::SystemRandom, store::OrganisationStore};
 
-/// Where others find a node of this organisation before it has run: this machine's addresses, and a
-/// port that is chosen now, kept, and listened on when it runs.
+/// The addresses at which others find a node of this organisation before its first run. They are
+/// this machine's addresses with a port that is chosen now, stored, and listened on when the node
+/// runs.
 pub(crate) fn settle_addresses(store: &OrganisationStore) -> anyhow::Result<Vec<SocketAddr>> {
     let port = match store.port() {
         Some(port) => port,
@@ -18,7 +19,8 @@ pub(crate) fn settle_addresses(store: &OrganisationStore) -> anyhow::Result<Vec<
         }
     };
     let outward = |own: IpAddr, other: IpAddr| {
-        // It sends nothing: the system says by which of its addresses it would.
+        // Connecting a UDP socket sends nothing. The system only picks the address that it would
+        // send from.
         let socket = UdpSocket::bind((own, 0)).ok()?;
         socket.connect((other, 9)).ok()?;
         Some(socket.local_addr().ok()?.ip())
@@ -30,13 +32,13 @@ pub(crate) fn settle_addresses(store: &OrganisationStore) -> anyhow::Result<Vec<
     };
     let mut found: Vec<_> = [four, six].into_iter().flatten().filter(useful).collect();
     if found.is_empty() {
-        // A machine without a network talks to itself.
+        // A machine without a network can still talk to itself.
         found.push(Ipv4Addr::LOCALHOST.into());
     }
     Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
-/// A UDP port that nobody uses now, and that systems do not hand out by themselves.
+/// Finds a UDP port that is free now and that the system does not assign by itself.
 fn free_port() -> std::io::Result<u16> {
     let mut tried = Err(std::io::ErrorKind::AddrInUse.into());
     for _ in 0..PORT_TRIES {
@@ -51,11 +53,13 @@ fn free_port() -> std::io::Result<u16> {
     tried
 }
 
-/// Ports of nodes that have not run yet: below those that systems hand out by themselves.
+/// The range of ports for nodes that have not run yet. It lies below the ports that systems assign
+/// by themselves.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 12_000;
 const PORT_TRIES: usize = 16;
 
-/// Addresses for documentation (RFC 5737, RFC 3849), to which the system has a route if to any.
+/// Documentation addresses (RFC 5737, RFC 3849). A system with any route to the internet has one to
+/// them.
 const SOMEWHERE_4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const SOMEWHERE_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);

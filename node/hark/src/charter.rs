@@ -1,4 +1,4 @@
-//! Reading and editing the charter: of a running node through its local API, else of the store.
+//! Reads and edits the charter: through the local API of a running node, or else in the store.
 
 mod stored_host;
 
@@ -50,12 +50,12 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
         Request::Sign { file } | Request::Root(RootRequest::Sign { file })
             if arguments.recovery =>
         {
-            // Drafts can be signed where the organisation is not.
+            // A draft can be signed on a machine that has not stored the organisation.
             let store = home.choose(arguments.org.as_deref()).ok().flatten();
             sign_by_recovery_key(&file, store.as_ref())?
         }
         _ if arguments.recovery => anyhow::bail!("--recovery goes with `sign` alone"),
-        // This device may belong nowhere yet.
+        // This device may not belong to any organisation yet.
         Request::Device(DeviceRequest::Consent { code }) => {
             let key = home.next_key(&SystemRandom)?;
             hark_commands::consent(&key, &code)?
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
     show(&outcome, arguments.json)
 }
 
-/// Writes the file that an outcome holds to where the request says, and prints the rest.
+/// Writes the file of an outcome, if it has one, to the path in the request, and prints the rest.
 pub(crate) fn show(outcome: &Outcome, as_json: bool) -> anyhow::Result<()> {
     if let Some(file) = outcome.file() {
         std::fs::write(&file.path, &file.content)
@@ -79,7 +79,8 @@ pub(crate) fn show(outcome: &Outcome, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// By the running node, which everybody hears of at once, or on what is stored.
+/// Carries out a request: by the running node, which informs the others at once, or else on what is
+/// stored.
 pub(crate) fn carry_out(
     home: &Home,
     store: &OrganisationStore,
@@ -98,7 +99,8 @@ pub(crate) fn carry_out(
     Ok(hark_commands::execute(&mut StoredHost::open(home, store)?, request)?)
 }
 
-/// A ticket by what is stored: it leads where the members were reached last, and here.
+/// Issues a ticket from what is stored. It leads to where the members were last reached, and to
+/// this device.
 pub(crate) fn stored_ticket(
     home: &Home,
     store: &OrganisationStore,
@@ -133,5 +135,5 @@ fn read(path: &str) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {path}"))
 }
 
-/// Bytes of a file that is read: the longest charter.
+/// Maximum size in bytes of a file that is read: the longest charter.
 const FILE_MAX_BYTES: u64 = 32 << 20;

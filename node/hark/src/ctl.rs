@@ -1,4 +1,4 @@
-//! Steering a running node through its local API.
+//! Controls a running node through its local API.
 
 use std::{path::Path, time::Duration};
 
@@ -220,7 +220,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Back => json!({"command": "away", "on": false}),
         Request::Ptt { state, ref key, lasting } => {
             let down = matches!(state, Key::Down);
-            // This connection ends at once, and would take the key with it.
+            // This connection ends right after the answer, and the node would then release the key.
             let for_secs = down.then_some(lasting.as_secs());
             json!({"command": "ptt", "down": down, "key": key, "for_secs": for_secs})
         }
@@ -230,7 +230,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Unlisten { ref net } => json!({"command": "listen", "net": net, "on": false}),
         Request::Net { ref net, change } => {
             let change = NetChange::from(change);
-            // JSON has no word for what is not a number.
+            // JSON cannot express infinity or NaN.
             change.check()?;
             json!(Command::Net { net: net.clone(), change })
         }
@@ -299,7 +299,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is so after a request was done: for scripts, and in a line.
+/// The state after a request was carried out: fields for scripts, and a line for people.
 fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, String) {
     let is = |name: &str| status[name] == true;
     let own = |names: &[&'static str]| -> Vec<_> {
@@ -396,13 +396,13 @@ fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, Str
             (fields, line)
         }
         Request::Listen { .. } | Request::Unlisten { .. } | Request::TalkTo { .. } | Request::Follow
-        // These are answered by what they ask for.
+        // The answer to these requests is printed elsewhere.
         | Request::Status | Request::Waiting | Request::Invite | Request::Events
         | Request::Profile { request: None } => heard_and_talked_to(status),
     }
 }
 
-/// How the microphone opens.
+/// How the microphone opens, in words.
 fn opens(status: &Value) -> String {
     let how = match status["transmit"].as_str() {
         Some("open") => "is open all the time",
@@ -412,7 +412,7 @@ fn opens(status: &Value) -> String {
     how.to_owned()
 }
 
-/// What is heard and talked to: for scripts, and in a line.
+/// What is heard and talked to: fields for scripts, and a line for people.
 fn heard_and_talked_to(status: &Value) -> (Vec<(&'static str, Value)>, String) {
     let nets = status["nets"].as_array().into_iter().flatten();
     let heard = nets.filter(|net| net["listening"] == true).filter_map(|net| net["path"].as_str());
@@ -425,7 +425,7 @@ fn heard_and_talked_to(status: &Value) -> (Vec<(&'static str, Value)>, String) {
     (fields, line)
 }
 
-/// Whom what is said reaches.
+/// Whom the voice reaches, in words.
 fn talks_to(status: &Value) -> String {
     match &*names(status, "talk_to") {
         "" => "nobody".to_owned(),
@@ -434,7 +434,7 @@ fn talks_to(status: &Value) -> String {
     }
 }
 
-/// The net of this path, or the only one of this name.
+/// The net with this path, or else the only net with this name.
 fn net_called<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
     let nets = || status["nets"].as_array().into_iter().flatten();
     let mut named = nets().filter(|net| net["name"] == *name);
@@ -442,7 +442,7 @@ fn net_called<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
     nets().find(|net| net["path"] == *name).or(alone)
 }
 
-/// How a net is heard.
+/// How a net is heard, in words.
 fn describe_settings(net: &Value) -> String {
     let number = |name: &str| net[name].as_f64().unwrap_or_default();
     let path = net["path"].as_str().unwrap_or_default();
@@ -451,7 +451,8 @@ fn describe_settings(net: &Value) -> String {
     format!("{path}: volume {volume:.2}, pan {pan:.2}, priority {priority}{muted}")
 }
 
-/// The running node of this home, in the organisation of this name or the one in front.
+/// Connects to the running node of this home: in the organisation named `org`, or in the one in
+/// front.
 pub(crate) fn connect(home: &HomeArguments, org: Option<&str>) -> anyhow::Result<Client> {
     let path = home_path(home)?;
     let home = open_home(home)?;
@@ -461,7 +462,8 @@ pub(crate) fn connect(home: &HomeArguments, org: Option<&str>) -> anyhow::Result
     };
     if running.len() > 1 {
         let names: Vec<_> = running.iter().map(|(name, _)| name.clone()).collect();
-        // Of one node one is in front; of several nodes there is no telling which is meant.
+        // One node has one organisation in front. If several nodes run, it is unknown which one is
+        // meant.
         let in_front = |(_, client): &mut (String, Client)| {
             let answer = client.request(json!({"command": "status"}));
             answer.is_ok_and(|answer| answer["status"]["front"] == true)
@@ -481,7 +483,7 @@ pub(crate) fn connect(home: &HomeArguments, org: Option<&str>) -> anyhow::Result
     }
 }
 
-/// Those of these organisations for which a node runs, each by its name.
+/// The organisations among `stores` for which a node runs, each by its name.
 fn running(stores: Vec<OrganisationStore>) -> anyhow::Result<Vec<(String, Client)>> {
     let mut running = Vec::new();
     for store in stores {
@@ -495,7 +497,8 @@ fn running(stores: Vec<OrganisationStore>) -> anyhow::Result<Vec<(String, Client
     Ok(running)
 }
 
-/// What runs where none that was asked for does: others of this home, or those of the usual one.
+/// What runs instead if the requested node does not: nodes for other organisations of this home, or
+/// for those of the default home.
 fn elsewhere(path: &Path, home: &Home, org: Option<&str>) -> Option<String> {
     let names = |home: &Home| {
         let running = running(home.organisations().ok()?).ok()?;
@@ -515,13 +518,13 @@ fn elsewhere(path: &Path, home: &Home, org: Option<&str>) -> Option<String> {
     Some(format!("{none}; one runs for {names} in {usual}: leave --home and HARK_HOME out"))
 }
 
-/// A finite number: others mean nothing to a radio.
+/// Parses a finite number: infinity and NaN make no sense here.
 fn number(text: &str) -> Result<f32, String> {
     let number = text.parse().ok().filter(|it: &f32| it.is_finite());
     number.ok_or_else(|| format!("`{text}` is no number"))
 }
 
-/// How long a key is held.
+/// Parses how long a key is held.
 fn held(text: &str) -> Result<Duration, String> {
     let longest = Duration::from_secs(3600);
     let lasting = duration::parse(text).map_err(|error| error.to_string())?;
@@ -588,7 +591,7 @@ fn describe(status: &Value) -> String {
     lines.join("\n")
 }
 
-/// What keeps somebody from hearing or answering, if anything.
+/// What keeps a member from hearing or answering, or an empty text.
 fn describe_person(peer: &Value) -> String {
     let words = [
         ("silenced", "may not speak"),
@@ -600,14 +603,14 @@ fn describe_person(peer: &Value) -> String {
     words.map(|(_, words)| format!(", {words}")).collect()
 }
 
-/// All profiles, a line each.
+/// All profiles, one a line.
 fn describe_profiles(status: &Value) -> String {
     let names = status["profiles"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let mark = |name| if status["profile"] == name { '*' } else { ' ' };
     names.map(|name| format!("{} {name}", mark(name))).collect::<Vec<_>>().join("\n")
 }
 
-/// The port that the router gives, if it does.
+/// The port that the router maps to this device, or `None` if it maps none.
 fn describe_router(router: &Value) -> Option<String> {
     let report: PortReport = serde_json::from_value(router.clone()).ok()?;
     let (by, external) = report.mapped()?;
@@ -615,7 +618,7 @@ fn describe_router(router: &Value) -> Option<String> {
     Some(format!("router gives {external} by {by}{worth}"))
 }
 
-/// Whether strangers reach this device, as others have found: a line for each address.
+/// Whether strangers reach this device, as others have found out: one line for each address.
 fn describe_checked(checked: &Value) -> Vec<String> {
     let checked: Vec<CheckedView> = serde_json::from_value(checked.clone()).unwrap_or_default();
     let line = |CheckedView { address, reachable, seconds_ago }: &CheckedView| {
@@ -629,7 +632,7 @@ fn describe_checked(checked: &Value) -> Vec<String> {
     checked.iter().map(line).collect()
 }
 
-/// Who waits to be let in: a line for each.
+/// The newcomers who wait to be let in, one a line.
 fn describe_waiting(waiting: &Value) -> Vec<String> {
     let waiting: Vec<WaitingView> = serde_json::from_value(waiting.clone()).unwrap_or_default();
     let line = |it: &WaitingView| {
@@ -641,13 +644,13 @@ fn describe_waiting(waiting: &Value) -> Vec<String> {
     waiting.iter().map(line).collect()
 }
 
-/// A list of texts, in one.
+/// The texts of a list, joined by commas.
 fn names(of: &Value, list: &str) -> String {
     let names = of[list].as_array().into_iter().flatten().filter_map(Value::as_str);
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// A key that talks to something of its own.
+/// A key that is bound to a target of its own.
 fn describe_key(key: &Value) -> String {
     let to = ["nets", "members", "roles"].map(|of| names(key, of));
     let to: Vec<_> = to.into_iter().filter(|to| !to.is_empty()).collect();
@@ -655,7 +658,7 @@ fn describe_key(key: &Value) -> String {
     format!("key {}: {}{held}", key["key"].as_str().unwrap_or_default(), to.join(", "))
 }
 
-/// A net that is heard.
+/// A net that is heard, or `None` if this one is not.
 fn describe_net(net: &Value) -> Option<String> {
     if net["listening"] != true {
         return None;
@@ -685,7 +688,7 @@ fn print_events(client: &mut Client) -> anyhow::Result<()> {
                     return Ok(());
                 }
             }
-            // That is how it looks when the node has been told to quit.
+            // A node that was told to quit closes the connection.
             Err(ControlError::Ended) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -746,7 +749,7 @@ mod tests {
         request: Request,
     }
 
-    /// A side given as a word was an "invalid float literal".
+    /// `--pan=left` was answered with "invalid float literal".
     #[test]
     fn a_side_that_is_no_number_was_not_told_how_to_be_said() {
         for (option, told) in [("--pan=left", "-1 (left) to 1"), ("--volume=loud", "1 is as sent")]
@@ -757,7 +760,7 @@ mod tests {
         }
     }
 
-    /// Commands printed nothing, and nobody knew whether anything had come of them.
+    /// Commands printed nothing, so nobody knew whether they had worked.
     #[test]
     fn commands_were_done_in_silence() {
         let mut status = status();

@@ -1,8 +1,8 @@
-//! `hark demo`: a squad on this machine that talks by recorded speech.
+//! `hark demo`: a squad on this machine that talks with recorded speech.
 //!
-//! All nodes run in this process. Each still has its own home, key, threads and UDP socket, and
-//! they know each other by nothing but the ticket, so what is measured is what separate processes
-//! would show; and one process cannot leave others behind when it is interrupted.
+//! All nodes run in one process. Each still has its own home, key, threads and UDP socket, and they
+//! know each other only by the ticket, so the demo measures what separate processes would show. One
+//! process leaves nothing running when it is interrupted.
 
 mod progress;
 mod report;
@@ -67,14 +67,14 @@ pub(crate) fn run(arguments: DemoArguments) -> anyhow::Result<()> {
     }
 }
 
-/// Makes the folder for what is heard, and is sure that it can be written to.
+/// Makes the folder for the recordings, and checks that it can be written to.
 fn prepare(out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out)
         .and_then(|()| fs::write(out.join("ATTRIBUTION.md"), ATTRIBUTION))
         .with_context(|| format!("{} cannot be written to: choose another --out", out.display()))
 }
 
-/// The recordings that are spoken, one a member.
+/// The recordings that the members speak, one for each member.
 fn voices(scratch: &Path) -> anyhow::Result<[Vec<f32>; script::MEMBERS]> {
     let mut voices = [const { Vec::new() }; script::MEMBERS];
     for (voice, recording) in voices.iter_mut().zip(RECORDINGS) {
@@ -85,7 +85,7 @@ fn voices(scratch: &Path) -> anyhow::Result<[Vec<f32>; script::MEMBERS]> {
     Ok(voices)
 }
 
-/// A folder for this run alone, removed in the end.
+/// A folder for this run alone, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -94,7 +94,7 @@ impl Scratch {
         SystemRandom.fill(&mut random);
         let name = format!("hark-demo-{:016x}", u64::from_be_bytes(random));
         let path = std::env::temp_dir().join(name);
-        // Keys will lie there.
+        // The folder will hold keys.
         platform::make_private(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
     }
@@ -106,7 +106,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is no reason to fail at the end; the system empties the folder.
+        // A folder that cannot be removed does not fail the demo: the system empties its temporary
+        // files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -120,7 +121,7 @@ const RECORDINGS: [&[u8]; script::MEMBERS] = [
     include_bytes!("../../assets/speech/english-2.wav"),
 ];
 
-/// Goes with every copy of the recordings, as their licences ask.
+/// Copied with every copy of the recordings, as their licences require.
 const ATTRIBUTION: &str = include_str!("../../assets/speech/ATTRIBUTION.md");
 
 #[cfg(test)]

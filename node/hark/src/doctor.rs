@@ -1,7 +1,8 @@
-//! `hark doctor`: what this machine has of all that talking needs, and what to do about the rest.
+//! `hark doctor`: checks what talking needs from this machine, and says what to do about what is
+//! missing.
 //!
-//! Says only what was really tried here. Of others, nobody but the router of this network is asked,
-//! and name servers for names that are given; what lies beyond stays unknown and is not guessed at.
+//! It reports only what it has tried here. The only others that it asks are this network's router,
+//! and name servers about names that are given. Everything beyond stays unknown; it does not guess.
 
 mod home;
 mod machine;
@@ -43,16 +44,16 @@ enum Verdict {
     Problem,
 }
 
-/// What one check has found.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     check: &'static str,
     verdict: Verdict,
     found: String,
-    /// What to do about it.
+    /// What the person should do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
-    /// The same in numbers and names.
+    /// The finding as numbers and names, for scripts.
     #[serde(skip_serializing_if = "Value::is_null")]
     values: Value,
 }
@@ -123,9 +124,9 @@ pub(crate) fn run(arguments: DoctorArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How findings look.
+/// How findings are laid out.
 struct Layout {
-    /// Columns to fill.
+    /// Columns of text to fill.
     width: usize,
     colours: bool,
 }
@@ -143,7 +144,7 @@ impl Layout {
         let first = letters.next().into_iter().flat_map(char::to_uppercase);
         let heading: String = first.chain(letters).collect();
         let heading = if self.colours { heading.bold().to_string() } else { heading };
-        // Areas stand apart.
+        // An empty line separates the areas.
         if area == "sound" { heading } else { format!("\n{heading}") }
     }
 
@@ -181,7 +182,8 @@ impl Layout {
     }
 }
 
-/// `text` in lines of at most `width` characters, where its words allow it; at least one.
+/// Breaks `text` into lines of at most `width` characters, as far as its words allow. Returns at
+/// least one line.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -202,11 +204,11 @@ fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Columns before the text: two, the verdict and the name of the check.
+/// Columns before the text: two spaces, the verdict and the name of the check.
 const INDENT: usize = 27;
-/// Wider lines are hard to read.
+/// Maximum width: wider lines are hard to read.
 const WIDTH: usize = 100;
-/// Narrower terminals wrap by themselves.
+/// Minimum width: a narrower terminal wraps the lines itself.
 const NARROWEST: usize = 60;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `hark leave` and `hark forget`: out of an organisation, and off this device.
+//! `hark leave` and `hark forget`: leaving an organisation, and removing it from this device.
 
 use std::{
     io::{self, BufRead, IsTerminal},
@@ -52,8 +52,8 @@ pub(crate) struct ForgetArguments {
     json: bool,
 }
 
-/// Retires this device, and those of the same person that it may, tells the others, and removes the
-/// organisation from here.
+/// Retires this device and every other device of the person that it may retire, informs the others,
+/// and removes the organisation from this device.
 pub(crate) fn leave(arguments: LeaveArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
@@ -74,7 +74,7 @@ pub(crate) fn leave(arguments: LeaveArguments) -> anyhow::Result<()> {
         devices.contains(&device),
         "this device does not belong to {name} any more: `hark forget` removes what is left"
     );
-    // Itself last: it can say nothing afterwards.
+    // This device comes last: once it is retired, it can sign nothing more.
     devices.sort_by_key(|it| *it == device);
     let remain = if is_running(&store)? {
         retire(&devices, device, |request| carry_out(&home, &store, request).map(drop))?
@@ -94,7 +94,7 @@ pub(crate) fn leave(arguments: LeaveArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes what this device keeps of an organisation. To the others it is a member who is away.
+/// Removes what this device stores of an organisation. To the others, its member is merely away.
 pub(crate) fn forget(arguments: ForgetArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let store = choose(&home, Some(&arguments.org))?;
@@ -113,7 +113,7 @@ pub(crate) fn forget(arguments: ForgetArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks at the terminal, where `yes` was not said before.
+/// Asks at the terminal, unless `--yes` was given.
 fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
@@ -136,7 +136,7 @@ fn is_running(store: &OrganisationStore) -> anyhow::Result<bool> {
     }
 }
 
-/// Retires all `devices` of a person, `own` last, and returns those that this one cannot end.
+/// Retires all `devices` of a person, `own` last. Returns those that this device may not retire.
 fn retire(
     devices: &[DeviceId],
     own: DeviceId,
@@ -155,7 +155,8 @@ fn retire(
     Ok(remain)
 }
 
-/// Runs a node until somebody has heard that this device leaves.
+/// Retires the devices by a node that runs for this alone. Another member must answer, so that
+/// somebody learns of it. Returns the devices that this one may not retire.
 fn leave_by_own_node(
     arguments: &HomeArguments,
     home: &Home,
@@ -178,24 +179,25 @@ fn leave_by_own_node(
         "nobody of {name} answers now, so nobody would hear that you leave: do it while somebody \
          runs, or `hark forget` removes it from this device alone"
     );
-    // Two that have just met are told what happens only once each knows what the other listens to.
+    // A new link passes on changes only once each side knows what the other one listens to.
     std::thread::sleep(ACQUAINTED_AFTER);
     let handle = node.handles().next().context("it is in one organisation")?;
     let remain = retire(devices, own, |request| {
         handle.charter(request).map(drop).map_err(anyhow::Error::msg)
     })?;
-    // It ends by itself once it belongs no more.
+    // The node ends by itself once its device no longer belongs to the organisation.
     waits(ENDS_WITHIN, || node.has_ended());
     Ok(remain)
 }
 
-/// Once the node that runs has ended there, as whoever retires itself does.
+/// Removes the organisation once its running node has ended, as a node does after its own device
+/// has been retired.
 fn forget_soon(home: &Home, store: &OrganisationStore) -> anyhow::Result<()> {
     waits(ENDS_WITHIN, || !matches!(store.lock(), Err(StoreError::Running(_))));
     Ok(home.forget(store)?)
 }
 
-/// Waits until it is so; whether it is.
+/// Waits for at most `patience` until `is_so` returns true. Returns whether it did.
 fn waits(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + patience;
     loop {
@@ -209,14 +211,14 @@ fn waits(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// How long somebody who is to hear of it is waited for.
+/// How long to wait for a member who answers.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long after its link another one hears gossip.
+/// How long after its link is open a peer receives gossip.
 const ACQUAINTED_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a node takes to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is looked.
+/// How often a condition is checked.
 const TURN: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! `hark log`: who came, went, talked and was given what.
+//! `hark log`: who came, left and talked, and who was given what.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
     if let Some(net) = &arguments.net
         && !entries.iter().any(|entry| entry.is_on(net))
     {
-        // One on which nothing has happened is a net all the same.
+        // A net without entries in the log is a net nevertheless.
         let listed = carry_out(&home, &store, Request::Channel(ChannelRequest::List))?;
         let channels = if let Outcome::Channels(channels) = listed { channels } else { Vec::new() };
         let paths: Vec<_> = channels.iter().map(|it| it.channel.path.as_str()).collect();
@@ -129,7 +129,7 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What could have been meant.
+/// The names that could have been meant, as a hint.
 fn known<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: BTreeSet<_> = names.collect();
     let more = names.len().saturating_sub(KNOWN_MAX);
@@ -141,5 +141,5 @@ fn known<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// Names that a mistyped one is answered with.
+/// How many names the answer to a mistyped one lists.
 const KNOWN_MAX: usize = 12;

@@ -126,7 +126,7 @@ fn main() -> ExitCode {
     outcome.map_or_else(|error| program.fail(&error), |()| ExitCode::SUCCESS)
 }
 
-/// Logs to standard error what `HARK_LOG` asks for; by default, what was lost.
+/// Logs to standard error at the levels that `HARK_LOG` names; without it, errors only.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HARK_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// A promise that is not kept yet is not made.
+    /// The help shows nothing that does not work yet.
     #[test]
     fn help_shows_only_what_is_there() {
         let mut command = Arguments::command();
@@ -228,7 +228,7 @@ mod tests {
         assert!(!help.contains("--proximity"));
     }
 
-    /// Pages showed commands and flags that are not there.
+    /// Pages showed commands and flags that did not exist.
     #[test]
     fn every_command_line_on_a_page_is_one_that_hark_takes() {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));

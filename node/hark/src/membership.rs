@@ -1,4 +1,4 @@
-//! Who this device is, and to what it belongs: `id`, `new`, `invite`, `join`.
+//! This device's identity and organisations: `id`, `new`, `invite`, `join`.
 
 use std::{
     io::IsTerminal,
@@ -57,7 +57,7 @@ pub(crate) fn id(arguments: IdArguments) -> anyhow::Result<()> {
         let device = home.key(&store)?.id();
         organisations.push((store.charter().name().to_owned(), store.id(), device));
     }
-    // Last: what opens the keys so far opens them no more.
+    // Last: after this, the earlier passphrase no longer opens the keys.
     if arguments.protect {
         let passphrase = new_passphrase()?;
         home.protect(Some(passphrase.as_str()).filter(|text| !text.is_empty()), &SystemRandom)?;
@@ -160,8 +160,9 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The words of a recovery key, which is `gone` from this device, or kept until they are on paper.
-/// The heading says whose they are, as those of founders and of members look alike.
+/// Prints the words of a recovery key. If `gone`, this device has not kept them; otherwise it keeps
+/// them until they are on paper. The heading says whose words they are, since a founder's words
+/// look like a member's.
 pub(crate) fn say_recovery(recovery: &RecoverySecret, charter: &Charter, gone: bool) {
     let name = charter.name();
     let (heading, for_what) = if charter.is_root(recovery.key().id()) {
@@ -217,7 +218,7 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     let InviteArguments { uses, expires: lasting, role, ask, qr, .. } = arguments;
     let unseen = if ask { who_comes_unseen(&store)? } else { None };
     let request = TicketRequest { uses, lasting, role, ask, device: false };
-    // A running node knows best where it can be reached.
+    // A running node knows best at which addresses others reach it.
     let ticket = match ask_running(&store, &request)? {
         Some(ticket) => ticket,
         None => stored_ticket(&home, &store, &request)?,
@@ -241,8 +242,8 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What somebody should know who asks for the first ticket by whose holders wait: others bring in
-/// newcomers unseen, as long as every member may invite.
+/// A warning for a member who makes the first ticket with `--ask`: as long as every member may
+/// invite, others still bring in newcomers whom nobody has seen.
 fn who_comes_unseen(store: &OrganisationStore) -> anyhow::Result<Option<String>> {
     let state = store.charter().state();
     let rights = state.role(MEMBER_ROLE).map_or(Capabilities::NONE, |role| role.capabilities);
@@ -256,7 +257,7 @@ fn who_comes_unseen(store: &OrganisationStore) -> anyhow::Result<Option<String>>
     }))
 }
 
-/// A ticket of the node that runs; none if none does.
+/// Asks the running node for a ticket. Returns `None` if no node runs.
 pub(crate) fn ask_running(
     store: &OrganisationStore,
     request: &TicketRequest,
@@ -281,7 +282,7 @@ pub(crate) fn ask_running(
     Ok(Some(ticket.parse()?))
 }
 
-/// Refuses a span in which nobody could use a ticket.
+/// Refuses a lifetime of under 1 s, in which nobody could use the ticket.
 pub(crate) fn check_lasting(lasting: Option<Duration>) -> anyhow::Result<()> {
     let too_short = lasting.is_some_and(|lasting| lasting < Duration::from_secs(1));
     anyhow::ensure!(!too_short, "a ticket lasts at least 1s");
@@ -317,7 +318,7 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let as_device_of = ticket.invite().member;
     let mut role = None;
     let recovery = RecoverySecret::generate(&SystemRandom);
-    // Whoever was removed comes in anew.
+    // A member who was removed joins again as a newcomer.
     let newcomer = match home.find(organisation)? {
         Some(store) => {
             let own = home.key(&store)?.id();
@@ -328,7 +329,7 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     if newcomer {
         let printed = as_device_of.is_none().then(|| recovery.key().id());
         let name = arguments.name.as_deref();
-        // The next time it finds the others by what it has learnt of them, or by the charter's
+        // The next run finds the others by the addresses that this one learns, or by the charter's
         // relays.
         let relay_only = arguments.relay_only;
         come_in(&arguments.home, &home, ticket, name, relay_only, printed, |node| {
@@ -380,8 +381,8 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has this device admitted by the ticket, and lets its node run until it has what is wanted of it,
-/// or is not to be expected to get it any more: it hears and says nothing meanwhile.
+/// Joins by the ticket with a node that neither hears nor says anything. The node runs until
+/// `is_ready` returns true, or until `PATIENCE` is over.
 pub(crate) fn come_in(
     arguments: &HomeArguments,
     home: &Home,
@@ -405,7 +406,7 @@ pub(crate) fn come_in(
     Ok(node.stop("quit")?)
 }
 
-/// A node that says and hears nothing: it runs to tell others something, or to be told.
+/// The configuration of a node without sound. It runs only to pass on news or to receive it.
 pub(crate) fn silent(arguments: &HomeArguments) -> anyhow::Result<NodeConfig> {
     Ok(NodeConfig {
         passphrase: ask_passphrase(),
@@ -414,7 +415,7 @@ pub(crate) fn silent(arguments: &HomeArguments) -> anyhow::Result<NodeConfig> {
     })
 }
 
-/// Whether this device has written down where another one is.
+/// Whether this device has stored another device's address.
 pub(crate) fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow::Result<bool> {
     let Some(store) = home.find(organisation)? else { return Ok(false) };
     let own = home.key(&store)?.id();
@@ -423,13 +424,13 @@ pub(crate) fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow:
     Ok(records.any(|record| record.device != own && !record.addresses.is_empty()))
 }
 
-/// Whether this device has written down a relay of the charter.
+/// Whether this device has stored a relay of the charter.
 fn knows_relays(home: &Home, organisation: OrganisationId) -> anyhow::Result<bool> {
     let store = home.find(organisation)?;
     Ok(store.is_some_and(|store| relays_of(store.charter()).next().is_some()))
 }
 
-/// The name of the role that the ticket has promised, once the door has given it. [PROTO-4.8]
+/// The name of the role that the ticket promised, once the member holds it. [PROTO-4.8]
 fn given_role(node: &Node, member: MemberId, promised: RoleId) -> Option<String> {
     let [member, promised] = [member.to_string(), promised.to_string()];
     let listed = node.handles().next()?.charter(Request::Role(RoleRequest::List)).ok()?;
@@ -438,6 +439,6 @@ fn given_role(node: &Node, member: MemberId, promised: RoleId) -> Option<String>
     role.held.iter().any(|held| held.member == member).then_some(role.name)
 }
 
-/// How long a newcomer that was let in waits for what others tell it, and how often it looks.
+/// How long a newcomer that was let in waits for what others send it, and how often it checks.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(50);

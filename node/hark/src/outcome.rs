@@ -1,4 +1,4 @@
-//! Outcomes of commands about the charter: in words for people, as JSON for scripts.
+//! Outcomes of commands about the charter: as text for people, and as JSON for scripts.
 
 mod changes;
 mod history;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::changes::{done, draft, to_do};
 
-/// An outcome for people.
+/// An outcome as text.
 pub(crate) fn text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Unchanged { why, notes } => with_notes(unchanged(why), notes),
@@ -105,7 +105,7 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     }
 }
 
-/// An outcome for scripts.
+/// An outcome as JSON.
 pub(crate) fn json(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Unchanged { .. } => json!({"changed": false, "changes": []}),
@@ -191,7 +191,7 @@ fn missing_json(missing: &Option<Missing>) -> Value {
     json!(missing.as_ref().map(ToString::to_string))
 }
 
-/// One object with the fields of both.
+/// Merges the fields of two objects into one.
 fn merged(mut one: Value, other: Value) -> Value {
     if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
         one.extend(other);
@@ -199,7 +199,7 @@ fn merged(mut one: Value, other: Value) -> Value {
     one
 }
 
-/// What comes next for a draft.
+/// The next step for a draft.
 fn next_step(path: &str, missing: &Option<Missing>) -> String {
     match missing {
         None => format!("all have signed: `hark charter import {path}` makes it count"),
@@ -341,7 +341,7 @@ fn lines<T>(items: &[T], words: impl Fn(&T) -> String) -> String {
     each(items, words).join("\n")
 }
 
-/// Lines that stand below another one.
+/// Indents lines that stand below another one.
 fn indented(lines: &[String]) -> String {
     let lines: Vec<_> = lines.iter().map(|line| format!("  {line}")).collect();
     lines.join("\n")

@@ -1,4 +1,4 @@
-//! What the program says to, and knows of, the person in front of it.
+//! What the program prints for, asks of, and knows about the person who uses it.
 
 use std::{
     fs::File,
@@ -21,13 +21,13 @@ use zeroize::Zeroizing;
 
 use crate::HomeArguments;
 
-/// One line on standard error.
+/// Prints one line on standard error.
 pub(crate) fn complain(line: &str) {
-    // There is nowhere else to complain.
+    // If this fails, there is no other place to report it.
     let _ = writeln!(io::stderr(), "hark: {}", line.replace('\n', " "));
 }
 
-/// One line on standard output. Whoever has stopped reading is not told.
+/// Prints one line on standard output. Does nothing if the reader has closed it.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
@@ -37,7 +37,7 @@ pub(crate) fn say_json(value: &serde_json::Value) {
     say(&value.to_string());
 }
 
-/// The folder that was asked for, or the platform's.
+/// The folder that was requested, or the platform's default.
 pub(crate) fn home_path(arguments: &HomeArguments) -> anyhow::Result<PathBuf> {
     match &arguments.home {
         Some(path) => Ok(path.clone()),
@@ -45,12 +45,12 @@ pub(crate) fn home_path(arguments: &HomeArguments) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Opens the folder that was asked for.
+/// Opens the folder that was requested.
 pub(crate) fn open_home(arguments: &HomeArguments) -> anyhow::Result<Home> {
     Ok(Home::open(&home_path(arguments)?, ask_passphrase())?)
 }
 
-/// The organisation that was asked for, or the only one.
+/// The requested organisation, or the only one.
 pub(crate) fn choose(home: &Home, name: Option<&str>) -> anyhow::Result<OrganisationStore> {
     home.choose(name)?.context(
         "this device belongs to no organisation: found one with `hark new NAME`, or join one with \
@@ -58,7 +58,7 @@ pub(crate) fn choose(home: &Home, name: Option<&str>) -> anyhow::Result<Organisa
     )
 }
 
-/// From `HARK_PASSPHRASE`, or asked for at the terminal, once.
+/// Takes the passphrase from `HARK_PASSPHRASE`, or asks for it at the terminal, once.
 pub(crate) fn ask_passphrase() -> AskPassphrase {
     let known: Mutex<Option<Zeroizing<String>>> = Mutex::new(None);
     Box::new(move || {
@@ -78,7 +78,8 @@ pub(crate) fn ask_passphrase() -> AskPassphrase {
     })
 }
 
-/// The name that was typed for `what`, if it can be one: nothing of it is left out in silence.
+/// The name that was typed for `what`. Fails if the name does not fit: nothing of it is dropped
+/// silently.
 pub(crate) fn fitting_name(what: &str, given: &str) -> anyhow::Result<String> {
     let name = clean_name(given);
     anyhow::ensure!(!name.is_empty(), "{what} needs at least one letter");
@@ -91,7 +92,7 @@ pub(crate) fn fitting_name(what: &str, given: &str) -> anyhow::Result<String> {
     Ok(name)
 }
 
-/// The same where somebody may be asked: once, at a terminal, as long as no name is kept.
+/// Like [`shown_name`], but asks for the name at a terminal if none is stored yet.
 pub(crate) fn ask_name(
     given: Option<&str>,
     home: &Home,
@@ -105,15 +106,16 @@ pub(crate) fn ask_name(
     }
     let usual = shown_name(None, home, ticket)?;
     let mut typed = String::new();
-    // Who cannot be asked is called as the system does.
+    // If the question cannot be written, an empty answer means the usual name.
     let _ = write!(io::stderr(), "Your name, as the others will see it [{usual}]: ");
     io::stdin().lock().take(NAME_LINE_MAX).read_line(&mut typed)?;
     let typed = typed.trim();
     shown_name(Some(if typed.is_empty() { &usual } else { typed }), home, ticket)
 }
 
-/// The name to show others: as given, as given last time, as this person is called on the machine
-/// that has printed the `ticket` for this one, or as the system calls this person.
+/// The name that others see: the given one, the stored one, the person's name on the machine that
+/// has printed the `ticket` for this one, or the login name. Without any of these it is made of the
+/// device id.
 pub(crate) fn shown_name(
     given: Option<&str>,
     home: &Home,
@@ -144,8 +146,8 @@ pub(crate) fn shown_name(
     }
 }
 
-/// The ticket that the arguments hold, whatever a screen or a letter has made of it; or the file
-/// that they name; or, where they are `-`, standard input.
+/// Reads the ticket that the arguments contain, even if a screen or a letter has broken it up. The
+/// arguments may also name a file that contains it, or be `-` for standard input.
 pub(crate) fn read_ticket(words: &[String]) -> anyhow::Result<Ticket> {
     let text = words.join(" ");
     if text == "-" {
@@ -169,20 +171,21 @@ pub(crate) fn read_ticket(words: &[String]) -> anyhow::Result<Ticket> {
     }
 }
 
-/// Whether a text that is no ticket was meant as a file: in a folder, or with an ending.
+/// Whether a text that is not a ticket looks like a path: with a folder, or with a file extension.
 fn looks_like_path(text: &str) -> bool {
     let path = Path::new(text);
     path.components().count() > 1 || path.extension().is_some_and(|it| !it.is_empty())
 }
 
-/// What is read of a text that holds a ticket; longer ones are refused.
+/// Reads a text that contains a ticket, as far as its allowed length and one byte more. A longer
+/// text is then refused.
 fn bounded(from: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     from.take(TICKET_TEXT_MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Tells somebody who waits at the terminal what comes of joining. Scripts see the end alone.
+/// Informs a person who waits at the terminal of how joining proceeds. Scripts see only the result.
 pub(crate) fn tell_joining() -> Option<TellJoining> {
     let tell: TellJoining = Arc::new(|line| {
         let _ = writeln!(io::stderr(), "{line}");
@@ -190,13 +193,13 @@ pub(crate) fn tell_joining() -> Option<TellJoining> {
     io::stderr().is_terminal().then_some(tell)
 }
 
-/// How long a ticket is good still.
+/// How long a ticket is still valid.
 pub(crate) fn lasting(ticket: &Ticket) -> Duration {
     let expires = ticket.invite().expires.as_secs();
     Duration::from_secs(expires.saturating_sub(Clock.unix().as_secs()))
 }
 
-/// A span of time, to the hour, the minute or the second.
+/// A span of time in words, to the hour, the minute or the second.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     let rounded = |unit: u64| (seconds + unit / 2) / unit;
@@ -213,15 +216,15 @@ pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
 }
 
-/// The words of a device, in one line.
+/// The verification words of a device, in one line.
 pub(crate) fn words(device: DeviceId) -> String {
     hark_keys::device_words(device).join(" ")
 }
 
-/// Bytes of a line in which a name is typed; of a longer one the rest is not read.
+/// Maximum length in bytes of a line with a name. Anything beyond it is not read.
 const NAME_LINE_MAX: u64 = 1024;
 
-/// Bytes of a text in which a ticket is looked for, and one more.
+/// Maximum length in bytes of a text with a ticket, plus one.
 const TICKET_TEXT_MAX: u64 = (16 << 10) + 1;
 
 #[cfg(test)]
@@ -241,7 +244,7 @@ mod tests {
         assert_eq!(none, "a name needs at least one letter");
     }
 
-    /// A mistyped path was answered by `this is no ticket`.
+    /// A mistyped path was answered with `this is no ticket`.
     #[test]
     fn a_file_that_is_not_there_was_called_no_ticket() {
         let read = |text: &str| read_ticket(&[text.to_owned()]).expect_err("none").to_string();

@@ -1,4 +1,4 @@
-//! What the program says and does of each operating system.
+//! What the program says and does differently on each operating system.
 
 #[cfg(unix)]
 mod files {
@@ -9,12 +9,13 @@ mod files {
         path::Path,
     };
 
-    /// A new folder that only this account can look into.
+    /// Makes a folder that only this account can read.
     pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(folder)
     }
 
-    /// Permissions of a file or folder, as `chmod` has them; `None` where there are none.
+    /// Permissions of a file or folder, as `chmod` writes them. `None` if the system has no such
+    /// permissions.
     pub(crate) fn mode_of(path: &Path) -> Option<u32> {
         Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
     }
@@ -24,7 +25,7 @@ mod files {
 mod files {
     use std::{fs, io, path::Path};
 
-    // Folders for temporary files are each account's own.
+    // Each account has a temporary folder of its own.
     pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
         fs::create_dir(folder)
     }
@@ -38,18 +39,18 @@ mod files {
 mod system {
     use std::{env, fs, path::PathBuf};
 
-    /// What a socket can hold, of the bytes that the system tells.
+    /// The bytes that a socket can really hold, of those that the system reports.
     pub(crate) fn usable_buffer(told: usize) -> usize {
-        // Linux counts its own bookkeeping, too, and doubles the number.
+        // Linux also counts its own bookkeeping and reports twice the number.
         told / 2
     }
 
-    /// How to let sockets have buffers of so many bytes.
+    /// How to allow sockets to have buffers of this many bytes.
     pub(crate) fn raise_buffer(bytes: usize) -> String {
         format!("sudo sysctl -w net.core.rmem_max={bytes}")
     }
 
-    /// What to do where a sound card is missing, as far as this machine shows the reason.
+    /// What to do if a sound card is missing, as far as this machine shows why.
     pub(crate) fn missing_sound() -> &'static str {
         let server = env::var_os("PULSE_SERVER").is_some()
             || env::var_os("XDG_RUNTIME_DIR")
@@ -64,7 +65,8 @@ mod system {
         advice(server, !cards.is_empty(), readable)
     }
 
-    /// What helps, by whether a sound server is there, and cards, and the right to use them.
+    /// Advice that depends on whether there is a sound server, whether there are sound cards, and
+    /// whether this account may use them.
     fn advice(server: bool, cards: bool, readable: bool) -> &'static str {
         match (server, cards, readable) {
             (true, ..) => {

@@ -1,4 +1,4 @@
-//! `hark recover`: the same member again, on a new machine, by the printed words.
+//! `hark recover`: the same member again on a new machine, by the printed words.
 
 use std::{
     io::{self, BufRead, IsTerminal, Read},
@@ -55,7 +55,8 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
             |charter: &hark_charter::Charter| charter.member_recovered_by(key.id()).is_some();
         anyhow::Ok(store.is_some_and(|store| known(store.charter())))
     };
-    // Until then it can say nothing, as no other holds its certificate.
+    // The charter must list this device first. Until then it can issue no operation, since no other
+    // device holds its certificate.
     let is_listed = || {
         let Some(store) = home.find(organisation)? else { return Ok(false) };
         let own = home.key(&store)?.id();
@@ -63,7 +64,8 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
         anyhow::Ok(!matches!(draft, Err(EditError::Unlisted)))
     };
     if !is_known()? {
-        // As a newcomer it is shown the charter, which says whose words these are.
+        // The device joins as a newcomer first, to receive the charter. The charter shows whose
+        // words these are.
         let name = arguments.name.as_deref();
         come_in(&arguments.home, &home, ticket, name, false, None, |_| {
             Ok(is_known()? && is_listed()? && knows_others(&home, organisation)?)
@@ -113,7 +115,7 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a node until those who answer have had time to hear what is new, and says who they are.
+/// Runs a node until the members who answer have had time to receive the news. Returns their names.
 fn tell_others(
     arguments: &HomeArguments,
     organisation: OrganisationId,
@@ -141,7 +143,7 @@ fn tell_others(
     Ok(names)
 }
 
-/// At the terminal, or from standard input where that is none.
+/// Reads the words from the terminal, or else from standard input.
 fn ask_words() -> anyhow::Result<RecoverySecret> {
     let words = if io::stdin().is_terminal() {
         rpassword::prompt_password("The 24 words: ").map(Zeroizing::new)
@@ -153,15 +155,15 @@ fn ask_words() -> anyhow::Result<RecoverySecret> {
     words.parse().context("these are not the 24 words of a recovery key: check each of them")
 }
 
-/// Bytes of the words that are read; longer text is none.
+/// Maximum length in bytes of the words that are read.
 const WORDS_MAX: u64 = 1024;
 
-/// How long others are waited for, and how long they then have to hear what is new: what a link
-/// brings at once takes a few round trips.
+/// How long to wait for others to answer, and how long they then have to receive the news. What a
+/// link sends at once takes a few round trips.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often it is looked who answers.
+/// How often to check who answers.
 const TURN: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
@@ -179,7 +181,8 @@ pub(crate) struct RecoveryArguments {
     json: bool,
 }
 
-/// `hark recovery`: the words of whoever has founded or joined by `talk`, which shows none.
+/// `hark recovery`: prints the words of a member who founded or joined by `hark talk`, which prints
+/// none.
 pub(crate) fn words(arguments: RecoveryArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;

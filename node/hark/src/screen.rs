@@ -46,7 +46,7 @@ use view::{Rooms, draw};
 
 use crate::person::{lasting, span};
 
-/// The terminal, taken over until this is dropped.
+/// The terminal, which the screen has taken over until it is dropped.
 pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
     events: Receiver<Event>,
@@ -54,52 +54,53 @@ pub(crate) struct Screen {
     begun: Instant,
 }
 
-/// What the person asked for.
+/// What the person wants to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Wish {
-    /// Something of the organisation that is shown, one after the other.
+    /// To carry out these commands in the organisation that is shown, in this order.
     Commands(Vec<Command>),
-    /// To see a ticket for others.
+    /// To see a ticket for newcomers.
     Ticket,
-    /// To have the ticket that is shown, or a new one, in the clipboard.
+    /// To copy the ticket that is shown, or a new one, to the clipboard.
     Copy,
     /// To be heard by the next organisation.
     NextOrganisation,
-    /// To end.
+    /// To leave.
     Leave,
 }
 
-/// What the screen shows beside the node's state.
+/// What the screen shows besides the node's state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ViewState {
     /// The invite ticket that covers the screen.
     ticket: Option<ShownTicket>,
-    /// What has happened.
+    /// The messages to the person.
     news: News,
-    /// Since the screen was opened.
+    /// Time since the screen was opened.
     now: Duration,
-    /// How many lines of each list there was room for when it was last drawn.
+    /// How many lines of each list had room when the screen was last drawn.
     rooms: Rooms,
-    /// Whether the terminal tells when a key is released. If not, space holds until pressed again.
+    /// Whether the terminal reports the release of a key. If not, space holds until it is pressed
+    /// again.
     key_release: bool,
     /// Whether the push-to-talk key is down, or held by a press of space.
     talk_key: bool,
-    /// What keys are for.
+    /// The channel and the person that keys apply to.
     choice: Choice,
-    /// What is shown in the place of channels and people.
+    /// The page that is shown instead of channels and people.
     page: Option<Page>,
-    /// Organisations beside the one in front.
+    /// How many organisations there are besides the one that is shown.
     other_organisations: usize,
 }
 
-/// What covers channels and people for a while.
+/// A page that covers channels and people for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Page {
-    /// All keys and signs, from this line on.
+    /// All keys and signs, starting with this line.
     Help(usize),
-    /// What has happened, up to so many lines before the newest.
+    /// The messages, scrolled back by this many lines from the newest.
     News(usize),
-    /// A device and its words.
+    /// A device with its verification words.
     Person(DeviceText),
     /// A newcomer who waits to be let in.
     Waiting(DeviceText),
@@ -108,17 +109,17 @@ enum Page {
 /// A ticket that the person has asked for.
 #[derive(Clone, Debug)]
 struct ShownTicket {
-    /// Where it leads, as ids are written.
+    /// The id of the organisation that it leads to, as text.
     organisation: String,
     text: String,
-    /// For how long it is good.
+    /// How long it is valid, in words.
     lasting: String,
-    /// Whether it was handed to the clipboard.
+    /// Whether it was sent to the clipboard.
     copied: bool,
 }
 
 impl Screen {
-    /// Takes the terminal over.
+    /// Takes over the terminal.
     pub(crate) fn open() -> anyhow::Result<Self> {
         let context = "the terminal cannot be drawn on: pipe the output to get plain lines";
         terminal::enable_raw_mode().context(context)?;
@@ -149,13 +150,13 @@ impl Screen {
         }
     }
 
-    /// Has something that happened on the screen from now on, while there is room.
+    /// Shows a message on the screen, as long as there is room.
     pub(crate) fn tell(&mut self, news: String) {
         self.state.now = self.begun.elapsed();
         self.state.tell(news);
     }
 
-    /// Shows a ticket until the person has seen enough of it.
+    /// Shows a ticket until the person closes it.
     pub(crate) fn show_ticket(&mut self, ticket: &Ticket) {
         let organisation = ticket.invite().organisation.to_string();
         let text = ticket.to_string();
@@ -163,13 +164,13 @@ impl Screen {
         self.state.ticket = Some(ShownTicket { organisation, text, lasting, copied: false });
     }
 
-    /// Whether a ticket is on the screen.
+    /// Whether a ticket for the organisation of `snapshot` is on the screen.
     pub(crate) fn shows_ticket(&self, snapshot: &Snapshot) -> bool {
         self.state.shown_ticket(snapshot).is_some()
     }
 
-    /// Hands the ticket on the screen to the terminal's clipboard, if it has one that programs may
-    /// fill.
+    /// Sends the ticket on the screen to the terminal's clipboard. It arrives only if the terminal
+    /// lets programs fill its clipboard.
     pub(crate) fn copy_ticket(&mut self) -> anyhow::Result<()> {
         if let Some(ticket) = &mut self.state.ticket {
             clipboard::copy(&mut io::stdout(), &ticket.text)?;
@@ -178,7 +179,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Shows the state of the organisation in front, and in a line each that of the `others`.
+    /// Draws the state of the organisation that is shown, and one line for each of the `others`.
     pub(crate) fn draw(
         &mut self,
         snapshot: &Snapshot,
@@ -192,9 +193,9 @@ impl Screen {
         Ok(())
     }
 
-    /// What the person presses within `patience`.
+    /// Waits for at most `patience` for a key, and returns what the person wants.
     pub(crate) fn wish(&mut self, snapshot: &Snapshot, patience: Duration) -> Option<Wish> {
-        // A panic in another thread has given the terminal back: there is nothing to go on with.
+        // A panic in another thread has restored the terminal, so there is nothing to draw on.
         if !TAKEN.load(Ordering::Relaxed) {
             return Some(Wish::Leave);
         }
@@ -202,23 +203,23 @@ impl Screen {
         loop {
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::Key(key)) => {
-                    // What was pressed shows at once.
+                    // A wish is returned at once.
                     if let Some(wish) = self.state.press(key, snapshot) {
                         return Some(wish);
                     }
                 }
-                // A new size is drawn at once, too.
+                // After a change of size the screen is drawn again at once.
                 Ok(Event::Resize(..)) | Err(RecvTimeoutError::Timeout) => return None,
                 Ok(_) => {}
-                // The terminal is gone, and with it the person.
+                // The terminal is gone, and so is the person.
                 Err(RecvTimeoutError::Disconnected) => return Some(Wish::Leave),
             }
         }
     }
 }
 
-/// Reads what happens at the terminal, on a thread of its own: of a terminal that is gone the
-/// reading never returns.
+/// Reads events of the terminal on a thread of its own: once the terminal is gone, reading never
+/// returns.
 fn read_events() -> anyhow::Result<Receiver<Event>> {
     let (sender, events) = sync_channel(EVENTS_MAX);
     let read = move || {
@@ -236,12 +237,12 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back as it was. Does nothing where it was not taken.
+/// Restores the terminal. Does nothing if it was not taken over.
 pub(crate) fn restore() {
     if !TAKEN.swap(false, Ordering::Relaxed) {
         return;
     }
-    // The program ends; there is nobody to tell what fails here.
+    // The program is ending, so errors can be reported to nobody.
     let mut out = io::stdout();
     if ENHANCED.swap(false, Ordering::Relaxed) {
         let _ = execute!(out, PopKeyboardEnhancementFlags);
@@ -252,12 +253,12 @@ pub(crate) fn restore() {
 }
 
 impl ViewState {
-    /// The ticket on the screen; none if it is of another organisation.
+    /// The ticket on the screen. `None` if there is none, or if it is for another organisation.
     fn shown_ticket(&self, snapshot: &Snapshot) -> Option<&ShownTicket> {
         self.ticket.as_ref().filter(|ticket| ticket.organisation == snapshot.organisation_id)
     }
 
-    /// Remembers what has happened.
+    /// Adds a message.
     fn tell(&mut self, news: String) {
         self.news.tell(self.now, local(Clock.unix()), news);
     }
@@ -328,7 +329,7 @@ impl ViewState {
         Some(Wish::Commands(vec![command]))
     }
 
-    /// Keys for the channel or the person that is chosen.
+    /// Handles keys that apply to the chosen channel or person.
     fn press_for_chosen(&mut self, code: KeyCode, snapshot: &Snapshot) -> Option<Wish> {
         match self.choice.pane(snapshot) {
             Pane::Nets => {
@@ -413,7 +414,7 @@ impl ViewState {
         None
     }
 
-    /// The newest is at the bottom, so that up goes back in time.
+    /// Handles keys on the page of messages. The newest is at the bottom, so up moves back in time.
     fn press_in_news(&mut self, code: KeyCode, back: usize) -> Option<Wish> {
         let room = self.rooms.page;
         let last = self.news.len().saturating_sub(room.max(1));
@@ -452,8 +453,8 @@ impl ViewState {
         }
     }
 
-    /// Space talks while it is down. Where the terminal does not tell when it is released, one
-    /// press talks until the next.
+    /// Space talks while it is held down. If the terminal does not report releases, one press talks
+    /// until the next.
     fn press_talk_key(
         &mut self,
         released: bool,
@@ -472,8 +473,8 @@ impl ViewState {
     }
 }
 
-/// Where a page begins after a key, with `room` lines of it on the screen; `None` if the key leaves
-/// it.
+/// Where a page begins after a key, with `room` lines of it on the screen. `None` if the key closes
+/// the page.
 fn scrolled(code: KeyCode, from: usize, room: usize) -> Option<usize> {
     let page = room.max(1);
     Some(match code {
@@ -487,7 +488,7 @@ fn scrolled(code: KeyCode, from: usize, room: usize) -> Option<usize> {
     })
 }
 
-/// Talks to nets, and hears another one as well.
+/// Talks to `nets`, and first hears another one if `hear` names it.
 fn talk_to_nets(nets: Vec<String>, hear: Option<String>) -> Wish {
     let hear = hear.map(|net| Command::Listen { net, on: true, keep: false });
     Wish::Commands(
@@ -500,7 +501,8 @@ fn next_volume(volume: f32, sign: char) -> f32 {
     (volume + step).clamp(0.0, VOLUME_MAX)
 }
 
-/// One wrong key never leaves a microphone open for good: `hark ctl transmit open` does that alone.
+/// The next mode of the microphone. No single key leaves it open for good: that needs `hark ctl
+/// transmit open`.
 fn next_mode(mode: TransmitMode) -> TransmitMode {
     match mode {
         TransmitMode::Open | TransmitMode::Vad => TransmitMode::Ptt,
@@ -508,12 +510,12 @@ fn next_mode(mode: TransmitMode) -> TransmitMode {
     }
 }
 
-/// Whether the terminal is in our hands, and told to report releases: known here, as a panic in
-/// any thread gives it back.
+/// Whether the terminal is taken over, and whether it was asked to report releases. These are
+/// statics because a panic in any thread restores the terminal.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 static ENHANCED: AtomicBool = AtomicBool::new(false);
 
-/// Keys that wait to be looked at. Beyond them the terminal keeps what is typed.
+/// How many events may wait to be handled. Beyond them the terminal keeps what is typed.
 const EVENTS_MAX: usize = 64;
 
 const VOLUME_STEP: f32 = 0.1;

@@ -10,12 +10,12 @@ use std::{
 
 use hark_node::signals::EndSignals;
 
-/// Whether the program was asked to end, by Ctrl-C, SIGTERM or the closing of its terminal.
+/// Whether the program was asked to end by Ctrl-C, by SIGTERM or by the closing of its terminal.
 #[derive(Clone, Debug)]
 pub(crate) struct StopSignal(Arc<AtomicBool>);
 
 impl StopSignal {
-    /// Listens from now on; the signals no longer end the program by themselves.
+    /// Listens for the signals from now on. They no longer end the program by themselves.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);

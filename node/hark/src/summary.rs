@@ -1,5 +1,5 @@
-//! What stays in the terminal when the screen has gone: how long the person was here, with whom,
-//! who talked for how long, and how well it was heard.
+//! The summary that stays in the terminal after the screen has closed: how long the person was
+//! here, with whom, who talked for how long, and how well the speech was heard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,10 +8,10 @@ use std::{
 
 use hark_node::event::{DeviceText, Event, Path, StampedEvent};
 
-/// One run, as its events tell of it.
+/// One run, summed up from its events.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
-    /// The devices of this run, one in each organisation.
+    /// The ids of this device in the run, one in each organisation.
     own: BTreeSet<DeviceText>,
     devices: BTreeMap<DeviceText, Device>,
     last_us: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Summary {
 #[derive(Debug, Default)]
 struct Device {
     name: String,
-    /// Whether it was linked.
+    /// Whether this node had a link to it.
     met: bool,
     talked: Duration,
     talking_since_us: Option<u64>,
@@ -31,7 +31,7 @@ struct Device {
 }
 
 impl Summary {
-    /// Takes what an event tells.
+    /// Updates the summary with an event.
     pub(crate) fn note(&mut self, event: &StampedEvent) {
         let at_us = event.at_us;
         self.last_us = self.last_us.max(at_us);
@@ -67,7 +67,7 @@ impl Summary {
         }
     }
 
-    /// A few lines, for a run that lasted so long.
+    /// The text of the summary, for a run of this duration.
     pub(crate) fn describe(mut self, lasting: Duration) -> String {
         let last_us = self.last_us;
         self.devices.values_mut().for_each(|device| device.end_talkspurt(last_us));
@@ -83,7 +83,7 @@ impl Summary {
     }
 
     fn with(&self) -> String {
-        // Two machines of one person are one person.
+        // Two devices of one person count as one.
         let met = self.devices.iter().filter(|(id, it)| it.met && !self.own.contains(id));
         let met: BTreeSet<_> = met.map(|(_, device)| device.name.as_str()).collect();
         match &met.into_iter().collect::<Vec<_>>()[..] {
@@ -99,7 +99,7 @@ impl Summary {
         }
     }
 
-    /// Who talked, the longest first.
+    /// The members who talked, in descending order of talking time.
     fn talkers(&self) -> Option<String> {
         let mut talked: BTreeMap<&str, Duration> = BTreeMap::new();
         for (id, device) in &self.devices {
@@ -117,7 +117,7 @@ impl Summary {
         (!parts.is_empty()).then(|| format!("Talked: {}.", parts.join(", ")))
     }
 
-    /// Whose speech was lost the most.
+    /// The talker whose speech was lost the most.
     fn losses(&self) -> Option<String> {
         let heard = self.devices.values().filter(|it| it.received >= HEARD_FRAMES_MIN);
         let worst = heard.max_by(|a, b| a.loss().total_cmp(&b.loss()))?;
@@ -144,7 +144,7 @@ impl Device {
         }
     }
 
-    /// Frames that had to be made up, in percent of all.
+    /// The share of frames that were concealed, in percent of all.
     fn loss(&self) -> f64 {
         let all = self.received + self.concealed;
         100.0 * self.concealed as f64 / (all as f64).max(1.0)
@@ -162,16 +162,16 @@ fn span(lasting: Duration) -> String {
     }
 }
 
-/// Names in a line.
+/// How many names a line lists.
 const NAMES_MAX: usize = 5;
 
-/// Devices that the summary knows of. Beyond them it counts no more.
+/// How many devices the summary counts. Further ones are left out.
 const DEVICES_MAX: usize = 10_000;
 
-/// Frames without which nothing can be said of a path: a second of speech.
+/// How many frames it takes to judge a path: a second of speech.
 const HEARD_FRAMES_MIN: u64 = 100;
 
-/// Below this nobody has noticed.
+/// Nobody notices less loss than this.
 const LOSS_PERCENT_MIN: f64 = 0.1;
 
 #[cfg(test)]
@@ -245,7 +245,7 @@ mod tests {
     fn who_talked_for_how_long_was_not_told() {
         let mut summary = Summary::default();
         note(&mut summary, 0.0, Event::Ready { device: device(1), listen: Vec::new() });
-        // Heron has two machines, and one of them still talks at the end.
+        // Heron has two devices, and one of them still talks at the end.
         for (number, name) in [(2, "Heron"), (3, "Heron"), (4, "Magpie"), (5, "Wren")] {
             note(&mut summary, 0.0, up(number, name));
         }
@@ -263,7 +263,7 @@ mod tests {
         let peers = vec![
             stats(2, 900, 100, Path::Relay),
             stats(4, 1_000, 10, Path::Direct),
-            // Too little to say anything of.
+            // Too few frames to judge the path.
             stats(5, 1, 20, Path::Direct),
         ];
         note(&mut summary, 80.0, Event::Stats { peers, cpu_percent: 1.0 });

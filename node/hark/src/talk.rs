@@ -129,7 +129,8 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     let belonged = belongs(&home, joins)?;
     let first = play(&arguments, ticket.clone(), &mut journal)?;
     match first.ended {
-        // Removed while away, and perhaps let in anew since: the ticket says.
+        // The member was removed while its device was away. It may have been let in again since, so
+        // the ticket is tried.
         Err(why) if belonged && !first.met_anybody && !belongs(&home, joins)? => {
             let by_ticket = play(&arguments, ticket, &mut journal).and_then(|again| again.ended);
             by_ticket.map_err(|refused| anyhow::anyhow!("{why}; by the ticket: {refused}"))
@@ -138,19 +139,19 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     }
 }
 
-/// Whether this home is a member's in the organisation, as far as it knows.
+/// Whether this home's member belongs to the organisation, by the charter that the home has stored.
 fn belongs(home: &Home, organisation: Option<OrganisationId>) -> anyhow::Result<bool> {
     let store = organisation.map(|id| home.find(id)).transpose()?.flatten();
     Ok(store.is_some_and(|store| store.charter().is_member(store.member())))
 }
 
-/// What became of a node.
+/// How a run of a node ended.
 struct Played {
     ended: anyhow::Result<()>,
     met_anybody: bool,
 }
 
-/// Runs a node to its end; fails if it does not start.
+/// Runs a node until it ends. Fails if the node does not start.
 fn play(
     arguments: &TalkArguments,
     ticket: Option<Ticket>,
@@ -160,7 +161,8 @@ fn play(
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let until = arguments.lasting.map(|lasting| Instant::now() + lasting);
     let joins = ticket.as_ref().map(|ticket| ticket.invite().organisation);
-    // A newcomer is nobody yet, so it has words of its own; another machine of somebody has theirs.
+    // A newcomer has no recovery key yet, so it makes one. A further machine of a member uses the
+    // recovery key of that member.
     let recovery = RecoverySecret::generate(&SystemRandom);
     let tell: TellJoining = Arc::new(|news| say(&news.to_string()));
     let founds = ticket.is_none() && home.organisations()?.is_empty();
@@ -199,7 +201,7 @@ fn play(
             keeps_words = true;
         }
     }
-    // Not before: whoever tires of waiting for an answer ends the program at once.
+    // Only now: while the node starts and waits for an answer, Ctrl-C ends the program at once.
     let stop = StopSignal::listen()?;
     let tell = if to_stdout { Tell::Nobody } else { Tell::Lines };
     let mut session = Session {
@@ -228,7 +230,7 @@ fn play(
         }
         session.print(&node, &stop, until)?
     };
-    // Nobody is to steer a node that says goodbye.
+    // A node that is stopping takes no more commands.
     session.services.clear();
     let ended = match reason {
         Some(reason) => node.stop(reason),
@@ -237,7 +239,7 @@ fn play(
     while let Ok(event) = session.events.try_recv() {
         session.handle(&event, None)?;
     }
-    // Who did not get in has left nobody.
+    // There is no summary for a run that was never let in.
     if on_screen && (ended.is_ok() || session.met_anybody) {
         say(&session.summary.describe(begun.elapsed()));
     }
@@ -248,12 +250,12 @@ fn profile_name(text: &str) -> Result<String, ProfileError> {
     check_profile_name(text).map(|()| text.to_owned())
 }
 
-/// Who is told what happens, in words.
+/// Where messages for the person are shown.
 #[derive(Clone, Copy, PartialEq)]
 enum Tell {
-    /// Whoever reads standard output.
+    /// As lines on standard output.
     Lines,
-    /// Whoever looks at the screen.
+    /// On the screen.
     Screen,
     Nobody,
 }
@@ -270,17 +272,18 @@ struct Session<'a> {
     names: BTreeMap<String, String>,
     summary: Summary,
     keeps_log: bool,
-    /// The log of each organisation; `None` if it cannot be kept.
+    /// The log of each organisation, or `None` if it cannot be kept.
     logbooks: BTreeMap<String, Option<Logbook>>,
     home: Home,
-    /// Whether its organisation begins with this run, and needs a first ticket.
+    /// Whether this run founds the organisation, so that the person needs a first ticket.
     founds: bool,
-    /// Whether recovery words wait to be written down.
+    /// Whether the home keeps recovery words that the person has not written down yet.
     keeps_words: bool,
 }
 
 impl Session<'_> {
-    /// Tells what happens as lines, until there is a reason to stop; none if the node has ended.
+    /// Prints what happens as lines until there is a reason to stop. Returns the reason, or `None`
+    /// if the node has ended.
     fn print(
         &mut self,
         node: &Node,
@@ -300,7 +303,8 @@ impl Session<'_> {
         }
     }
 
-    /// Draws on the terminal, until there is a reason to stop; none if the node has ended.
+    /// Draws on the terminal until there is a reason to stop. Returns the reason, or `None` if the
+    /// node has ended.
     fn show(
         &mut self,
         node: &Node,
@@ -324,7 +328,7 @@ impl Session<'_> {
                 std::thread::sleep(TURN);
                 continue;
             }
-            // None is in front where that organisation has ended.
+            // If the organisation in front has ended, no other one is in front.
             let shown = others.iter().position(|other| other.front).unwrap_or_default();
             let snapshot = others.remove(shown);
             screen.draw(&snapshot, &others)?;
@@ -350,7 +354,7 @@ impl Session<'_> {
                     }
                 }
                 Some(Wish::NextOrganisation) => {
-                    // The one that is shown, where it does not hear us.
+                    // If the organisation that is shown does not hear us, it is the next one.
                     let next = shown + usize::from(snapshot.front);
                     let next = &handles[next % handles.len()];
                     next.command(Command::Front).map_err(anyhow::Error::msg)?;
@@ -360,13 +364,14 @@ impl Session<'_> {
         }
     }
 
-    /// Tells an event where it is to be told. What is for the screen is returned.
+    /// Passes an event to the log, to the event file and to the person. Returns the text for the
+    /// screen, if the screen is open.
     fn handle(
         &mut self,
         event: &StampedEvent,
         node: Option<&Node>,
     ) -> anyhow::Result<Option<String>> {
-        // Whoever is told that the node is ready may steer it.
+        // The node can be steered before anybody reads that it is ready.
         if let (Event::Stopped { .. }, Some(org)) = (&event.event, &event.org) {
             self.services.remove(org);
         }
@@ -399,11 +404,11 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// Has an event in the log of its organisation, if one is kept.
+    /// Writes an event to the log of its organisation, if a log is kept.
     fn log(&mut self, event: &StampedEvent) {
         let Some(org) = event.org.as_ref().filter(|_| self.keeps_log) else { return };
         if !self.logbooks.contains_key(org) {
-            // A newcomer has no folder before it was let in.
+            // A newcomer has no folder until it is let in.
             let store = org.parse().ok().and_then(|id| self.home.find(id).ok().flatten());
             let Some(store) = store else { return };
             let opened = Logbook::open(store.folder());
@@ -415,12 +420,14 @@ impl Session<'_> {
         }
     }
 
-    /// What a person is told once others can join. Whoever has just founded is given a ticket.
+    /// The message when others can join. A member who has just founded the squad also gets a
+    /// ticket.
     fn welcome(&mut self, node: Option<&Node>) -> Option<String> {
         let words = std::mem::take(&mut self.keeps_words).then_some(HOW_TO_RECOVER);
         let invitation = match self.tell {
             Tell::Nobody => return None,
-            // A ticket is a secret, and others may look at the screen, too: it is shown by a key.
+            // A ticket is a secret, and others may see the screen: it is shown only when a key is
+            // pressed.
             Tell::Screen => {
                 let founded = std::mem::take(&mut self.founds).then_some(FOUNDED);
                 let told: Vec<_> = founded.into_iter().chain(words).collect();
@@ -439,7 +446,7 @@ impl Session<'_> {
         )
     }
 
-    /// A node that cannot be steered still talks.
+    /// Starts the local API of one organisation. If that fails, the node still talks.
     fn open_control(&mut self, organisation: &str, node: &Node) -> anyhow::Result<()> {
         let id = organisation.parse().context("an organisation's id")?;
         let store = self.home.find(id)?.context("its folder is gone")?;
@@ -455,7 +462,7 @@ impl Session<'_> {
     }
 }
 
-/// Has a ticket made and shown, or says why there is none.
+/// Asks for a ticket and shows it, or shows why there is none.
 fn show_ticket(screen: &mut Screen, organisation: &NodeHandle) {
     match organisation.ticket(TicketRequest::default()) {
         Ok(ticket) => screen.show_ticket(&ticket),
@@ -463,7 +470,7 @@ fn show_ticket(screen: &mut Screen, organisation: &NodeHandle) {
     }
 }
 
-/// Why the node is to stop now; `Some(None)` if it has ended by itself.
+/// Why the node stops now: `None` if it goes on, `Some(None)` if it has ended by itself.
 fn end(node: &Node, stop: &StopSignal, until: Option<Instant>) -> Option<Option<&'static str>> {
     if node.has_ended() {
         Some(None)
@@ -476,7 +483,7 @@ fn end(node: &Node, stop: &StopSignal, until: Option<Instant>) -> Option<Option<
     }
 }
 
-/// The file of `--events`, each line of which is there as soon as it has happened.
+/// The file of `--events`. Each line is written as soon as its event has happened.
 struct Journal {
     path: PathBuf,
     out: Box<dyn Write>,
@@ -502,7 +509,7 @@ impl Journal {
     }
 }
 
-/// The ticket alone on its line, to be copied whole.
+/// A message with the ticket alone on its line, so that it can be copied whole.
 fn invitation(ticket: &Ticket) -> String {
     format!(
         "Others join with `hark talk TICKET`. Send them this ticket by a way that only they can \
@@ -511,8 +518,8 @@ fn invitation(ticket: &Ticket) -> String {
     )
 }
 
-/// What a person is told of an event, if anything. Who speaks is not: it would be a line each
-/// few seconds.
+/// The message about an event, if there is one. There is none about who speaks: that would be a
+/// line every few seconds.
 fn describe(event: &Event) -> Option<String> {
     Some(match event {
         Event::PeerUp { name, path, address, looks_like, .. } => {
@@ -525,7 +532,7 @@ fn describe(event: &Event) -> Option<String> {
         Event::PeerDown { name, reason, .. } => match reason.as_str() {
             "left" => format!("{name} has left"),
             "left for good" => format!("{name} has left the organisation"),
-            // The event `standing` says by whom.
+            // The event `standing` names the officer.
             "removed" => return None,
             "unreachable" => format!("{name} is out of reach"),
             reason => format!("{name} is gone ({reason})"),
@@ -550,7 +557,7 @@ fn describe(event: &Event) -> Option<String> {
         Event::Waiting { newcomer, state } => {
             let name = &newcomer.name;
             match state {
-                // The screen cuts the end of a line.
+                // The command comes first, since the screen cuts the end of a line.
                 WaitingState::Waiting => format!(
                     "{name} waits: `hark ctl admit {name}` or `refuse`; the words are {}",
                     newcomer.words.join(" ")
@@ -566,8 +573,9 @@ fn describe(event: &Event) -> Option<String> {
     })
 }
 
-/// What a person is told of what officers do: of roles the one who gets or loses them, of the end
-/// of a membership all others. Of a mute or a ban of one's own the event `sanction` says more.
+/// The message about what an officer has done. A change of roles is shown only to the member
+/// concerned, and the end of a membership only to the others. For a mute or a ban of this member,
+/// the event `sanction` says more.
 fn describe_standing(own: bool, standing: &StandingView) -> Option<String> {
     let StandingView { name, change, channel, by, until, .. } = standing;
     let (role, place) =
@@ -588,7 +596,7 @@ fn describe_standing(own: bool, standing: &StandingView) -> Option<String> {
     })
 }
 
-/// The address and port of a multiaddr, as people write them; anything else as it is.
+/// The address and port of a multiaddr as people write them. Anything else is returned unchanged.
 pub(crate) fn plain_address(multiaddr: &str) -> String {
     let mut parts = multiaddr.split('/').skip(1);
     let (family, ip, port) = (parts.next(), parts.next(), parts.nth(1));
@@ -599,30 +607,30 @@ pub(crate) fn plain_address(multiaddr: &str) -> String {
     }
 }
 
-/// Said before all else, the microphone's troubles included: who wanted to join somebody stops
-/// here.
+/// Printed before everything else, even before trouble with the microphone: a person who wanted to
+/// join another squad stops here.
 const FOUNDS: &str = "This device is in no squad yet, so this founds one, called \"squad\", with you \
                       alone in it. To join somebody else's, stop this and say `hark talk TICKET`; \
                       `hark new NAME` founds one with a name.";
 
-/// The same on the screen, which covers what was said before.
+/// The same for the screen, which covers what was printed before.
 const FOUNDED: &str = "You have founded a squad of your own: press t for a ticket, by which others \
                        join. To join somebody else's, leave and say `hark talk TICKET`.";
 
-/// Where nobody waits for a ticket, none is made.
+/// Printed when no ticket was made, because nobody is waiting for one.
 const HOW_TO_INVITE: &str = "Others join by a ticket: `hark invite` prints one.";
 
-/// What is said where there would be a screen if the shell had not kept the terminal.
+/// Printed instead of opening the screen when the shell runs the program in the background.
 const IN_THE_BACKGROUND: &str = "This runs in the background, without a screen. `hark ctl status` \
                                  shows who is here, `hark ctl quit` ends it.";
 
-/// Words are shown on demand alone: whoever reads them can act for the member.
+/// The words are shown only on demand: anybody who reads them can act for the member.
 const HOW_TO_RECOVER: &str = "Should this device be lost, 24 words bring you back: `hark recovery` shows them, to be written down.";
 
-/// How long a turn of the loop waits, and with it how often the screen is drawn.
+/// How long one turn of the loop waits. The screen is drawn once a turn.
 const TURN: Duration = Duration::from_millis(50);
 
-/// How soon a signal is noticed where there is no screen.
+/// Without a screen, a signal is noticed within this time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
@@ -661,7 +669,7 @@ mod tests {
         assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
     }
 
-    /// Nobody was told of roles, nor by whom somebody was kicked.
+    /// Nothing was printed about roles, and a kick did not name the officer.
     #[test]
     fn somebody_kicked_was_only_gone() {
         let by = Some("Vesper".to_owned());

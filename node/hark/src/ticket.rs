@@ -1,4 +1,4 @@
-//! `hark ticket`: what a ticket says, which were given out, and the end of them.
+//! `hark ticket`: what a ticket says, which tickets were issued, and how they are revoked.
 
 use std::time::Duration;
 
@@ -62,10 +62,11 @@ pub(crate) fn run(arguments: TicketArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A ticket's link as a QR code (ISO/IEC 18004) of half blocks, two modules high each: white on
-/// black, where the terminal has colours, with the quiet zone that scanners need.
+/// A ticket's link as a QR code (ISO/IEC 18004). Each character is two half blocks, that is two
+/// modules high. On a terminal with colours it is white on black. It includes the quiet zone that
+/// scanners need.
 pub(crate) fn qr_code(ticket: &Ticket, colours: bool) -> anyhow::Result<String> {
-    // Capitals take two thirds of the room.
+    // Capital letters take two thirds of the room.
     let link = format!("hark:{ticket}").to_uppercase();
     let code = QrCode::with_error_correction_level(link, EcLevel::L)
         .context("the ticket is too long for a QR code")?;
@@ -94,8 +95,8 @@ pub(crate) fn qr_code(ticket: &Ticket, colours: bool) -> anyhow::Result<String> 
     Ok(text)
 }
 
-/// Whether this home has the ticket's organisation, and knows it to be revoked. A home that is not
-/// there is not made for this.
+/// Whether this home has the ticket's organisation and knows that the ticket is revoked. Does not
+/// create a home that does not exist.
 fn is_revoked(home: &HomeArguments, invite: &Invite) -> anyhow::Result<bool> {
     if !home_path(home)?.exists() {
         return Ok(false);
@@ -173,7 +174,8 @@ fn describe(ticket: &Ticket, now: UnixTime, revoked: bool) -> Vec<String> {
     lines
 }
 
-/// Modules around the code. The standard asks for four; two are enough for today's cameras.
+/// Width of the quiet zone around the code, in modules. The standard asks for four; two are enough
+/// for today's cameras.
 const QUIET: isize = 2;
 
 const WHITE_ON_BLACK: &str = "\x1b[38;5;231;48;5;16m";
@@ -214,7 +216,8 @@ mod tests {
         let lines: Vec<_> = code.lines().collect();
         let width = lines[0].chars().count();
         assert!(lines.iter().all(|line| line.chars().count() == width), "{code}");
-        // A module is as high as it is wide: two are one line. A finder stands in the corner.
+        // A module is as high as it is wide, and a line holds two. The code starts with a finder
+        // pattern.
         assert!(lines.len() == width.div_ceil(2) && width <= 80, "{width} {}", lines.len());
         assert!(
             lines[0].chars().all(|it| it == '█') && lines[1].starts_with("██ ▄▄▄▄▄ █"),

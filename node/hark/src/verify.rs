@@ -1,4 +1,4 @@
-//! `hark verify`: whether a device is its owner's.
+//! `hark verify`: whether a device really belongs to its member.
 
 use anyhow::bail;
 use hark_keys::DeviceId;
@@ -71,7 +71,8 @@ fn status(client: &mut Client) -> anyhow::Result<Value> {
     Ok(client.request(json!({"command": "status"}))?["status"].take())
 }
 
-/// The devices of the member of this name, each with the name; or the device of this id.
+/// The devices of the member with this name, or the device with this id, each with the member's
+/// name.
 fn devices_of(status: &Value, name: &str) -> anyhow::Result<Vec<(String, DeviceId)>> {
     let peers = status["peers"].as_array().into_iter().flatten();
     let all = peers.filter_map(|peer| {

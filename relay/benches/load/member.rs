@@ -1,5 +1,4 @@
-//! A member as the relay sees it: a link on which everything is spoken that a node speaks, without
-//! a node.
+//! A member as the relay sees it: a link that carries everything that a node sends, without a node.
 
 use std::{
     collections::HashMap,
@@ -265,7 +264,7 @@ impl Driver {
                     Heartbeat { number: heartbeats }.encode(&mut bytes);
                     self.links.send_heartbeat(self.relay, &bytes.into());
                     if heartbeats == 1 {
-                        // As every node does when it has its first link.
+                        // Every node does so when it has its first link.
                         let gossip = &mut self.swarm.behaviour_mut().gossip;
                         let _ = gossip.publish(self.topic.clone(), self.record.clone());
                     }
@@ -326,5 +325,5 @@ const SENT_KEPT: usize = 4_096;
 /// How often a heartbeat is sent. [PROTO-2.7]
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Longer than anything here takes, if it comes at all.
+/// Nothing that succeeds takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -197,7 +197,7 @@ fn compare(
     let addresses: Result<Vec<SocketAddr>, _> =
         room.members.iter().map(|member| member.socket.address()).collect();
     let bare = Bare::start(&addresses?)?;
-    // Sends the introductions, and does what is done only once for a fan-out.
+    // This sends the introductions, and does the work that a fan-out needs only once.
     room.talk(Speech { lasting: Duration::from_secs(1), ..speech })?;
     let (mut deliveries, mut alone, mut ages) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -261,8 +261,8 @@ fn bare_cost(room: &Room, bare: &Bare, speech: Speech) -> anyhow::Result<(f64, V
     Ok((cpu.as_secs_f64() * 1e6 / came as f64, room.sweeper.take_ages()))
 }
 
-/// More talkers than the relay can forward to all: only what is fresh gets through, and no member
-/// is lost.
+/// Measures with more talkers than the relay can forward to all: only fresh frames should arrive,
+/// and no member should be lost.
 fn overload(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Result<()> {
     let downs = room.downs();
     let delivery = room.talk(speech)?;

@@ -63,7 +63,7 @@ pub(crate) struct MemberSocket {
     sampled: bool,
     pub(crate) tally: Tally,
     inbox: Mutex<Inbox>,
-    /// When the packet that was passed on last arrived, in nanoseconds since 1970.
+    /// The time at which the newest packet that was passed on arrived, in nanoseconds since 1970.
     pub(crate) came: AtomicU64,
 }
 

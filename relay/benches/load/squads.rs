@@ -102,7 +102,7 @@ impl Squads {
         Ok(begun.elapsed())
     }
 
-    /// How many members have come how far, for an error message.
+    /// How many members have reached each state, for an error message.
     fn standing(&self) -> String {
         let states = || self.members.iter().map(Member::state);
         let count = |is: fn(&State) -> bool| states().filter(|state| is(state)).count();
@@ -400,7 +400,7 @@ const FRAME_EVERY: Duration = Duration::from_millis(20);
 /// How long to wait, after the last frame, for what is under way.
 const STRAGGLERS: Duration = Duration::from_millis(500);
 
-/// Longer than anything here takes, if it comes at all.
+/// Nothing that succeeds takes this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often links are checked for signs of life.

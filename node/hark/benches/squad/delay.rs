@@ -1,4 +1,4 @@
-//! Mouth to ear, from the talker's file to the listener's, and where the time goes.
+//! Mouth-to-ear delay, from the talker's file to the listener's, and the parts that it consists of.
 
 use std::{path::Path, time::Duration};
 
@@ -85,8 +85,9 @@ fn run(folder: &Path, table: &mut Table, low_delay: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Milliseconds after `since_us`, and frames, of each rise of the listener's concealment over the
-/// first seconds. The snapshot that tells of it is made ten times a second.
+/// Each rise in the number of frames that the listener has concealed, over the first seconds:
+/// milliseconds since `since_us`, and by how many frames it rose. The node updates its snapshot ten
+/// times a second.
 fn watch_concealment(listener: &Node, since_us: u64) -> anyhow::Result<Vec<(f64, u64)>> {
     let mut client = listener.client()?;
     let mut rises = Vec::new();
@@ -107,7 +108,8 @@ fn watch_concealment(listener: &Node, since_us: u64) -> anyhow::Result<Vec<(f64,
     }
 }
 
-/// Seconds after `since_us`, and frames, of each rise after the first seconds.
+/// Each later rise in the number of concealed frames: seconds since `since_us`, and by how many
+/// frames it rose.
 fn later(stats: &[Value], since_us: u64) -> Vec<(u64, u64)> {
     let concealed = |event: &Value| -> u64 {
         let peers = event["peers"].as_array().into_iter().flatten();
@@ -123,7 +125,7 @@ fn later(stats: &[Value], since_us: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// A number of each peer in each `stats` after the first seconds.
+/// The values of one field of all peers, from the `stats` events after the first seconds.
 fn of_peers(stats: &[Value], name: &str) -> Vec<f64> {
     let since = stats.first().map_or(0, at_us) + 5_000_000;
     stats
@@ -139,14 +141,14 @@ fn cpu_percent(node: &Node) -> anyhow::Result<f64> {
     Ok(100.0 * node.cpu()?.as_secs_f64() * 1_000.0 / lived)
 }
 
-/// Long enough for 200 windows with speech in them.
+/// Duration of the speech. It yields at least 200 windows with speech in them.
 const SPEECH: Duration = Duration::from_secs(112);
 
-/// How long concealment is watched closely.
+/// How long concealment is watched closely, in milliseconds.
 const WATCHED_MS: f64 = 5_000.0;
 
-/// Moments of concealment that are listed.
+/// How many moments of concealment are listed.
 const MOMENTS_SHOWN: usize = 10;
 
-/// How long before it is heard a block for a file is mixed.
+/// How long before it is heard a block for a file is mixed, in milliseconds.
 const OUTPUT_LEAD_MS: f64 = 0.5;

@@ -1,4 +1,4 @@
-//! A squad of eight: load, memory, what is concealed, and a member that is killed.
+//! A squad of eight: load, memory, concealment, and the killing of a member.
 
 use std::{path::Path, time::Duration};
 
@@ -53,15 +53,15 @@ struct Squad {
     nodes: Vec<Node>,
 }
 
-/// What a while has cost: percent of a core for each node, and all frames.
+/// What a period has cost: percent of a core for each node, and the frames of all nodes.
 struct Watched {
     cpu: Vec<f64>,
     frames: Frames,
 }
 
 impl Squad {
-    /// Eight nodes that all know each other; the first three have something to say and wait for
-    /// their key, which is never pressed.
+    /// Starts eight nodes and waits until all know each other. The first three have speech as
+    /// input, but wait for their push-to-talk key, which is never pressed.
     fn gather(folder: &Path) -> anyhow::Result<Self> {
         let mut squad = Self { folder: folder.to_owned(), nodes: Vec::new() };
         let mut ticket = None;
@@ -101,7 +101,7 @@ impl Squad {
         std::thread::sleep(Duration::from_secs(seconds));
     }
 
-    /// Has these talk by voice from now on, and lets others get used to it.
+    /// Makes these nodes talk by voice from now on, and waits until the others have adapted.
     fn speak(&mut self, places: std::ops::Range<usize>) -> anyhow::Result<()> {
         for place in places {
             self.nodes[place].control("transmit vad")?;
@@ -141,7 +141,7 @@ impl Squad {
         Ok(all)
     }
 
-    /// How many pairs of a talker and another node there are in which the talker was heard.
+    /// The number of pairs of a talker and another node in which that node heard the talker.
     fn pairs_heard(&mut self) -> anyhow::Result<usize> {
         let mut heard = 0;
         for (place, node) in self.nodes.iter_mut().enumerate() {
@@ -152,8 +152,8 @@ impl Squad {
         Ok(heard)
     }
 
-    /// Kills the third talker and starts it anew. Milliseconds until each other node shows it
-    /// unreachable, and until each hears it again.
+    /// Kills the third talker and starts it again. Returns the milliseconds until each other node
+    /// reported it unreachable, and the milliseconds until each heard it again.
     fn kill_and_restart(&mut self) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
         let place = TALKERS - 1;
         let killed = self.nodes.remove(place).kill()?;
@@ -178,10 +178,10 @@ impl Squad {
 const NAMES: [&str; 8] =
     ["Kestrel", "Magpie", "Heron", "Osprey", "Plover", "Wren", "Dunlin", "Curlew"];
 
-/// The first of them have something to say.
+/// How many of the nodes talk: the first ones.
 const TALKERS: usize = 3;
 
-/// How long load is measured.
+/// How long each measurement of the load lasts.
 const WATCH: Duration = Duration::from_secs(20);
 
 /// How often a member is killed.

@@ -1,4 +1,5 @@
-//! Rubbish at a node's port: its memory, and whether a talker is still heard.
+//! Garbage sent to a node's port: how it affects the node's memory, and whether a talker is still
+//! heard.
 
 use std::{
     fs,
@@ -33,7 +34,7 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     let captured = folder.join("captured").display().to_string();
     flooder(&places[0], &program, &["capture", &captured])?;
-    // Buffers that it has once needed a node may keep, so the first flood may cost some memory.
+    // A node may keep the buffers that it has needed once, so the first flood may cost some memory.
     for (kind, what, growth_mib) in [
         ("garbage", "garbage", 8.0),
         ("garbage", "garbage again", 1.0),
@@ -72,7 +73,7 @@ fn flooder(place: &Place, program: &Path, words: &[&str]) -> anyhow::Result<Stri
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// What the kernel has counted of UDP in a namespace.
+/// The kernel's counters of UDP in one namespace.
 struct Counters {
     taken: f64,
     full: f64,
@@ -93,8 +94,8 @@ impl Counters {
     }
 }
 
-/// The flooder: `capture FILE` records for a second what comes and goes; `garbage ADDRESS` and
-/// `FILE ADDRESS` send.
+/// Runs the flooder. `capture FILE` records all traffic for one second. `garbage ADDRESS` sends a
+/// flood of garbage, and `FILE ADDRESS` one of captured datagrams.
 pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     match words {
         [capture, file] if capture == "capture" => {
@@ -116,7 +117,7 @@ pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     }
 }
 
-/// Sends what is in the pool, round and round, evenly.
+/// Sends the datagrams of the pool in turn, again and again, at an even rate.
 fn send(pool: &[Vec<u8>], address: &str) -> anyhow::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(address)?;
@@ -127,7 +128,8 @@ fn send(pool: &[Vec<u8>], address: &str) -> anyhow::Result<()> {
         let due = start.elapsed().as_micros() as u64 * RATE / 1_000_000;
         while sent < due && start.elapsed() < FLOOD {
             let datagram = pool.next().context("nothing to send")?;
-            // A refusal that came back by ICMP, or a full queue: the next one may pass.
+            // If an earlier datagram was refused by ICMP, or if the queue is full, the next one may
+            // still be sent.
             let _ = socket.send(datagram);
             sent += 1;
         }
@@ -137,7 +139,7 @@ fn send(pool: &[Vec<u8>], address: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Random bytes, and what looks like the packets of handshakes and connections.
+/// Random bytes, and bytes that look like the packets of handshakes and connections.
 fn garbage() -> Vec<Vec<u8>> {
     let random = SeededRandom::new(1);
     let bytes = |length: usize| {
@@ -149,18 +151,18 @@ fn garbage() -> Vec<Vec<u8>> {
         .map(|number| {
             let mut datagram = bytes(1 + number * 7 % 1_200);
             match number % 4 {
-                // Any bytes at all.
+                // Random bytes alone.
                 0 => {}
-                // A short header with a connection id of nobody.
+                // A short header with a connection id that nobody has.
                 1 => datagram[0] = 0x40 | datagram[0] & 0x3f,
-                // The Initial packet of a handshake, of our version or QUIC's own.
+                // The Initial packet of a handshake, with our version or with QUIC's own.
                 kind => {
                     let version = if kind == 2 { QUIC_VERSION } else { 1 };
                     datagram = vec![0xc0];
                     datagram.extend_from_slice(&version.to_be_bytes());
                     datagram.push(8);
                     datagram.extend_from_slice(&bytes(8));
-                    // No source connection id, no token, and 1,100 bytes.
+                    // No source connection id, no token, and 1,100 as the length.
                     datagram.extend_from_slice(&[0, 0, 0x44, 0x4c]);
                     datagram.extend_from_slice(&bytes(1_182));
                 }
@@ -170,7 +172,7 @@ fn garbage() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Datagrams of a capture, each whole and cut off.
+/// The datagrams of a capture, each whole and truncated.
 fn captured(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let bytes = fs::read(file)?;
     let (mut rest, mut pool) = (bytes.as_slice(), Vec::new());
@@ -183,17 +185,17 @@ fn captured(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(pool)
 }
 
-/// The first word for this program when it is to flood.
+/// The first argument when this program is to flood.
 pub(crate) const FLOODER: &str = "flooder";
 
-/// Where the flooded node listens.
+/// The address at which the flooded node listens.
 const TARGET: &str = "10.77.0.1:4400";
 
-/// Datagrams a second.
+/// How many datagrams are sent in a second.
 const RATE: u64 = 100_000;
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_secs(10);
 
-/// Different datagrams of garbage.
+/// How many different datagrams of garbage there are.
 const POOL: usize = 4_096;

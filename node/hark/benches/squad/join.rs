@@ -1,4 +1,5 @@
-//! A second node on the same machine, by ticket: from its start until both hear each other.
+//! A second node joins on the same machine by ticket: the time from its start until both hear each
+//! other.
 
 use std::path::Path;
 
@@ -22,7 +23,8 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long the second of two took until both were connected, and until both heard each other.
+/// How long it took from the start of the second node until both were connected, and until both
+/// heard each other, in milliseconds.
 #[derive(Default)]
 pub(crate) struct Meetings {
     connected: Vec<f64>,
@@ -30,7 +32,8 @@ pub(crate) struct Meetings {
 }
 
 impl Meetings {
-    /// One founds a squad, the other joins by its ticket; both talk. Both are given back running.
+    /// The first node founds a squad, the second joins by its ticket, and both talk. Returns both,
+    /// still running.
     pub(crate) fn found(
         &mut self,
         places: &[Place; 2],
@@ -47,7 +50,7 @@ impl Meetings {
         Ok(both)
     }
 
-    /// Both know each other already.
+    /// Starts both nodes again. They know each other already.
     pub(crate) fn again(
         &mut self,
         places: &[Place; 2],
@@ -64,7 +67,7 @@ impl Meetings {
         Ok(both)
     }
 
-    /// Rows of what was found, held to `bar` milliseconds.
+    /// Adds rows with the results. The slowest must not take longer than `bar` milliseconds.
     pub(crate) fn tell(&self, table: &mut Table, how: &str, bar: f64) {
         table.held(&format!("{how}: connected, slowest"), largest(&self.connected), "ms", bar);
         table.shown(&format!("{how}: connected, median"), median(&self.connected), "ms", "");
@@ -79,7 +82,7 @@ impl Meetings {
             let heard = node.told_of("talk_started", other, started)?;
             self.connected.push(ms_between(started, connected));
             self.heard.push(ms_between(started, heard));
-            // Only then can it be steered.
+            // A node can be steered only once it is ready.
             node.ready()?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Two machines on one bridge: by ticket, and by mDNS when every remembered address is useless.
+//! Two machines on one bridge: they meet by ticket, and by mDNS when no remembered address works
+//! any more.
 
 use std::path::Path;
 
@@ -23,7 +24,7 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     let mut by_mdns = Meetings::default();
     for round in 0..ROUNDS {
         for (number, place) in pair.iter().enumerate() {
-            // Nobody listens at the old addresses, nor at the old ports.
+            // The addresses and the ports change, so nobody listens at the old ones.
             place.run("ip address flush dev eth0 scope global")?;
             let address = format!("10.77.{}.{}/16", round + 1, number + 1);
             place.run(&format!("ip address add {address} dev eth0"))?;
@@ -40,7 +41,8 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The namespaces that `ci/measure-network` has made: 10.77.0.1, 2 and 3 on one bridge.
+/// The namespaces that `ci/measure-network` has made: 10.77.0.1, 10.77.0.2 and 10.77.0.3 on one
+/// bridge.
 pub(crate) fn places() -> anyhow::Result<Vec<Place>> {
     let names = std::env::var("HARK_NAMESPACES").context("run ci/measure-network")?;
     let places: Vec<Place> = names.split_whitespace().map(Place::namespace).collect();
@@ -48,5 +50,5 @@ pub(crate) fn places() -> anyhow::Result<Vec<Place>> {
     Ok(places)
 }
 
-/// How often they meet in each way.
+/// How often the two meet in each way.
 const ROUNDS: usize = 10;

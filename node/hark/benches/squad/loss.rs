@@ -1,4 +1,5 @@
-//! Random loss, each way: what is still concealed, and how soon copies end after it.
+//! Random loss in each direction: how much is still concealed, and how soon the copies stop
+//! afterwards.
 
 use std::{path::Path, time::Duration};
 
@@ -16,7 +17,7 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     let flags = "--listen 0.0.0.0:0 --no-mdns --output null --input";
     let mut listener = Node::start(&places[0], folder, "Heron", None, &format!("{flags} silence"))?;
     let ticket = listener.ticket()?;
-    // Without pauses, in which there would be no copies either.
+    // The microphone is always open: in pauses there would be no copies.
     let flags = format!("{flags} file:{}?loop --transmit open", input.display());
     let mut talker = Node::start(&places[1], folder, "Kestrel", Some(&ticket), &flags)?;
     talker.told_of("peer_up", "Heron", 0)?;
@@ -48,8 +49,8 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many copies the talker sends, again and again for `lasting`, and how long after `since_us`
-/// there was the last one.
+/// Watches for `lasting` how many copies the talker sends. Returns the numbers, and how many
+/// milliseconds after `since_us` it last sent any.
 fn watch_copies(
     talker: &Node,
     since_us: u64,
@@ -83,11 +84,12 @@ fn end(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long nothing is held against the talker after the loss has begun.
+/// How long after the loss begins the talker may take to adapt. Concealment in this time does not
+/// count.
 const ADAPTING: Duration = Duration::from_secs(2);
 
-/// How long concealment is counted.
+/// How long concealed frames are counted.
 const LOSSY: Duration = Duration::from_secs(30);
 
-/// How long copies are looked for after the loss.
+/// How long copies are watched after the loss has ended.
 const RECOVERING: Duration = Duration::from_secs(15);

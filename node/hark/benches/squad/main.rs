@@ -1,7 +1,8 @@
 //! Whole nodes, as processes of the program `hark`: delay, load, memory, and how fast they meet.
 //!
-//! `cargo bench --bench squad` measures what one machine's loopback interface allows; names of
-//! measures choose some of them. `ci/measure-network` makes network namespaces and measures there.
+//! `cargo bench --bench squad` measures what one machine's loopback interface allows. The names of
+//! measurements as arguments choose some of them. `ci/measure-network` makes network namespaces and
+//! measures there.
 
 mod delay;
 mod eight;
@@ -27,14 +28,14 @@ use table::Table;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // A part of a measure that has to run in another namespace.
+    // A part of a measurement that has to run in another namespace.
     if arguments.first().is_some_and(|first| first == flood::FLOODER) {
         if let Err(error) = flood::run(&arguments[1..]) {
             eprintln!("{error:#}");
         }
         return;
     }
-    // Without `--bench`, cargo only wants to know that it builds.
+    // Without `--bench`, cargo only checks that the benchmark builds.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
@@ -68,15 +69,15 @@ fn main() {
     table.print("Whole nodes", "bar");
 }
 
-/// Fills rows of the table; the folder is its own.
+/// A measurement: adds rows to the table. It has the folder to itself.
 type Measure = fn(&Path, &mut Table) -> anyhow::Result<()>;
 
-/// The largest value; none of no values.
+/// The largest value, or NaN if there are no values.
 fn largest(values: &[f64]) -> f64 {
     quantile(values, 1.0)
 }
 
-/// The mean; none of no values.
+/// The mean, or NaN if there are no values.
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

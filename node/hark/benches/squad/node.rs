@@ -1,4 +1,5 @@
-//! Whole nodes: processes of the program `hark`, steered by flags and read by their events.
+//! Whole nodes: processes of the program `hark`, controlled by flags and `hark ctl`, and observed
+//! by their events.
 
 use std::{
     fs::{self, File},
@@ -12,17 +13,17 @@ use anyhow::{Context, bail};
 use hark_node::{control::Client, store::Home};
 use serde_json::Value;
 
-/// A place where nodes live: this machine's own network, or a namespace of it.
+/// The place where a node runs: this machine's own network, or a network namespace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place(Option<String>);
 
 impl Place {
-    /// A network namespace.
+    /// The network namespace of this name.
     pub(crate) fn namespace(name: &str) -> Self {
         Self(Some(name.to_owned()))
     }
 
-    /// A command that runs there.
+    /// A command that runs in this place.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         match &self.0 {
             None => Command::new(program),
@@ -34,7 +35,7 @@ impl Place {
         }
     }
 
-    /// Runs a command there, which must succeed, and gives what it printed.
+    /// Runs a command in this place and returns what it printed. Fails if the command fails.
     pub(crate) fn run(&self, line: &str) -> anyhow::Result<String> {
         let mut words = line.split_whitespace();
         let program = words.next().context("a command")?;
@@ -75,7 +76,8 @@ impl Node {
         command.arg("--home").arg(&home).arg("--events").arg(&journal);
         command.args(flags.split_whitespace());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);
-        // A journal of an earlier run of this node is not to be taken for this one's.
+        // Empties the journal, so that events of an earlier run of this node are not taken for new
+        // ones.
         File::create(&journal)?;
         let started_us = unix_us();
         let child = command.spawn().with_context(|| HARK.to_owned())?;
@@ -83,7 +85,7 @@ impl Node {
         Ok(Self { child, place, home, journal, read: 0, events: Vec::new(), started_us })
     }
 
-    /// The first event that `wanted` knows; waits for it.
+    /// Waits for the first event for which `wanted` returns true.
     pub(crate) fn wait(&mut self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -99,26 +101,26 @@ impl Node {
         }
     }
 
-    /// The event `ready`.
+    /// Waits for the event `ready`.
     pub(crate) fn ready(&mut self) -> anyhow::Result<Value> {
         self.wait(|event| event["event"] == "ready")
     }
 
-    /// A ticket for others.
+    /// A ticket for other nodes.
     pub(crate) fn ticket(&mut self) -> anyhow::Result<String> {
         self.ready()?;
         Ok(self.control("invite")?.trim().to_owned())
     }
 
-    /// CLOCK_MONOTONIC in nanoseconds of sample 0 of an end.
+    /// The time at which sample 0 of an end was taken or played, in nanoseconds of CLOCK_MONOTONIC.
     pub(crate) fn audio_started(&mut self, direction: &str) -> anyhow::Result<u64> {
         let started = self
             .wait(|event| event["event"] == "audio_started" && event["direction"] == direction)?;
         started["monotonic_ns"].as_u64().context("a time")
     }
 
-    /// The moment of an event `kind` about the node called `name`, from `after_us` on, in Unix
-    /// microseconds; waits for it.
+    /// Waits for an event `kind` about the node called `name` that happened at `after_us` or later.
+    /// Returns its time, in Unix microseconds.
     pub(crate) fn told_of(&mut self, kind: &str, name: &str, after_us: u64) -> anyhow::Result<u64> {
         let event = self.wait(|event| {
             event["event"] == kind && event["name"] == name && at_us(event) >= after_us
@@ -126,13 +128,13 @@ impl Node {
         Ok(at_us(&event))
     }
 
-    /// How others are heard, second by second.
+    /// The `stats` events so far: how others are heard, second by second.
     pub(crate) fn stats(&mut self) -> anyhow::Result<Vec<Value>> {
         self.take_events()?;
         Ok(self.events.iter().filter(|event| event["event"] == "stats").cloned().collect())
     }
 
-    /// Frames of all talkers so far.
+    /// The frames of all talkers so far.
     pub(crate) fn frames(&mut self) -> anyhow::Result<Frames> {
         let status = self.status()?;
         let peers = status["peers"].as_array().context("peers")?;
@@ -144,7 +146,7 @@ impl Node {
         })
     }
 
-    /// What `hark ctl status --json` says.
+    /// The answer of `hark ctl status --json`.
     pub(crate) fn status(&self) -> anyhow::Result<Value> {
         let answer: Value = serde_json::from_str(&self.control("--json status")?)?;
         Ok(answer["status"].clone())
@@ -161,14 +163,14 @@ impl Node {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// A connection to its local API; it must live in this machine's own network.
+    /// Connects to the local API of the node, which must run in this machine's own network.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         let home = Home::open(&self.home, Box::new(|| None))?;
         let store = home.choose(None)?.context("an organisation")?;
         Ok(Client::connect(&store.control()?.context("a local API")?)?)
     }
 
-    /// Time on a processor since its start.
+    /// Processor time of the process since its start.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let (_, after_name) = stat.rsplit_once(')').context("a name in parentheses")?;
@@ -181,7 +183,7 @@ impl Node {
         Ok(Duration::from_millis(ticks * 1_000 / TICKS_A_SECOND))
     }
 
-    /// MiB of memory, `VmRSS` now or `VmHWM` at most so far.
+    /// Memory in MiB: `VmRSS` is the current use, `VmHWM` the largest so far.
     pub(crate) fn memory(&self, which: &str) -> anyhow::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find(|line| line.starts_with(which)).context("memory")?;
@@ -189,7 +191,7 @@ impl Node {
         Ok(kib.context("KiB")? / 1_024.0)
     }
 
-    /// Ends it with SIGKILL, and says when.
+    /// Ends the process with SIGKILL, and returns the time of it.
     pub(crate) fn kill(mut self) -> anyhow::Result<u64> {
         let at = unix_us();
         self.child.kill()?;
@@ -197,7 +199,7 @@ impl Node {
         Ok(at)
     }
 
-    /// Has it say goodbye, and waits until it has ended.
+    /// Asks the node to quit, and waits until it has ended.
     pub(crate) fn quit(mut self) -> anyhow::Result<()> {
         self.control("quit")?;
         let until = Instant::now() + PATIENCE;
@@ -207,7 +209,7 @@ impl Node {
         Ok(())
     }
 
-    /// Takes whole lines that its journal has got since the last time.
+    /// Reads the complete lines that the journal has gained since the last call.
     fn take_events(&mut self) -> anyhow::Result<()> {
         let mut file = File::open(&self.journal)?;
         file.seek(SeekFrom::Start(self.read))?;
@@ -224,13 +226,13 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Frames as a listener counts them.
+/// Frames, as a listener counts them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Frames {
     pub(crate) received: u64,
@@ -239,7 +241,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// What came after `earlier`.
+    /// The frames since `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             received: self.received.saturating_sub(earlier.received),
@@ -248,36 +250,36 @@ impl Frames {
         }
     }
 
-    /// Percent of the frames that should have been heard and were concealed; none of no frames.
+    /// Concealed frames in percent of all that should have been heard, or NaN if there were none.
     pub(crate) fn concealed_percent(self) -> f64 {
         100.0 * self.concealed as f64 / (self.received + self.concealed) as f64
     }
 }
 
-/// When an event happened, in Unix microseconds.
+/// The time of an event, in Unix microseconds.
 pub(crate) fn at_us(event: &Value) -> u64 {
     event["at_us"].as_u64().unwrap_or(0)
 }
 
-/// Now, on the clock that stamps events.
+/// The current time, on the clock of the events.
 pub(crate) fn unix_us() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds from one stamp to another.
+/// Milliseconds from one time to another.
 pub(crate) fn ms_between(from_us: u64, to_us: u64) -> f64 {
     (to_us as f64 - from_us as f64) / 1_000.0
 }
 
-/// The program, built as the benchmark is.
+/// The program, built in the same way as the benchmark.
 const HARK: &str = env!("CARGO_BIN_EXE_hark");
 
-/// How long anything is waited for.
+/// The longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// How often the journal is looked at; events carry their own stamps.
+/// How often the journal is read. The events carry their own times.
 const TURN: Duration = Duration::from_millis(20);
 
-/// The unit of `/proc/PID/stat`, the same on all Linux systems in use.
+/// Ticks a second, the unit of `/proc/PID/stat`. All Linux systems in use have the same.
 const TICKS_A_SECOND: u64 = 100;

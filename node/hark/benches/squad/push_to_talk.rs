@@ -1,4 +1,4 @@
-//! From the push-to-talk key going down to the first voice datagram on the wire.
+//! The time from the press of the push-to-talk key to the first voice datagram on the wire.
 
 use std::{path::Path, time::Duration};
 
@@ -31,7 +31,7 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     let capture = Capture::start();
     let (mut by_api, mut by_command) = (Vec::new(), Vec::new());
     for press in 0..PRESSES {
-        // Steps of 1.1 ms, so that all phases of a frame are met.
+        // The pauses grow in steps of 1.1 ms, so that the key is pressed in every phase of a frame.
         std::thread::sleep(PAUSE + Duration::from_micros(1_100 * press));
         by_api.push(unix_us());
         client.request(json!({"command": "ptt", "down": true}))?;
@@ -69,13 +69,14 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// When the first of several datagrams as long as voice was seen; far away if there was none.
+/// The time of the first of several datagrams that have the length of voice. `u64::MAX` if there
+/// are none.
 fn first_voice(seen: &[Seen], pressed: u64) -> u64 {
     let voice: Vec<&Seen> = seen
         .iter()
         .filter(|seen| seen.at_us >= pressed && VOICE_BYTES.contains(&seen.payload.len()))
         .collect();
-    // On the loopback interface each is seen twice.
+    // The loopback interface shows each datagram twice.
     let follows = |pair: &&[&Seen]| pair[5].at_us - pair[0].at_us < 60_000;
     voice.windows(6).find(follows).map_or(u64::MAX, |run| run[0].at_us)
 }
@@ -87,14 +88,15 @@ fn port_of(node: &mut Node) -> anyhow::Result<u16> {
     port.ok_or_else(|| anyhow::anyhow!("{address} has no port"))
 }
 
-/// Lengths of UDP payloads with one frame of 10 ms; heartbeats, reports and acknowledgements are
-/// shorter, messages longer or alone.
+/// Lengths of UDP payloads that carry one frame of 10 ms. Heartbeats, reports and acknowledgements
+/// are shorter. Messages are longer, or come alone.
 const VOICE_BYTES: std::ops::Range<usize> = 90..300;
 
-/// How often the key is pressed through the local API, and by the command.
+/// How often the key is pressed, through the local API and by the command.
 const PRESSES: u64 = 50;
 const COMMANDS: usize = 10;
 
-/// How long the key is up, longer than a talkspurt hangs on; and down.
+/// How long the key stays up, which is longer than the talkspurt outlasts the key, and how long it
+/// stays down.
 const PAUSE: Duration = Duration::from_millis(400);
 const HELD: Duration = Duration::from_millis(200);

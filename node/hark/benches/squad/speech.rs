@@ -1,4 +1,4 @@
-//! Files of speech, for nodes to say.
+//! Files with speech, as the input of nodes.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use hark_node::wav::WavWriter;
 
 use crate::recordings::samples;
 
-/// Writes as many seconds of speech to `folder/name`.
+/// Writes `seconds` seconds of speech to `folder/name`.
 pub(crate) fn write(folder: &Path, name: &str, seconds: f64) -> anyhow::Result<PathBuf> {
     let path = folder.join(name);
     let mut writer = WavWriter::create(&path, 1)?;

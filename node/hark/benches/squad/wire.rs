@@ -1,4 +1,4 @@
-//! What goes over a network interface, as a packet socket sees it.
+//! The traffic of a network interface, as a packet socket sees it.
 
 use std::{
     io::{self, Read},
@@ -25,14 +25,14 @@ pub(crate) struct Seen {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Records IPv4 UDP on all interfaces of this process's network until it is stopped.
+/// Records IPv4 UDP on all interfaces of this process's network namespace, until it is stopped.
 pub(crate) struct Capture {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Seen>>,
 }
 
 impl Capture {
-    /// Fails without the right to see the wire (CAP_NET_RAW).
+    /// Starts to record. Fails without the right to see the traffic (CAP_NET_RAW).
     pub(crate) fn start() -> io::Result<Self> {
         let mut socket = packet_socket()?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -51,7 +51,7 @@ impl Capture {
         Ok(Self { stop, thread })
     }
 
-    /// All that was seen; what goes over the loopback interface, twice.
+    /// Stops, and returns all datagrams. Those on the loopback interface appear twice.
     pub(crate) fn finish(self) -> Vec<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_default()
@@ -80,5 +80,5 @@ fn udp_of(packet: &[u8]) -> Option<Seen> {
     Some(Seen { at_us, from_port, payload: udp.get(8..)?.to_vec() })
 }
 
-/// Number of UDP in an IP header.
+/// The protocol number of UDP in an IP header.
 const UDP: u8 = 17;

@@ -1,4 +1,4 @@
-//! The charter of a node that does not run.
+//! The stored charter of a node that is not running.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -20,10 +20,10 @@ use hark_node::{
     store::{Home, Lock, OrganisationStore, SquadStore as _},
 };
 
-/// A stored charter. What is done to it is passed on when the node runs again.
+/// A stored charter. The node passes on what is changed here when it runs again.
 pub(super) struct StoredHost {
     store: OrganisationStore,
-    /// Keeps the node from starting meanwhile.
+    /// Keeps the node from starting in the meantime.
     _lock: Lock,
     key: DeviceKey,
     charter: Charter,
@@ -35,7 +35,8 @@ pub(super) struct StoredHost {
 impl StoredHost {
     pub(super) fn open(home: &Home, store: &OrganisationStore) -> anyhow::Result<Self> {
         let lock = store.lock()?;
-        // What stood there before the lock was taken may be of the node that has just ended.
+        // Read again: the store may have changed before the lock was taken, by a node that has just
+        // ended.
         let store = home.find(store.id())?.context("the organisation has gone from this home")?;
         let mut charter = Charter::clone(store.charter());
         charter.set_calendar(Clock.unix());
@@ -52,18 +53,18 @@ impl StoredHost {
 }
 
 impl StoredHost {
-    /// Where a device was reached last.
+    /// The addresses at which a device was last reached.
     pub(super) fn addresses(&self, device: DeviceId) -> Vec<SocketAddr> {
         let record = self.directory.record(device);
         record.map(|record| record.addresses.to_vec()).unwrap_or_default()
     }
 
-    /// Remembers a ticket that is issued.
+    /// Remembers an issued ticket.
     pub(super) fn keep_ticket(&self, ticket: &Ticket) -> anyhow::Result<()> {
         Ok(self.store.keep_ticket(Clock.unix(), ticket.invite())?)
     }
 
-    /// Devices that may let newcomers in, where they were reached last.
+    /// Devices that may let newcomers in, with the addresses at which they were last reached.
     pub(super) fn doors(&self) -> impl Iterator<Item = Door> {
         let devices = self.directory.records().map(|record| record.unverified().device);
         devices.map(|device| Door { device, addresses: self.addresses(device) })

@@ -1,5 +1,5 @@
-//! What the person sees while the squad talks: a bar on a terminal, lines elsewhere. All of it goes
-//! to standard error.
+//! What the person sees while the squad talks: a bar on a terminal, lines elsewhere. Everything is
+//! written to standard error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -21,7 +21,7 @@ impl Progress {
         Self(bar)
     }
 
-    /// What has been done.
+    /// Shows a finished step.
     pub(super) fn done(&self, line: &str) {
         match &self.0 {
             Some(bar) => bar.println(format!("  ✓ {line}")),
@@ -29,7 +29,7 @@ impl Progress {
         }
     }
 
-    /// What is being done; lines would say it too late to be of use.
+    /// Shows the step that is running, on a terminal only: a line would come too late to be of use.
     pub(super) fn doing(&self, line: &str) {
         if let Some(bar) = &self.0 {
             bar.set_style(style("  {spinner:.cyan} {msg}"));
@@ -37,8 +37,8 @@ impl Progress {
         }
     }
 
-    /// How far the conversation is, and what is heard of it now. `turn` is its line where there is
-    /// no bar, once a turn.
+    /// Shows how far the conversation has got, and who hears it now. Without a bar, `turn` is
+    /// printed once for each turn.
     pub(super) fn talking(&self, elapsed: Duration, now: &str, turn: Option<&str>) {
         match &self.0 {
             Some(bar) => {
@@ -70,7 +70,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn print(line: &str) {
-    // Whoever does not listen misses nothing of the result.
+    // If standard error is closed, the result is still complete.
     let _ = writeln!(io::stderr(), "{line}");
 }
 

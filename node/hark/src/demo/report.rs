@@ -1,4 +1,4 @@
-//! What was heard, as a table and for scripts.
+//! What each node heard, as a table and for scripts.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -8,7 +8,7 @@ use hark_node::{
 };
 use serde_json::{Value, json};
 
-/// One line a listener.
+/// One entry for each listener.
 pub(super) struct Report(Vec<Listener>);
 
 struct Listener {
@@ -20,7 +20,7 @@ struct Listener {
 /// How one listener heard one talker.
 pub(super) struct Heard {
     talker: &'static str,
-    /// Delays in milliseconds, the smallest first; none if nothing of the talker was recognised.
+    /// Delays in milliseconds, in ascending order. Empty if nothing of the talker was recognised.
     delays: Vec<f64>,
     frames: u64,
     concealed: u64,
@@ -78,7 +78,8 @@ impl Report {
         Self(listeners.map(|(name, file, heard)| Listener { name, file, heard }).collect())
     }
 
-    /// A listener who did not hear a talker, and that talker; none if all heard all.
+    /// The first listener that did not hear a talker, and that talker. `None` if everybody heard
+    /// everybody.
     pub(super) fn unheard(&self) -> Option<(&'static str, &'static str)> {
         let pairs = self
             .0
@@ -143,7 +144,7 @@ impl Report {
     }
 }
 
-/// Columns as wide as they must be; numbers to the right.
+/// Each column is as wide as its longest cell. Numbers are aligned to the right.
 fn table(rows: &[[String; 6]]) -> String {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()

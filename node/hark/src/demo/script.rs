@@ -5,17 +5,18 @@ use std::time::Duration;
 
 pub(super) const MEMBERS: usize = 5;
 
-/// The first one founds the squad; the others join in this order.
+/// The first one founds the squad. The others join in this order.
 pub(super) const NAMES: [&str; MEMBERS] = ["Kestrel", "Heron", "Magpie", "Osprey", "Wren"];
 
-/// Whoever has joined last speaks first: then all have been there for a while when they speak,
-/// however long joining takes on a busy machine. In the end two speak at once.
+/// The members who speak in each turn, by index. The last member to join speaks first. By the time
+/// the first to join speaks, all have been there for a while, however long joining takes on a busy
+/// machine. In the last turn two speak at once.
 const TURNS: [&[usize]; MEMBERS + 1] = [&[4], &[3], &[2], &[1], &[0], &[0, 1]];
 
-/// The conversation, from the first word on.
+/// The conversation, from its first word.
 pub(super) struct Script {
     voices: [Vec<f32>; MEMBERS],
-    /// Samples from the beginning of one turn to that of the next.
+    /// Samples from the start of one turn to the start of the next.
     turn: usize,
 }
 
@@ -24,18 +25,18 @@ impl Script {
         Self { voices, turn: samples(talking) / TURNS.len() }
     }
 
-    /// From the first word to the last.
+    /// The time from the first word to the last.
     pub(super) fn talking(&self) -> Duration {
         Duration::from_secs_f64((self.turn * TURNS.len()) as f64 / f64::from(SAMPLE_RATE))
     }
 
-    /// Who speaks at this time; nobody before the beginning and after the end.
+    /// The members who speak at this time. Empty after the end.
     pub(super) fn speakers(&self, elapsed: Duration) -> &'static [usize] {
         TURNS.get(samples(elapsed) / self.turn).copied().unwrap_or_default()
     }
 
-    /// What `member` says, after `lead` of silence. Its recording goes on where the member has been
-    /// interrupted, and begins again at its end.
+    /// What `member` says, after `lead` of silence. In each turn its recording goes on where it
+    /// stopped, and starts again at its end.
     pub(super) fn track(&self, member: usize, lead: Duration) -> Vec<f32> {
         let lead = samples(lead);
         let mut track = vec![0.0; lead + self.turn * TURNS.len()];
@@ -53,7 +54,7 @@ impl Script {
     }
 }
 
-/// Where in the last quarter of `words` to stop: in the middle of the quietest moment.
+/// Where to stop within the last quarter of `words`: in the middle of its quietest moment.
 fn pause(words: &[f32]) -> usize {
     let from = words.len() * 3 / 4;
     let level = |at: usize| level_dbfs(&words[at..at + MOMENT]);
@@ -61,7 +62,7 @@ fn pause(words: &[f32]) -> usize {
     starts.min_by(|a, b| level(*a).total_cmp(&level(*b))).map_or(words.len(), |at| at + MOMENT / 2)
 }
 
-/// Ends without a click.
+/// Fades out the end, so that there is no click.
 fn fade(words: &mut [f32]) {
     let from = words.len().saturating_sub(FADE);
     for (index, sample) in words[from..].iter_mut().rev().enumerate() {
@@ -73,16 +74,16 @@ fn samples(time: Duration) -> usize {
     (time.as_secs_f64() * f64::from(SAMPLE_RATE)) as usize
 }
 
-/// A moment that is called quiet: 60 ms.
+/// Length of a moment whose loudness is measured, in samples: 60 ms.
 const MOMENT: usize = 2_880;
-/// 10 ms.
+/// Length of the fade, in samples: 10 ms.
 const FADE: usize = 480;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Everybody says one thing all the time, and each another.
+    /// Each member's recording is one constant value, different for each member.
     fn script(seconds: u64) -> Script {
         let voices = [0.1, 0.2, 0.3, 0.4, 0.5].map(|level| vec![level; 48_000]);
         Script::new(voices, Duration::from_secs(seconds))
@@ -117,7 +118,7 @@ mod tests {
     fn a_turn_ends_where_it_is_quiet_and_without_a_click() {
         let mut script = script(12);
         script.voices[4] = vec![0.5; 5 * 48_000];
-        // 0.2 s of quiet in the last quarter of the 1.8 s that a turn has.
+        // 0.2 s of quiet in the last quarter of a turn's 1.8 s of words.
         script.voices[4][72_000..81_600].fill(0.001);
         let words = script.track(4, Duration::ZERO);
         let end = words.iter().rposition(|sample| *sample != 0.0).expect("words");

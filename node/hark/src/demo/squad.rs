@@ -40,7 +40,7 @@ pub(super) struct Squad {
 struct Member {
     node: Node,
     events: Receiver<StampedEvent>,
-    /// What it says, and when the first sample of it was taken.
+    /// What it says. `spoken_ns` is the time at which the first sample of it was taken.
     track: Vec<f32>,
     spoken_ns: Option<u64>,
     heard: PathBuf,
@@ -66,7 +66,7 @@ impl Squad {
                 _ => progress.doing(&format!("{name} joins by the ticket")),
             }
             let asked = Instant::now();
-            // Late joiners must not miss the first words: theirs.
+            // The first words wait for members who join late: those members speak them.
             squad.begin = squad.begin.max(asked + GREETING);
             let lead = squad.begin - asked;
             let track = squad.script.track(index, lead);
@@ -109,7 +109,7 @@ impl Squad {
         Ok(squad)
     }
 
-    /// Lets them talk to the end.
+    /// Lets the members talk until the script ends.
     pub(super) fn talk(&mut self, stop: &StopSignal, progress: &Progress) -> anyhow::Result<()> {
         progress.doing("everybody connects to everybody");
         let all_here = |snapshot: &Snapshot| {
@@ -145,7 +145,7 @@ impl Squad {
         Ok(())
     }
 
-    /// Ends the nodes, and measures what each has heard of each.
+    /// Ends the nodes, and measures how each one heard each of the others.
     pub(super) fn finish(mut self) -> anyhow::Result<Report> {
         self.members.iter_mut().for_each(Member::take_events);
         let snapshots = self.snapshots();
@@ -221,7 +221,7 @@ fn turn(speakers: &[usize]) -> String {
     }
 }
 
-/// How many hear one of the speakers right now.
+/// How many listeners hear one of the speakers now.
 fn listeners(snapshots: &[Arc<Snapshot>], speakers: &[usize]) -> usize {
     let spoken_by = |name: &str| speakers.iter().any(|index| NAMES[*index] == name);
     let hears = |snapshot: &&Arc<Snapshot>| {
@@ -235,11 +235,11 @@ fn check(stop: &StopSignal) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From the start of the last node to the first word: enough to connect to all the others.
+/// From the start of the last node to the first word: enough time to connect to all others.
 const GREETING: Duration = Duration::from_millis(1_500);
-/// After the last word: what is still on its way.
+/// How long the demo waits after the last word for sound that is still on its way.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long the first node may take to listen.
+/// How long the first node may take to start listening.
 const READY: Duration = Duration::from_secs(10);
 /// How often the demo looks at its nodes.
 const TURN: Duration = Duration::from_millis(50);

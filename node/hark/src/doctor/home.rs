@@ -31,7 +31,7 @@ pub(super) fn check(path: &Path) -> Vec<Finding> {
         }
     }
     .with(json!({"path": path}))];
-    // A folder without this file is none of ours yet: to open it would make it one.
+    // A folder without this file is not a home of ours, and opening it would make it one.
     if path.join("version").exists() {
         findings.extend(privacy(path));
         findings.extend(contents(path));
@@ -39,7 +39,7 @@ pub(super) fn check(path: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Writes a file, and removes it.
+/// Writes a file and removes it again.
 fn try_write(folder: &Path) -> io::Result<()> {
     let mut random = [0; 8];
     SystemRandom.fill(&mut random);
@@ -50,7 +50,7 @@ fn try_write(folder: &Path) -> io::Result<()> {
     fs::remove_file(&probe).and(written)
 }
 
-/// Whether others can look into the folder, where the system has such permissions.
+/// Whether other accounts can read the folder, where the system has such permissions.
 fn privacy(path: &Path) -> Option<Finding> {
     let mode = platform::mode_of(path)?;
     let finding = if mode & 0o077 == 0 {
@@ -65,7 +65,7 @@ fn privacy(path: &Path) -> Option<Finding> {
 /// What the folder holds, and whether it can be read.
 fn contents(path: &Path) -> Vec<Finding> {
     let read = || -> Result<_, StoreError> {
-        // No passphrase is needed to see whether there is one.
+        // No passphrase is needed to see whether the keys are protected by one.
         let home = Home::open(path, Box::new(|| None))?;
         let names: Vec<_> =
             home.organisations()?.iter().map(|store| store.charter().name().to_owned()).collect();

@@ -1,4 +1,4 @@
-//! Clocks and processor: whether speech can be kept in time.
+//! Clocks and processor: whether this machine can process speech in time.
 
 use std::{
     thread,
@@ -50,12 +50,12 @@ fn resolution() -> u64 {
     steps.min().unwrap_or_default()
 }
 
-/// How late the system woke a thread that slept for a block of sound, in milliseconds, the smallest
-/// first.
+/// How late the system woke a thread that slept for one block of sound, in milliseconds, in
+/// ascending order.
 fn wakes() -> Vec<f64> {
     let late = |_| {
         let due = Instant::now() + BLOCK;
-        // What the voice thread does between two blocks.
+        // The voice thread waits in the same way between two blocks.
         while let Some(rest) = due.checked_duration_since(Instant::now()).filter(|r| !r.is_zero()) {
             thread::park_timeout(rest);
         }
@@ -89,7 +89,7 @@ fn judge_wakes(resolution_ns: u64, late_ms: &[f64]) -> Finding {
     finding.with(values)
 }
 
-/// Shares of real time that one core takes for speech: 1 is all of it.
+/// Shares of real time that one core spends on speech: 1 is the whole core.
 struct Load {
     encode: f64,
     decode: f64,
@@ -113,7 +113,8 @@ impl Load {
         })?;
         let decode = share(|index| decoder.decode(&packets[index], &mut out).map(drop))?;
         let conceal = share(|index| {
-            // Losses end, and concealment of endless ones is cheap.
+            // Real losses end, and concealment of an endless loss is cheap, so every fifth frame
+            // arrives.
             if index % 5 == 0 {
                 decoder.decode(&packets[index], &mut out)?;
             }
@@ -154,8 +155,8 @@ impl Load {
     }
 }
 
-/// The share of real time that `work` takes for each of some frames: the least of several parts, in
-/// which other programs disturbed the least.
+/// The share of real time that `work` takes for each frame. It is measured in several parts, and
+/// the smallest result counts: other programs disturbed that part the least.
 fn share(mut work: impl FnMut(usize) -> Result<(), CodecError>) -> Result<f64, CodecError> {
     let mut least = f64::INFINITY;
     for part in 0..PARTS {
@@ -169,34 +170,34 @@ fn share(mut work: impl FnMut(usize) -> Result<(), CodecError>) -> Result<f64, C
     Ok(least)
 }
 
-/// A voice of sorts: an encoder makes no effort for silence.
+/// A sound somewhat like a voice, since an encoder spends little time on silence.
 fn hum(index: usize) -> f32 {
     let time = index as f32 / SAMPLE_RATE as f32;
     let tone = |hz: f32| (std::f32::consts::TAU * hz * time).sin();
     0.1 * (tone(150.0) + tone(310.0) + tone(730.0) + tone(1_900.0)) * (0.6 + 0.4 * tone(4.0))
 }
 
-/// 2025 begins: this program is younger.
+/// Unix time at which 2025 begins. This program is newer, so an earlier clock is wrong.
 const EARLIEST: u64 = 1_735_689_600;
-/// 2100 begins.
+/// Unix time at which 2100 begins.
 const LATEST: u64 = 4_102_444_800;
 const SECONDS_A_YEAR: u64 = 31_556_952;
 
-/// Steps of the clock that are looked at.
+/// How many steps of the clock are measured.
 const READINGS: usize = 100;
-/// What the voice thread sleeps between two blocks.
+/// How long the voice thread sleeps between two blocks.
 const BLOCK: Duration = Duration::from_millis(5);
-/// Times that it is tried.
+/// How many sleeps are measured.
 const WAKES: usize = 60;
-/// Later than this the block is not heard in time.
+/// A block that is later than this is not heard in time.
 const LATE_MS: f64 = 5.0;
 
-/// What a frame holds.
+/// The sound in one frame.
 const FRAME: Duration = Duration::from_millis(10);
-/// Frames of a part of the measurement, and parts.
+/// Frames in one part of the measurement, and the number of parts.
 const FRAMES: usize = 25;
 const PARTS: usize = 4;
-/// As a node sends by default.
+/// The bit rate at which a node sends by default.
 const BITRATE_BPS: u32 = 48_000;
 /// Talkers that a member of a squad of eight may hear at once.
 const LISTENED: f64 = 7.0;

@@ -1,5 +1,6 @@
-//! Addresses and sockets of this machine, its router, and what others have told a running node.
-//! Sends nothing beyond them but the wish to hear a multicast group.
+//! Addresses and sockets of this machine, its router, and what others have reported to a running
+//! node. Beyond this machine it asks only the router and name servers, and it asks to join a
+//! multicast group.
 
 mod names;
 mod outside;
@@ -52,7 +53,7 @@ pub(super) fn check(places: &[PeerPlace], home: &Path) -> Vec<Finding> {
     findings
 }
 
-/// The addresses that the node would see when it starts.
+/// The addresses that a node would find when it starts.
 fn interfaces() -> io::Result<Vec<IpAddr>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -107,7 +108,7 @@ fn judge_addresses(addresses: &[IpAddr]) -> Finding {
     finding.with(json!(values))
 }
 
-/// Asks the system which own address it would send from. Nothing is sent.
+/// Asks the system which of its own addresses it would send from. Nothing is sent.
 fn route(check: &'static str, to: SocketAddr) -> Finding {
     let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     let from = UdpSocket::bind((any, 0)).and_then(|socket| {
@@ -119,12 +120,12 @@ fn route(check: &'static str, to: SocketAddr) -> Finding {
             Finding::ok(check, format!("to other networks from {}", from.ip()))
                 .with(json!({"from": from.ip()}))
         }
-        // Squads on one LAN, or with the other family, need none.
+        // Squads on one LAN, or with addresses of the other family, need no such route.
         _ => Finding::ok(check, "none to other networks").with(json!({"from": null})),
     }
 }
 
-/// Sends a datagram to itself through a socket like a node's.
+/// Sends itself a datagram through a socket like a node's.
 fn exchange(address: IpAddr) -> io::Result<()> {
     let any = if address.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     let socket = UdpSocket::bind((any, 0))?;
@@ -132,7 +133,7 @@ fn exchange(address: IpAddr) -> io::Result<()> {
     let port = socket.local_addr()?.port();
     socket.send_to(HELLO, (address, port))?;
     let mut buffer = [0; HELLO.len()];
-    // Anybody may send to an open port; only our own word counts.
+    // Anybody may send to an open port, so only our own datagram counts.
     for _ in 0..STRAY_DATAGRAMS {
         let (length, _) = socket.recv_from(&mut buffer)?;
         if buffer[..length] == *HELLO {
@@ -166,10 +167,10 @@ fn judge_sockets(v4: io::Result<()>, v6: io::Result<()>) -> [Finding; 2] {
     [first.with(values(v4.is_ok())), second.with(values(v6.is_ok()))]
 }
 
-/// Bytes that the system grants to a socket like a node's.
+/// The receive buffer in bytes that the system grants to a socket like a node's.
 fn granted_buffer() -> io::Result<usize> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    // Less than asked for is no error; what is there afterwards counts.
+    // A smaller buffer than requested is no error: the size read afterwards counts.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     let bytes = socket.recv_buffer_size()?;
     Ok(platform::usable_buffer(bytes))
@@ -191,7 +192,8 @@ fn judge_buffer(bytes: usize) -> Finding {
     finding.with(json!({"granted_bytes": bytes, "asked_bytes": RECEIVE_BUFFER}))
 }
 
-/// Hears the group in which nodes of a LAN find each other, by the interface of `address`.
+/// Joins the multicast group in which nodes of a LAN find each other, on the interface of
+/// `address`.
 fn join_mdns(address: Ipv4Addr) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
@@ -225,23 +227,24 @@ fn judge_mdns(addresses: &[IpAddr], join: impl Fn(Ipv4Addr) -> io::Result<()>) -
     }
 }
 
-/// Addresses that no machine has (RFC 5737, RFC 3849): asking for the way to them disturbs nobody.
+/// Documentation addresses that no machine has (RFC 5737, RFC 3849). Asking for the route to them
+/// disturbs nobody.
 const DOCUMENTATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const DOCUMENTATION_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 const MDNS_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const MDNS_PORT: u16 = 5353;
 
-/// How long interfaces may take to come one after another.
+/// How long the next interface may take to be reported.
 const QUIET: Duration = Duration::from_millis(200);
-/// Addresses that are listed; further ones are left out.
+/// How many addresses are listed at most.
 const ADDRESSES_MAX: usize = 64;
-/// How long a datagram may take from this machine to itself.
+/// How long a datagram from this machine to itself may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Datagrams of others that are passed over.
+/// How many datagrams of others are skipped.
 const STRAY_DATAGRAMS: usize = 16;
 const HELLO: &[u8] = b"hark doctor";
-/// Holds 250 ms of eight talkers. Systems grant about this much by default.
+/// Enough for 250 ms of eight talkers. Systems grant about this much by default.
 const ENOUGH_BUFFER: usize = 200 * 1024;
 
 #[cfg(test)]

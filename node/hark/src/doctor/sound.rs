@@ -1,4 +1,4 @@
-//! Sound cards: which there are, and whether the default ones work.
+//! Sound cards: which ones there are, and whether the default ones work.
 
 use hark_node::{
     device::{DeviceError, DeviceInfo, SelfTest, list_devices, self_test},
@@ -28,7 +28,7 @@ pub(super) fn check() -> Vec<Finding> {
     ]
 }
 
-/// Names, the default one first, and not too many: ALSA has dozens.
+/// Names of the devices, the default one first. Their number is limited, since ALSA lists dozens.
 fn names(known: &[&DeviceInfo]) -> String {
     let mut sorted = known.to_vec();
     sorted.sort_by_key(|info| !info.default);
@@ -43,7 +43,7 @@ fn names(known: &[&DeviceInfo]) -> String {
     }
 }
 
-/// What the self-test of a default sound card means.
+/// The finding of a default sound card's self-test.
 fn tried(direction: Direction, outcome: Result<SelfTest, DeviceError>) -> Finding {
     let (check, without) = match direction {
         Direction::Input => ("microphone", "`hark talk --input silence` to listen only"),
@@ -63,7 +63,7 @@ fn tried(direction: Direction, outcome: Result<SelfTest, DeviceError>) -> Findin
         plural(test.channels.into(), "channel"),
         test.period_ms,
     );
-    // Some sound systems do not know, and say 0.
+    // Some sound systems do not know their delay and report 0.
     if test.latency_ms > 0.0 {
         found += &format!(", delay {:.0} ms", test.latency_ms);
     }
@@ -96,18 +96,18 @@ fn tried(direction: Direction, outcome: Result<SelfTest, DeviceError>) -> Findin
     finding.with(values)
 }
 
-/// Whether a microphone's name is that of a loudspeaker listened to, as PulseAudio has them.
+/// Whether a microphone's name is that of a loudspeaker's monitor, as PulseAudio names them.
 fn is_monitor(name: &str) -> bool {
     name.starts_with("Monitor of ") || name.ends_with(".monitor")
 }
 
-/// Sound cards that are named; scripts get all.
+/// How many sound cards are named. Scripts get all of them.
 const NAMES_MAX: usize = 4;
-/// Level of zeros: even a quiet room is louder.
+/// Level of digital silence: even a quiet room is louder.
 const NOTHING_DBFS: f32 = -100.0;
 /// Level at which a microphone clips.
 const LOUD_DBFS: f32 = -6.0;
-/// Blocks of a sound card that can be heard as delay.
+/// A sound card with blocks of this length adds a delay that can be heard.
 const LONG_PERIOD_MS: f64 = 40.0;
 
 #[cfg(test)]

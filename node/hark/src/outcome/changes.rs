@@ -1,4 +1,4 @@
-//! Changes in words, to be done and done.
+//! Changes in words, both planned and done.
 
 use hark_commands::{
     Brings, ChangeView, DraftContent, Look, Rights, RootChange,
@@ -7,12 +7,12 @@ use hark_commands::{
 
 use super::each;
 
-/// `make channel Alpha: open`
+/// A planned change: `make channel Alpha: open`
 pub(super) fn to_do(change: &ChangeView) -> String {
     format!("{change}{}", details(change))
 }
 
-/// `made channel Alpha: open`
+/// A change that was made: `made channel Alpha: open`
 pub(super) fn done(change: &ChangeView) -> String {
     let (verb, what) = change.words();
     format!("{} {what}{}", past(verb), details(change))
@@ -31,7 +31,7 @@ fn past(verb: &str) -> String {
     }
 }
 
-/// More about a change, for a reader who wants to know.
+/// Details of a change, to follow its line after a colon.
 fn details(change: &ChangeView) -> String {
     let details = match change {
         ChangeView::Role { rank: None, can, .. } => format!("everybody {}", may(can)),
@@ -49,7 +49,7 @@ fn details(change: &ChangeView) -> String {
     format!(": {details}")
 }
 
-/// What a new root document makes different.
+/// What a new root document changes.
 pub(super) fn root(change: &RootChange) -> String {
     match change {
         RootChange::Name(name) => format!("the organisation is called {name}"),
@@ -64,7 +64,7 @@ pub(super) fn root(change: &RootChange) -> String {
     }
 }
 
-/// A checkpoint, done or to be done.
+/// A checkpoint, either planned or done.
 pub(super) fn checkpoint(number: u32, done: bool) -> String {
     match done {
         false => format!("settle all that is known as checkpoint {number}"),
@@ -72,7 +72,7 @@ pub(super) fn checkpoint(number: u32, done: bool) -> String {
     }
 }
 
-/// What a draft says, done or to be done.
+/// The content of a draft, either planned or done.
 pub(super) fn draft(content: &DraftContent, done: bool) -> Vec<String> {
     match content {
         DraftContent::Changes(changes) if done => each(changes, self::done),
@@ -82,12 +82,12 @@ pub(super) fn draft(content: &DraftContent, done: bool) -> Vec<String> {
     }
 }
 
-/// What a role gives.
+/// The rights of a role.
 pub(super) fn may(rights: &Rights) -> String {
     if rights.0.is_empty() { "no rights".to_owned() } else { format!("may {rights}") }
 }
 
-/// What a rule does.
+/// What a rule allows and denies.
 pub(super) fn rule(allow: &Rights, deny: &Rights) -> String {
     let mut does = Vec::new();
     does.extend((!allow.0.is_empty()).then(|| format!("allows {allow}")));
@@ -95,7 +95,7 @@ pub(super) fn rule(allow: &Rights, deny: &Rights) -> String {
     if does.is_empty() { "says nothing".to_owned() } else { does.join("; ") }
 }
 
-/// How a channel is talked on and seen.
+/// How people talk in a channel, and who sees it.
 pub(super) fn look(look: &Look) -> String {
     let mut words = vec![match (look.floor, look.loudest) {
         (Some(1), _) => "one talks at a time".to_owned(),
@@ -110,7 +110,7 @@ pub(super) fn look(look: &Look) -> String {
     words.join(", ")
 }
 
-/// How much a preset brings.
+/// What a preset contains, in numbers.
 pub(super) fn brings(brings: &Brings) -> String {
     let parts = [
         counted(brings.channels, "channel"),

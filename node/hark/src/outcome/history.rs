@@ -1,4 +1,4 @@
-//! What was done, what was checked, and why somebody may do something.
+//! What was done, what a check has found, and why a member has a right.
 
 use hark_commands::{
     At, CharterCheck, DecisionView, LogEntry, LoggedChange, LoggedOperation, RuleView, SourceView,
@@ -14,7 +14,7 @@ use super::{
     lists::FORKED,
 };
 
-/// The log.
+/// The log of operations.
 pub(super) fn log(log: &[LogEntry]) -> String {
     let entry = |entry: &LogEntry| match entry {
         LogEntry::Founded { by, changes, .. } => {
@@ -75,7 +75,7 @@ pub(super) fn log_json(log: &[LogEntry]) -> Value {
     log.iter().map(entry).collect()
 }
 
-/// A level in words.
+/// The level of an operation, in words.
 fn level(level: u16) -> String {
     match level {
         0 => "for the organisation".to_owned(),
@@ -84,12 +84,12 @@ fn level(level: u16) -> String {
     }
 }
 
-/// The first characters of an operation's hash, as people see it.
+/// The first characters of an operation's hash, as people see them.
 fn short(hash: &str) -> String {
     hash.parse().map_or_else(|_| hash.to_owned(), |hash: ObjectHash| hash.short())
 }
 
-/// What a check of the whole charter has found.
+/// The result of a check of the whole charter.
 pub(super) fn check(organisation: &str, check: &CharterCheck) -> String {
     let mut lines = vec![
         format!("{organisation} holds: checked anew from its bytes"),
@@ -116,7 +116,7 @@ pub(super) fn check(organisation: &str, check: &CharterCheck) -> String {
     lines.join("\n")
 }
 
-/// What decides about a right, and what was looked at.
+/// What decides about a right, and where it was looked for.
 pub(super) fn why(why: &WhyView) -> String {
     let verb = if why.allowed { "may" } else { "may not" };
     let (name, right, at) = (&why.name, &why.right, &why.at);
@@ -185,7 +185,7 @@ fn set_by(source: &SourceView) -> String {
     }
 }
 
-/// What was looked at.
+/// The place that one step looked at.
 fn place(step: &Step) -> String {
     match step {
         Step::RootKeys(_) => "root keys".to_owned(),
@@ -200,7 +200,7 @@ fn place(step: &Step) -> String {
     }
 }
 
-/// What was found there.
+/// What one step found at its place.
 fn found(step: &Step) -> String {
     match step {
         Step::RootKeys(person) => format!("{person} holds one"),

@@ -1,4 +1,4 @@
-//! The organisation at a glance, and the lists of each kind of thing.
+//! An overview of the organisation, and a list for each kind of thing in it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::{
     each, indented, merged,
 };
 
-/// People first, then what they may and where, then what is seldom asked.
+/// Root keys and people first, then their rights and where these apply, then what is seldom needed.
 pub(super) fn organisation(organisation: &OrganisationView) -> String {
     let OrganisationView { name, id, you, operations, root, .. } = organisation;
     let mut lines = vec![name.clone(), format!("  id {id}")];
@@ -45,7 +45,7 @@ pub(super) fn organisation(organisation: &OrganisationView) -> String {
         ("relays", relays(&organisation.relays)),
         ("policies", policies(&organisation.policies)),
     ];
-    // Of most organisations nobody has left.
+    // Parts without content are left out: from most organisations nobody has left.
     for (title, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
         lines.extend([String::new(), title.to_owned()]);
         lines.extend(part.lines().map(|line| format!("  {line}")));
@@ -126,7 +126,7 @@ fn sanction(it: &SanctionInForce) -> String {
     format!("{}: {} {} {}", it.name, it.kind.participle(), it.at, it.until)
 }
 
-/// All roles with who holds them.
+/// All roles, each with the members who hold it.
 pub(super) fn roles(roles: &[RoleView]) -> String {
     let everybodys = MEMBER_ROLE.to_string();
     let line = |role: &RoleView| {
@@ -178,7 +178,7 @@ pub(super) fn presets_json(presets: &[PresetSummary]) -> Value {
     presets.iter().map(json).collect()
 }
 
-/// What a preset brings.
+/// The content of a preset.
 pub(super) fn preset(preset: &PresetView) -> String {
     let PresetView { name, channels, rules, grants, layouts, .. } = preset;
     let counts = Brings {
@@ -202,7 +202,7 @@ pub(super) fn preset(preset: &PresetView) -> String {
                 net.channel, net.priority, net.pan, net.volume
             )
         }));
-        // Of a key that talks to nothing that may be seen, nothing is said.
+        // A key whose targets are all hidden from the reader is not listed.
         let keys = (1..).zip(&layout.keys).filter(|(_, key)| !key.is_empty());
         lines.extend(keys.map(|(number, key)| {
             format!("{whom} talks with key {number} to {}", listed(key, "and"))
@@ -216,7 +216,7 @@ pub(super) fn relays(relays: &[RelayView]) -> String {
     list(relays, ToString::to_string, "no relays")
 }
 
-/// All policies, with what each is for.
+/// All policies, each with its purpose.
 pub(super) fn policies(policies: &BTreeMap<String, u32>) -> String {
     let purpose = |(name, value): (&String, &u32)| {
         let purpose = match (name.as_str(), value) {
@@ -290,7 +290,7 @@ fn ticket(ticket: &SeenTicket) -> String {
     line
 }
 
-/// Whose device came in by a ticket, or what the device is called.
+/// The member whose device joined by a ticket, or else that device's short id.
 fn user(it: &TicketUse) -> String {
     let short = || it.device.parse().map(|device: hark_keys::DeviceId| device.short());
     let device = || format!("the device {}", short().unwrap_or_default());
@@ -325,6 +325,6 @@ fn list<T>(items: &[T], line: impl Fn(&T) -> String, empty: &str) -> String {
     if items.is_empty() { empty.to_owned() } else { each(items, line).join("\n") }
 }
 
-/// Shown to everybody, until a root document joins the branches.
+/// Shown to every member until a root document joins the branches.
 pub(super) const FORKED: &str = "FORKED: the root keys have signed two documents of one version; \
                                  `hark charter root propose` joins them";

@@ -1,4 +1,4 @@
-//! Every command end to end, with what is printed of it.
+//! Every command from end to end, with what it prints.
 
 mod apply;
 mod drafts;
@@ -16,7 +16,7 @@ use hark_keys::{ChannelId, DeviceKey, RecoverySecret, SeededRandom};
 use self::world::{Line, NOW, Person, World, example};
 use super::*;
 
-/// What is printed of an outcome.
+/// What is printed for an outcome.
 struct Answer {
     text: String,
     json: Value,
@@ -34,17 +34,17 @@ impl Person {
         self.with(line, file).into()
     }
 
-    /// What a command prints.
+    /// The text that a command prints.
     fn does(&mut self, line: &str) -> String {
         self.told(line, &[]).text
     }
 
-    /// What it prints for scripts.
+    /// The JSON that a command prints.
     fn json(&mut self, line: &str) -> Value {
         self.told(line, &[]).json
     }
 
-    /// Why a command is refused.
+    /// The reason why a command is refused.
     fn cannot(&mut self, line: &str) -> String {
         self.refused(line, &[])
     }
@@ -53,7 +53,7 @@ impl Person {
         self.cannot_with(line, file).to_string()
     }
 
-    /// What a dry run says; it changes nothing.
+    /// The text of a dry run. Checks that it changes nothing.
     fn would(&mut self, line: &str) -> String {
         let before = self.fingerprint();
         let text = self.does(&format!("{line} --dry-run"));

@@ -1,4 +1,4 @@
-//! Which channel and which person keys are for, and what is searched for.
+//! The channel and the person that keys apply to, and the text of a search.
 
 use hark_node::{
     event::DeviceText,
@@ -8,39 +8,39 @@ use ratatui::crossterm::event::KeyCode;
 
 use super::view::Rooms;
 
-/// What the person has chosen on the screen. Channels and people come and go, so it is kept by id;
-/// the first of the list stands in for one that has gone.
+/// What the person has chosen on the screen. Channels and people come and go, so the choice is
+/// stored by id. If the chosen one has gone, the first of the list takes its place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Choice {
     pane: Pane,
-    /// The id of the channel.
+    /// The id of the chosen channel.
     net: Option<String>,
     peer: Option<DeviceText>,
     search: Option<Search>,
-    /// Whether those are shown as well who have been away for long.
+    /// Whether the list includes people who have been away for long.
     pub(super) shows_long_away: bool,
 }
 
-/// Which list the keys are for.
+/// The list that keys apply to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Pane {
-    /// The channels, where there are several.
+    /// The channels, if there are several.
     #[default]
     Nets,
     /// The people.
     People,
 }
 
-/// A text that shown names must contain, capitals or not.
+/// A text that shown names must contain, in capital or small letters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Search {
     pub(super) text: String,
-    /// Whether it is being typed.
+    /// Whether the person is still typing it.
     pub(super) typing: bool,
 }
 
 impl Choice {
-    /// Takes a key while a search is typed; says whether one is.
+    /// Handles a key while a search is typed. Returns whether the key was used.
     pub(super) fn type_key(&mut self, code: KeyCode) -> bool {
         let Some(search) = self.search.as_mut().filter(|search| search.typing) else {
             return false;
@@ -63,7 +63,7 @@ impl Choice {
         true
     }
 
-    /// Moves what is chosen; says whether the key was for that.
+    /// Moves the choice. Returns whether the key was used.
     pub(super) fn move_by_key(&mut self, code: KeyCode, snapshot: &Snapshot, rooms: Rooms) -> bool {
         let page = match self.pane(snapshot) {
             Pane::Nets => rooms.nets,
@@ -114,7 +114,7 @@ impl Choice {
         self.search.as_ref()
     }
 
-    /// Whether something is searched for that nobody and no channel is called.
+    /// Whether the search matches no channel and no person.
     pub(super) fn finds_nothing(&self, snapshot: &Snapshot) -> bool {
         let is_search = self.search.as_ref().is_some_and(|search| !search.text.is_empty());
         let nets = snapshot.nets.iter().any(|net| self.matches(&net.path));
@@ -122,7 +122,8 @@ impl Choice {
         is_search && !nets && self.people(snapshot).is_empty()
     }
 
-    /// The list that keys are for: one that has something to choose. A single channel is no list.
+    /// The list that keys apply to: one that has something to choose. A single channel counts as no
+    /// list.
     pub(super) fn pane(&self, snapshot: &Snapshot) -> Pane {
         let (nets, people) = (self.nets(snapshot), self.people(snapshot));
         match self.pane {
@@ -132,13 +133,13 @@ impl Choice {
         }
     }
 
-    /// Channels that are listed: none where there is but one.
+    /// Channels that are listed. A single channel is not listed.
     pub(super) fn nets<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a NetView> {
         let all = snapshot.nets.iter().filter(|net| self.matches(&net.path));
         if snapshot.nets.len() < 2 { Vec::new() } else { all.collect() }
     }
 
-    /// People who are listed; a search finds those as well who have been gone for long.
+    /// People who are listed. A search also finds those who have been away for long.
     pub(super) fn people<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a PeerView> {
         let all = snapshot.peers.iter().filter(|peer| self.matches(&peer.name));
         let shows_all = self.shows_long_away || self.search.is_some();
@@ -173,12 +174,12 @@ impl Choice {
     }
 }
 
-/// Whether somebody has been away for so long that a count of them is enough.
+/// Whether somebody has been away for so long that the screen only counts them.
 pub(super) fn is_long_away(peer: &PeerView) -> bool {
     peer.away_secs.is_some_and(|away| away >= LONG_AWAY_SECS)
 }
 
 const LONG_AWAY_SECS: u64 = 5 * 60;
 
-/// Letters of a search; no name is longer.
+/// Maximum length of a search, in characters. No name is longer.
 const SEARCH_MAX: usize = 40;

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-/// Asks the terminal to take `text` into its clipboard. Whether it does, it does not tell.
+/// Asks the terminal to put `text` into its clipboard. The terminal does not report whether it
+/// does.
 pub(super) fn copy(terminal: &mut impl Write, text: &str) -> io::Result<()> {
     write!(terminal, "\x1b]52;c;{}\x07", base64(text.as_bytes()))?;
     terminal.flush()

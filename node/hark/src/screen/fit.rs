@@ -1,12 +1,12 @@
-//! Lines in the room that there is.
+//! Fits lines into the available room.
 
 use ratatui::{
     style::Style,
     text::{Line, Span},
 };
 
-/// The line in at most so many cells, with `…` at its end if it is longer. No character of two
-/// cells is cut in half.
+/// Cuts the line to at most `width` cells, with `…` at the end if it was longer. A character of two
+/// cells is never cut in half.
 pub(super) fn fit(line: Line<'_>, width: impl Into<usize>) -> Line<'static> {
     let width = width.into();
     let is_longer = line.width() > width;
@@ -34,8 +34,9 @@ pub(super) fn fit(line: Line<'_>, width: impl Into<usize>) -> Line<'static> {
     fitted
 }
 
-/// As many of the parts, each with what stands before it, as there is room for, those first that
-/// are worth the most; ` …` if any is left out. Their order stays. A part is a text and its worth.
+/// Joins as many of the parts as fit into `width`, with `between` between them. A part is a text
+/// and its worth. Parts of less worth are left out first; the others keep their order. If any is
+/// left out, the text ends with `…`.
 pub(super) fn fit_parts(parts: &[(String, u8)], between: &str, width: usize) -> String {
     let cells = |text: &str| Span::from(text).width();
     let total = |shown: &[bool]| {
@@ -43,7 +44,7 @@ pub(super) fn fit_parts(parts: &[(String, u8)], between: &str, width: usize) -> 
         shown.map(|((text, _), _)| cells(text) + cells(between)).sum::<usize>()
     };
     let mut shown = vec![true; parts.len()];
-    // The last part has nothing after it but, where one is missing, the sign for that.
+    // Nothing follows the last part, unless one was left out: then the sign for that follows.
     while total(&shown) + 1
         > width + if shown.iter().all(|it| *it) { 1 + cells(between) } else { 0 }
     {
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(fitted("Flight", 5), "Flig…");
         assert_eq!(fitted("Flight", 1), "…");
         assert_eq!(fitted("Flight", 0), "");
-        // Of three characters of two cells each, two fit into five with the sign after them.
+        // Two of three characters of two cells each fit into five cells, with the sign after them.
         assert_eq!(fitted("鷹匠隊", 5), "鷹匠…");
         assert_eq!(fitted("鷹匠隊", 4), "鷹…");
         assert_eq!(fitted("鷹匠隊", 6), "鷹匠隊");

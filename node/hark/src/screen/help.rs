@@ -14,7 +14,7 @@ use super::{
     view::{more, rule},
 };
 
-/// The help from line `from` on. Returns the lines that there is room for.
+/// Draws the help, starting with line `from`. Returns how many lines have room.
 pub(super) fn draw(
     frame: &mut Frame,
     area: Rect,
@@ -32,7 +32,7 @@ pub(super) fn draw(
     room
 }
 
-/// One sign or key a line.
+/// The lines of the help, one for each sign or key.
 pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>> {
     let space = if key_release {
         "talks while it is down, where a key opens the microphone (v)"
@@ -129,5 +129,5 @@ pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>
     lines
 }
 
-/// Cells of the longest sign, and a gap.
+/// Width of the longest sign and a gap, in cells.
 const KEY_CELLS: usize = 14;

@@ -1,4 +1,4 @@
-//! The channels as a tree: which are heard and talked to, and who is on each.
+//! The tree of channels: which ones are heard and talked to, and who is on each.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::{
     view::{more, rule, window},
 };
 
-/// Rows of the channels with the line above them: none where there is but one channel.
+/// Rows that the channels need, including the line above them: 0 if there is only one channel.
 pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {
     match state.choice.nets(snapshot).len() {
         0 if snapshot.nets.len() < 2 => 0,
@@ -26,8 +26,8 @@ pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {
     }
 }
 
-/// A line for each channel, as many as there is room for around the chosen one. Returns how many
-/// that are.
+/// Draws a line for each channel, as many as there is room for around the chosen one. Returns how
+/// many were drawn.
 pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) -> usize {
     if area.height == 0 {
         return 0;
@@ -56,14 +56,14 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &V
     shown.len()
 }
 
-/// What a command calls a channel: its name, or its path where others have the same name.
+/// The name by which commands address a channel: its path if several channels have the same name.
 pub(super) fn handle(net: &NetView, snapshot: &Snapshot) -> String {
     let same = snapshot.nets.iter().filter(|it| it.name.eq_ignore_ascii_case(&net.name)).count();
     if same > 1 { net.path.clone() } else { net.name.clone() }
 }
 
-/// What each is called in the tree: further in than the one above it, or by its whole path where
-/// that one is not on the line above it.
+/// The names of the channels as a tree. Each is indented below its parent. If the parent is not
+/// listed above it, the whole path is shown instead.
 fn names(nets: &[&NetView], is_search: bool) -> Vec<String> {
     let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
     let mut names = Vec::new();
@@ -111,13 +111,13 @@ fn line(
     } else if (net.volume - 1.0).abs() > 0.001 {
         line.push_span(Span::from(format!("  {:.0} %", net.volume * 100.0)).dim());
     }
-    // Two for the mark of the chosen one.
+    // Of these four, two are for the mark of the chosen channel.
     let room = usize::from(line_width).saturating_sub(line.width() + 4);
     people(&mut line, net, room);
     line
 }
 
-/// Those who talk first, then the others who are there; how many have no room.
+/// Adds the people on a channel, talkers first, and the number of those who have no room.
 fn people(line: &mut Line<'static>, net: &NetView, room: usize) {
     let talking = net.talking.iter().map(|name| (name, true));
     let silent = net.members.iter().filter(|name| !net.talking.contains(name));
@@ -127,7 +127,7 @@ fn people(line: &mut Line<'static>, net: &NetView, room: usize) {
         let text = format!("{}{name}", if index == 0 { "  " } else { ", " });
         let text = Span::from(text);
         let left = all.len() - index;
-        // The last needs no room for a count after it.
+        // After the last name no count is needed.
         let count = if left > 1 { COUNT_CELLS } else { 0 };
         if used + text.width() + count > room + 2 {
             line.push_span(Span::from(format!("  +{left}")).dim());
@@ -138,12 +138,12 @@ fn people(line: &mut Line<'static>, net: &NetView, room: usize) {
     }
 }
 
-/// `name` in exactly so many cells.
+/// `name` padded or cut to exactly `width` cells.
 fn padded(name: &str, width: usize) -> String {
     let line = fit(Line::from(name.to_owned()), width);
     let text: String = line.spans.iter().map(|span| &*span.content).collect();
     text + &" ".repeat(width.saturating_sub(line.width()))
 }
 
-/// Cells of the count of those who have no room.
+/// Width of the number of people who have no room, in cells.
 const COUNT_CELLS: usize = 5;

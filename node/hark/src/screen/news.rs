@@ -1,4 +1,5 @@
-//! What has happened: the newest for a while at the bottom of the screen, all of it on a page.
+//! Messages to the person: the newest appear for a while at the bottom of the screen, and all are
+//! on a page.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -21,17 +22,17 @@ pub(super) struct News(VecDeque<Message>);
 
 #[derive(Clone, Debug)]
 struct Message {
-    /// When it came, as people write it.
+    /// The local date and time at which it came.
     clock: String,
-    /// When it came, since the screen was opened.
+    /// The time at which it came, since the screen was opened.
     at: Duration,
     text: String,
 }
 
 impl News {
-    /// Remembers what has happened `now`, at a local date such as `2026-11-22 21:40:05`.
+    /// Adds a message at the time `now`, with a local date such as `2026-11-22 21:40:05`.
     pub(super) fn tell(&mut self, now: Duration, date: String, text: String) {
-        // A message of several lines keeps them.
+        // A message of several lines becomes several entries.
         for line in text.lines() {
             self.0.push_back(Message { clock: date.clone(), at: now, text: line.to_owned() });
         }
@@ -44,7 +45,7 @@ impl News {
         self.0.len()
     }
 
-    /// How many are on the screen by themselves.
+    /// How many messages are recent enough to be shown below the lists.
     fn lasting(&self, now: Duration) -> usize {
         self.0.iter().rev().take_while(|it| now.saturating_sub(it.at) < SHOWN_FOR).count()
     }
@@ -56,7 +57,7 @@ impl News {
 }
 
 impl Message {
-    /// Its hour and minute.
+    /// The hour and minute at which it came.
     fn time(&self) -> &str {
         self.clock.get(11..16).unwrap_or_default()
     }
@@ -66,7 +67,7 @@ impl Message {
     }
 }
 
-/// The newest at the bottom of `area`: plain at first, then dim, then gone.
+/// Draws the newest messages at the bottom of `area`: bright at first, then dim, then no more.
 pub(super) fn draw(frame: &mut Frame, area: Rect, news: &News, now: Duration) {
     let room = usize::from(area.height.saturating_sub(1));
     let shown = news.lasting(now).min(room);
@@ -91,8 +92,8 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, news: &News, now: Duration) {
     frame.render_widget(Paragraph::new(lines), bottom);
 }
 
-/// All that is remembered, up to `back` lines before the newest. Returns the lines that there is
-/// room for.
+/// Draws the page of all messages, scrolled back by `back` lines from the newest. Returns how many
+/// lines have room.
 pub(super) fn draw_page(frame: &mut Frame, area: Rect, news: &News, back: usize) -> usize {
     let room = usize::from(area.height.saturating_sub(1));
     let back = back.min(news.len().saturating_sub(room));
@@ -117,10 +118,10 @@ pub(super) fn draw_page(frame: &mut Frame, area: Rect, news: &News, back: usize)
     room
 }
 
-/// Messages that the screen remembers; the oldest go.
+/// How many messages the screen remembers. If there are more, the oldest are dropped.
 const NEWS_MAX: usize = 500;
 
-/// How long a message is as bright as what holds now, and how long it is on the screen: what has
-/// come and gone since would mislead.
+/// How long a message is bright, and how long it is on the screen. An old message that looked
+/// current would mislead.
 const FRESH_FOR: Duration = Duration::from_secs(20);
 const SHOWN_FOR: Duration = Duration::from_secs(180);

@@ -1,4 +1,4 @@
-//! The people: how each is heard, and who they are.
+//! The list of people: how each one is heard, and who they are.
 
 use hark_node::{
     event::DeviceText,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{person::words, talk::plain_address};
 
-/// Rows of the people with the two lines above them: none where nobody was seen.
+/// Rows that the people need, including the two lines above them: 0 if nobody was ever seen.
 pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {
     match state.choice.people(snapshot).len() {
         0 if snapshot.peers.is_empty() => 0,
@@ -28,7 +28,8 @@ pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {
     }
 }
 
-/// A row for each, as many as there is room for around the chosen one. Returns how many that are.
+/// Draws a row for each device, as many as there is room for around the chosen one. Returns how
+/// many were drawn.
 pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) -> usize {
     if area.height == 0 {
         return 0;
@@ -39,11 +40,11 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &V
     let above = if has_header { HEADER } else { 1 };
     let shown = window(people.len(), usize::from(area.height.saturating_sub(above)), chosen);
     let title = format!(" {} {}", heads(snapshot, state), more(people.len(), &shown));
-    // What matters least goes first where the terminal is narrow.
+    // On a narrow terminal the least important columns are left out.
     let columns = COLUMNS.iter().take_while(|column| column.from_width <= area.width);
     let columns: Vec<_> = columns.collect();
     let widths = columns.iter().map(|column| column.width);
-    // As the table divides what the mark of the chosen one leaves.
+    // The table divides its width in the same way, without the mark of the chosen row.
     let room = Rect { width: area.width.saturating_sub(MARK), height: 1, ..area };
     let cells = Layout::horizontal(widths).spacing(SPACING).split(room);
     let rows = people[shown.clone()].iter().map(|peer| {
@@ -73,7 +74,7 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &V
     shown.len()
 }
 
-/// How many are here and away.
+/// How many people are here, and how many have been away for long.
 fn heads(snapshot: &Snapshot, state: &ViewState) -> String {
     let here = snapshot.peers.iter().filter(|peer| peer.reachable).count();
     let long_away = snapshot.peers.iter().filter(|peer| is_long_away(peer)).count();
@@ -84,13 +85,13 @@ fn heads(snapshot: &Snapshot, state: &ViewState) -> String {
     text
 }
 
-/// Whether a device is known to be its owner's.
+/// Whether the person here has compared the words of this device.
 pub(super) fn is_verified(snapshot: &Snapshot, device: DeviceText) -> bool {
     let peer = snapshot.peers.iter().find(|peer| peer.stats.device == device);
     peer.is_some_and(|peer| peer.verification == Verification::Verified)
 }
 
-/// Who somebody is, and the words to compare.
+/// Draws the page of one device: who it belongs to, and the words to compare.
 pub(super) fn draw_person(frame: &mut Frame, area: Rect, device: DeviceText, snapshot: &Snapshot) {
     let peer = snapshot.peers.iter().find(|peer| peer.stats.device == device);
     let name = peer.map_or_else(|| device.0.short(), |peer| peer.name.clone());
@@ -133,7 +134,7 @@ struct Column {
     title: &'static str,
     is_number: bool,
     width: Constraint,
-    /// Width of the terminal that shows it.
+    /// The column is shown on terminals of at least this width, in cells.
     from_width: u16,
     cell: fn(&PeerView, &Snapshot) -> Line<'static>,
 }
@@ -142,7 +143,7 @@ const COLUMNS: [Column; 9] = [
     Column {
         title: "name",
         is_number: false,
-        // No wider, or the eye loses the row on a wide terminal.
+        // On a wide terminal a wider column would let the eye lose the row.
         width: Constraint::Max(36),
         from_width: 0,
         cell: name,
@@ -205,7 +206,7 @@ const COLUMNS: [Column; 9] = [
     },
 ];
 
-/// What somebody is called, whether that is known for sure, and what they do.
+/// The name, whether the device is verified, and the state of the person.
 fn name(peer: &PeerView, snapshot: &Snapshot) -> Line<'static> {
     let mut line = Line::from(peer.name.clone());
     let device = peer.stats.device;
@@ -223,7 +224,8 @@ fn name(peer: &PeerView, snapshot: &Snapshot) -> Line<'static> {
     } else if peer.silenced {
         line.push_span(Span::from(" muted").fg(Color::Yellow));
     }
-    // What somebody has chosen. Who hears nobody matters more than whose microphone is closed.
+    // States that the person has chosen. To hear nobody matters more than to have the microphone
+    // off.
     for (is_so, sign) in [(peer.away, " away"), (peer.deafened, " deaf"), (peer.muted, " mic off")]
     {
         if is_so && peer.reachable {
@@ -238,7 +240,7 @@ fn number(peer: &PeerView, value: f64, digits: usize) -> Line<'static> {
     Line::from(text).right_aligned()
 }
 
-/// Cells of the mark of the chosen one, and between columns.
+/// Width of the mark of the chosen row, and of the gap between columns, in cells.
 const MARK: u16 = 2;
 const SPACING: u16 = 2;
 

@@ -109,7 +109,8 @@ fn below(parent: &str, name: &str) -> NetView {
     NetView { id: path.clone(), path, parent, ..net(name, false, &[], &[]) }
 }
 
-/// An organisation with two channels of one name, and more than fit a low screen.
+/// An organisation in which two channels have the same name, with more channels than fit a low
+/// screen.
 fn organisation() -> Snapshot {
     let flight = NetView { talked_to: true, ..net("Flight", true, &["Heron", "Wren"], &["Wren"]) };
     let mut nets = vec![net("Command", true, &["Heron"], &[]), flight, below("Flight", "Alpha")];
@@ -211,7 +212,7 @@ fn two_channels_of_one_name_were_two_equal_lines() {
     let below = |parent: Option<usize>| parent.map(|it| it + 1).expect("shown");
     assert_eq!(alphas, [below(flight), below(ground)], "{lines:#?}");
     assert!(at("› ○  Command    Heron").is_some(), "{lines:#?}");
-    // Without the line above it, the channel says where it is.
+    // If its parent is not listed, the channel shows its path.
     let mut state = ViewState::default();
     "/alpha".chars().for_each(|letter| drop(press(&mut state, &organisation(), letter)));
     let text = shown(80, 24, &organisation(), &state).join("\n");
@@ -233,7 +234,7 @@ fn channels_after_the_twelfth_were_cut_off_without_a_sign() {
     let lines = shown(80, 24, &organisation(), &state);
     assert!(lines.iter().any(|line| line.starts_with("› ·    Team 15")), "{lines:#?}");
     assert!(lines[1].contains(" channels ↑ ") && !lines[1].contains('↓'), "{lines:#?}");
-    // The people are there all the while.
+    // The people stay visible.
     assert!(lines.iter().any(|line| line.starts_with("  Heron ")), "{lines:#?}");
 }
 
@@ -251,7 +252,8 @@ fn no_key_chose_what_is_heard_and_talked_to() {
     assert_eq!(press(&mut state, &organisation, 'x'), commands(vec![to]));
     let to = Command::TalkTo { to: nets(&["Flight", "Command"]), keep: false };
     assert_eq!(press(&mut state, &organisation, 'X'), commands(vec![to]));
-    // Who talks to a channel hears it. One of two of that name is meant by its path.
+    // A member who talks to a channel also hears it. A name that two channels have is replaced by
+    // the path.
     press(&mut state, &organisation, 'j');
     press(&mut state, &organisation, 'j');
     let to = Command::TalkTo { to: nets(&["Flight/Alpha"]), keep: false };
@@ -259,12 +261,12 @@ fn no_key_chose_what_is_heard_and_talked_to() {
         press(&mut state, &organisation, 'x'),
         commands(vec![listen("Flight/Alpha", true), to])
     );
-    // Tab goes to the people.
+    // Tab moves to the people.
     state.press(key(KeyCode::Tab, KeyEventKind::Press), &organisation);
     let members = vec![device(2).0.to_string()];
     let to = Command::TalkTo { to: TalkTo { members, ..TalkTo::default() }, keep: false };
     assert_eq!(press(&mut state, &organisation, 'x'), commands(vec![to]));
-    // The last one stays, and where one may not speak nothing is asked.
+    // The last target stays. Where the member may not speak, no command is sent.
     let mut state = ViewState::default();
     press(&mut state, &organisation, 'j');
     assert_eq!(press(&mut state, &organisation, 'X'), None);
@@ -286,7 +288,7 @@ fn what_space_talks_to_was_shown_only_once_somebody_listened() {
     now.talk_to.clear();
     now.silenced.clear();
     assert!(last(&now).starts_with(" space talks to nobody"), "{}", last(&now));
-    // Even on the lowest screen.
+    // The target is shown even on the lowest screen.
     let lines = shown(40, 3, &organisation(), &ViewState::default());
     assert!(lines.concat().contains("goes to Flight"), "{lines:#?}");
 }
@@ -317,7 +319,7 @@ fn signs_were_explained_nowhere() {
     for letter in "mdbnvoqahxXsitc/".chars() {
         assert!(lines.contains(letter), "{letter} {lines}");
     }
-    // A low screen scrolls.
+    // On a low screen the help scrolls.
     let top = shown(60, 10, &organisation(), &state);
     assert!(top[1].contains("help ↓ "), "{top:#?}");
     state.press(key(KeyCode::PageDown, KeyEventKind::Press), &organisation());
@@ -326,8 +328,8 @@ fn signs_were_explained_nowhere() {
     assert!(state.page.is_none());
 }
 
-/// The line of who waits was cut before the command that lets them in, and not there at all while
-/// one was alone.
+/// The line about a newcomer who waits was cut before the command that admits them. A member who
+/// was alone did not see it at all.
 #[test]
 fn who_waits_could_not_be_let_in_from_the_screen() {
     let waiting = |number: u8, name: &str| WaitingView {
@@ -352,7 +354,7 @@ fn who_waits_could_not_be_let_in_from_the_screen() {
     now.waiting.remove(0);
     let text = shown(80, 24, &now, &state).join("\n");
     assert!(text.contains(&crate::person::words(device(8).0)), "the next: {text}");
-    // Somebody else has taken the place of Snipe, unseen.
+    // Another newcomer has taken Snipe's place, and the person has not seen that.
     now.waiting = vec![waiting(9, "Magpie")];
     let text = shown(80, 24, &now, &state).join("\n");
     assert!(text.contains("They do not wait here any more."), "{text}");
@@ -403,7 +405,7 @@ fn a_whisper_and_those_who_may_not_speak_are_marked() {
     assert!(text.contains("Bob whispers "), "{text}");
     assert!(text.contains("Dan muted "), "{text}");
     assert!(text.contains("preset assault"), "{text}");
-    // Two machines of one member are told apart.
+    // Two devices of one member are told apart.
     now.peers.push(peer(5, "Dan", true));
     let text = shown(100, 24, &now, &ViewState::default()).join("\n");
     assert!(text.contains(&format!("Dan ({})", device(5).0.short())), "{text}");
@@ -457,7 +459,7 @@ fn whoever_is_alone_sees_how_to_have_a_ticket() {
     assert!(!text.contains("Press t for a ticket"), "{text}");
 }
 
-/// Whoever has an organisation full of members was told that nobody is here yet.
+/// A member of a large organisation read that nobody is here yet.
 #[test]
 fn a_member_who_was_alone_was_taken_for_a_founder() {
     let alone = |other_members| {
@@ -470,7 +472,7 @@ fn a_member_who_was_alone_was_taken_for_a_founder() {
     assert!(!alone(12).contains("here yet"), "{}", alone(12));
 }
 
-/// The last one who had left was said not to answer.
+/// The screen said of the last member who had left that it does not answer.
 #[test]
 fn a_member_who_left_was_said_not_to_answer() {
     let mut peers = snapshot().peers;
@@ -550,7 +552,7 @@ fn keys_ask_for_what_the_help_says() {
     };
     assert_eq!(*chosen, device(3).0.to_string());
     assert!((gain - 1.1).abs() < 1e-6);
-    // Nobody is pressed twice by the release of a key.
+    // The release of a key does nothing a second time.
     assert_eq!(state.press(key(KeyCode::Char('m'), KeyEventKind::Release), &now), None);
 }
 
@@ -604,7 +606,7 @@ fn a_deaf_member_looked_like_one_who_hears() {
     assert!(row(&now, "Heron").starts_with("  Heron deaf "), "{}", row(&now, "Heron"));
     assert!(row(&now, "Magpie").starts_with("  Magpie mic off "), "{}", row(&now, "Magpie"));
     assert!(row(&now, "Osprey").starts_with("  Osprey away "), "{}", row(&now, "Osprey"));
-    // Who is gone was so before.
+    // Somebody who has gone shows no such state.
     now.peers[0].reachable = false;
     assert!(!row(&now, "Heron").contains("deaf"));
     let mut state = ViewState::default();
@@ -634,7 +636,7 @@ fn lines_that_were_too_long_ended_without_a_sign() {
             assert!(line.ends_with('…'), "{width} {line}");
         };
         [" ! the", "  21:40  the"].into_iter().for_each(cut);
-        // Nine nets fit into no line.
+        // Nine nets do not fit into one line.
         cut(" your voice goes to Ground/Team 0");
         let footer = lines.last().expect("a footer");
         assert!(footer.starts_with(" ? help · q leave"), "{width} {footer}");
@@ -698,7 +700,7 @@ fn a_search_without_a_hit_showed_an_empty_screen() {
     state.press(key(KeyCode::Backspace, KeyEventKind::Press), &organisation());
     press(&mut state, &organisation(), 'h');
     assert!(!shown(80, 24, &organisation(), &state)[23].contains("nobody"));
-    // Who has long been gone is found by name.
+    // A search by name finds somebody who has been away for long.
     let mut now = snapshot();
     now.peers[1].away_secs = Some(600);
     let mut state = ViewState::default();
@@ -724,7 +726,7 @@ fn a_message_of_an_hour_ago_looked_like_one_of_now() {
     state.now = Duration::from_secs(600);
     let lines = shown(80, 40, &snapshot(), &state);
     assert!(!lines.concat().contains("message"), "{lines:#?}");
-    // All of them are on a page, with the day where it is another one.
+    // The page shows all of them, with the date where it is another day.
     press(&mut state, &snapshot(), 'n');
     state.rooms.page = 9;
     let lines = shown(80, 15, &snapshot(), &state);

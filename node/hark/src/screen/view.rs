@@ -16,16 +16,16 @@ use super::{
     help, nets, news, people, waiting,
 };
 
-/// How many lines of each list there is room for, so that keys for pages move by what is seen.
+/// How many lines of each list have room. The keys for pages move by this many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rooms {
     pub(super) nets: usize,
     pub(super) people: usize,
-    /// Of what covers channels and people.
+    /// Lines of the page that covers channels and people.
     pub(super) page: usize,
 }
 
-/// Draws the state; nothing else is known here.
+/// Draws everything, from nothing but its arguments.
 pub(super) fn draw(
     frame: &mut Frame,
     snapshot: &Snapshot,
@@ -36,7 +36,7 @@ pub(super) fn draw(
     let width = frame.area().width;
     let mut rooms = Rooms::default();
     let trouble = u16::from(snapshot.trouble.is_some());
-    // Where the terminal is low, what one's own voice does stays the longest.
+    // On a low terminal, the lines about the own voice are kept the longest.
     let has_rule = height >= 9;
     let own = u16::from(has_rule) + if height >= 4 { 2 } else { 1 };
     let [title, background, body, own, trouble, help] = Layout::vertical([
@@ -66,7 +66,7 @@ pub(super) fn draw(
         }
     }
     let mut lines = vec![own_line(snapshot, state)];
-    // Whom the voice reaches is worth more than how loud it is.
+    // The target of the voice is more important than its level.
     let at = usize::from(own.height >= 2);
     lines.insert(at, target_line(snapshot));
     let lines: Vec<_> = lines.into_iter().map(|line| fit(line, width)).collect();
@@ -81,7 +81,7 @@ pub(super) fn draw(
     rooms
 }
 
-/// Channels, people, and below them what has happened.
+/// Draws channels and people, and the messages below them.
 fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) -> Rooms {
     let alone = !snapshot.peers.iter().any(|peer| peer.reachable);
     let wanted = (nets::wanted_height(snapshot, state), people::wanted_height(snapshot, state));
@@ -93,7 +93,7 @@ fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewSt
         people: people::draw(frame, people, snapshot, state),
         page: 0,
     };
-    // Whoever is alone needs others more than the past.
+    // To a person who is alone, advice is more important than messages.
     if alone {
         draw_lonely(frame, below, snapshot);
     } else {
@@ -102,10 +102,10 @@ fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewSt
     rooms
 }
 
-/// How many of `height` lines channels and people get, who want so many. Where there is no room for
-/// both, the one that has the keys is shown.
+/// How many of `height` lines the channels and the people get, by how many they want. If there is
+/// no room for both, the list that keys apply to is shown.
 fn shares(height: u16, (nets, people): (u16, u16), pane: Pane) -> (u16, u16) {
-    // A line stays for the news where there is room.
+    // One line is kept for messages if there is room.
     let height = height - u16::from(height >= 12);
     if nets.saturating_add(people) <= height {
         return (nets, people);
@@ -120,13 +120,13 @@ fn shares(height: u16, (nets, people): (u16, u16), pane: Pane) -> (u16, u16) {
     (nets, people.min(height - nets))
 }
 
-/// Which of `len` lines are shown where there is room for `room`, so that the chosen one is.
+/// Which of `len` lines are shown in `room` lines, so that the chosen one is among them.
 pub(super) fn window(len: usize, room: usize, chosen: usize) -> Range<usize> {
     let from = chosen.saturating_sub(room / 2).min(len.saturating_sub(room));
     from..len.min(from + room)
 }
 
-/// How many lines are not shown above and below those that are; empty if all are.
+/// How many lines are hidden above and below the shown ones. Empty if none are.
 pub(super) fn more(len: usize, shown: &Range<usize>) -> String {
     let mut text = String::new();
     if shown.start > 0 {
@@ -154,7 +154,8 @@ fn draw_title(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
     frame.render_widget(fit(left, area.width), area);
 }
 
-/// A line for each organisation that is heard but does not hear us: who is there, and who talks.
+/// Draws a line for each organisation that we hear but that does not hear us: who is there, and who
+/// talks.
 fn draw_others(frame: &mut Frame, area: Rect, others: &[Arc<Snapshot>]) {
     let lines = others.iter().map(|other| {
         let here = other.peers.iter().filter(|peer| peer.reachable).count();
@@ -184,18 +185,18 @@ fn draw_others(frame: &mut Frame, area: Rect, others: &[Arc<Snapshot>]) {
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
 }
 
-/// A line above that names what follows.
+/// A line above a part of the screen, with its title.
 pub(super) fn rule(title: impl Into<Line<'static>>) -> Block<'static> {
     Block::new().borders(Borders::TOP).border_style(Style::new().dim()).title(title)
 }
 
-/// The level of a member who speaks.
+/// The level of a talker.
 pub(super) fn bar(level_dbfs: f32, active: bool) -> Line<'static> {
     let lit = if active { lit_cells(level_dbfs).max(1) } else { 0 };
     bar_of(lit, Style::new().fg(Color::Green))
 }
 
-/// Cells for a level between the softest and the loudest that matter for speech.
+/// How many cells are lit for a level, between the softest and the loudest that matter for speech.
 fn lit_cells(level_dbfs: f32) -> usize {
     let share = (level_dbfs - SOFTEST_DBFS) / (LOUDEST_DBFS - SOFTEST_DBFS);
     (share.clamp(0.0, 1.0) * f32::from(BAR_CELLS)).round() as usize
@@ -213,7 +214,7 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
         TransmitMode::Ptt => "push to talk",
     };
     let mut spans = vec![Span::from(" you  ")];
-    // What the microphone hears is seen also while nobody is sent it.
+    // The microphone's level is shown even while nothing is sent.
     let colour = if snapshot.transmitting { Color::Green } else { Color::DarkGray };
     spans.extend(bar_of(lit_cells(snapshot.level_dbfs), Style::new().fg(colour)).spans);
     spans.push(Span::from(format!("  {mode}")));
@@ -241,7 +242,7 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Whom what is said reaches, always.
+/// The line that shows the target of the voice at all times.
 fn target_line(snapshot: &Snapshot) -> Line<'static> {
     let verb = match snapshot.transmit {
         TransmitMode::Ptt => " space talks to ",
@@ -263,7 +264,7 @@ fn target_line(snapshot: &Snapshot) -> Line<'static> {
     line
 }
 
-/// The keys that matter most now, as many as there is room for.
+/// The keys that are most useful now, as many as there is room for.
 fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'static> {
     if let Some(search) = state.choice.search() {
         let cursor = if search.typing { "█" } else { "" };
@@ -284,7 +285,7 @@ fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'stat
         };
         return Line::from(text).dim();
     }
-    // Each with what it is worth where there is no room for all.
+    // Each part with its worth, which decides when there is no room for all.
     let mut parts = vec![("? help", 9), ("q leave", 8)];
     parts.extend((!snapshot.waiting.is_empty()).then_some(("w who waits to be let in", 9)));
     parts.extend(match (snapshot.transmit, state.key_release) {
@@ -316,9 +317,9 @@ fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'stat
     Line::from(format!(" {}", fit_parts(&parts, " · ", width.saturating_sub(1)))).dim()
 }
 
-/// What whoever is alone can do about it.
+/// Draws what a person who is alone can do.
 fn draw_lonely(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
-    // Who was here and has gone answers if it wants to.
+    // Members who were here and have gone do not count as silent: they can answer if they want to.
     let silent = snapshot.other_members.saturating_sub(snapshot.peers.len());
     let (title, text) = match silent {
         0 => {
@@ -341,7 +342,7 @@ fn draw_lonely(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
     frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }).dim(), inner);
 }
 
-/// Without side borders, so that the ticket can be marked and copied.
+/// The ticket has no side borders, so that it can be selected and copied.
 fn draw_ticket(frame: &mut Frame, area: Rect, ticket: &ShownTicket) {
     let block = rule(" invite ");
     let inner = block.inner(area);
@@ -357,7 +358,7 @@ fn draw_ticket(frame: &mut Frame, area: Rect, ticket: &ShownTicket) {
     let narrow = inner.inner(margin).width;
     let heights = [(before, narrow), (&ticket.text, inner.width), (&after, narrow)]
         .map(|(text, width)| rows(text, usize::from(width.max(1))));
-    // Where the terminal is low the ticket comes first, whole.
+    // On a low terminal the ticket has priority, and is shown whole.
     let spare = heights.iter().fold(inner.height, |left, rows| left.saturating_sub(*rows));
     let gap = u16::from(spare >= 2);
     let [top, _, middle, _, bottom] = Layout::vertical([
@@ -374,7 +375,7 @@ fn draw_ticket(frame: &mut Frame, area: Rect, ticket: &ShownTicket) {
     frame.render_widget(wrapped(&after).dim(), bottom.inner(margin));
 }
 
-/// Lines that `text` takes when it is wrapped.
+/// How many lines `text` takes when it is wrapped.
 fn rows(text: &str, width: usize) -> u16 {
     let (mut rows, mut used) = (1, 0);
     for word in text.split_whitespace().map(str::len) {
@@ -389,7 +390,7 @@ fn rows(text: &str, width: usize) -> u16 {
     rows.try_into().unwrap_or(u16::MAX)
 }
 
-/// Lines below which channels and people are not both shown.
+/// With fewer lines than this, channels and people are not both shown.
 const LISTS_MIN: u16 = 7;
 pub(super) const BAR_CELLS: u16 = 10;
 const SOFTEST_DBFS: f32 = -60.0;

@@ -1,4 +1,4 @@
-//! Newcomers who wait to be let in at this device, one at a time, by their words.
+//! Newcomers who wait to be let in at this device, shown one at a time with their words.
 
 use hark_keys::DeviceId;
 use hark_node::{
@@ -17,13 +17,13 @@ use ratatui::{
 
 use super::{Page, ViewState, Wish, view::rule};
 
-/// Who has waited the longest; `None` if nobody waits.
+/// The newcomer who has waited the longest. `None` if nobody waits.
 pub(super) fn first(snapshot: &Snapshot) -> Option<DeviceText> {
     snapshot.waiting.iter().find_map(device)
 }
 
-/// One who waits, and what to do about it. Whoever has gone meanwhile is not replaced: no key is
-/// for somebody whose words were not on the screen.
+/// Draws a newcomer who waits, and what to do about it. A newcomer who has gone meanwhile is not
+/// replaced by another: no key may decide about somebody whose words were not on the screen.
 pub(super) fn draw(frame: &mut Frame, area: Rect, who: DeviceText, snapshot: &Snapshot) {
     let newcomer = snapshot.waiting.iter().find(|it| device(it) == Some(who));
     let name = newcomer.map_or_else(|| who.0.short(), |it| it.name.clone());
@@ -48,7 +48,7 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, who: DeviceText, snapshot: &Sn
 }
 
 impl ViewState {
-    /// After a decision the next one is shown.
+    /// After a decision the next newcomer is shown.
     pub(super) fn press_at_waiting(
         &mut self,
         code: KeyCode,

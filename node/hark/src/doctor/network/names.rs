@@ -1,4 +1,4 @@
-//! Whether names can be looked up, and where those lead that are asked for.
+//! Whether names can be looked up, and where the given names lead.
 
 use std::io;
 

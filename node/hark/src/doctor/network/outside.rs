@@ -1,4 +1,4 @@
-//! Whether strangers reach this device, as others have found while its node runs.
+//! Whether strangers reach this device, as others have reported to its running node.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use super::Finding;
 pub(super) fn check(home: &Path) -> Finding {
     match running(home) {
         Ok(checked) => judge(checked),
-        // What is wrong with the folder is told where that is looked at.
+        // The check of the folder reports what is wrong with it.
         Err(_) => judge(None),
     }
 }
 
-/// What the nodes of this home know; none where none runs.
+/// What the nodes of this home know, or `None` if no node runs.
 fn running(home: &Path) -> Result<Option<Vec<CheckedView>>, StoreError> {
-    // A folder without this file is none of ours.
+    // A folder without this file is not a home of ours.
     if !home.join("version").exists() {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! Whether the router gives a port that the outside can reach: asks for one, and gives it back.
+//! Whether the router maps a port that is reachable from outside: asks for one, and gives it back.
 
 use std::{
     io,
@@ -25,10 +25,10 @@ pub(super) fn check(addresses: &[IpAddr]) -> Finding {
     }
 }
 
-/// What the router answers when it is asked as a node would ask.
+/// The router's answer when it is asked in the way that a node asks.
 fn ask() -> io::Result<PortReport> {
     let Some(gateway) = System.gateway()? else { return Ok(PortReport::default()) };
-    // Nobody else has this port while it is tried.
+    // While this socket is bound, no other program has the port.
     let socket = UdpSocket::bind((gateway.own, 0))?;
     let listening = vec![SocketAddr::new(gateway.own.into(), socket.local_addr()?.port())];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -36,7 +36,7 @@ fn ask() -> io::Result<PortReport> {
         let (listens, receiver) = watch::channel(listening);
         let (tell, mut reports) = mpsc::unbounded_channel();
         let tell = move |report| {
-            // Nobody waits any more.
+            // Fails if nobody waits for the report any more.
             let _ = tell.send(report);
         };
         let random = Arc::new(SystemRandom);
@@ -50,7 +50,7 @@ fn ask() -> io::Result<PortReport> {
                 }
             }
         };
-        // Whoever has not answered by then is silent.
+        // A protocol without an answer by then counts as silent.
         let _ = tokio::time::timeout(PATIENCE, listen).await;
         drop(listens);
         let _ = tokio::time::timeout(PATIENCE, asking).await;
@@ -102,7 +102,7 @@ const BY_HAND: &str = "switch on UPnP, NAT-PMP or PCP in the router's settings, 
 const DOUBLE_NAT: &str = "members elsewhere cannot reach you first: put one of the two routers into \
     bridge mode, or ask the provider for a public IPv4 address, or for IPv6";
 
-/// Longer than routers take to answer a search.
+/// Routers answer a search in less time than this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

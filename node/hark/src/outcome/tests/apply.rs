@@ -1,4 +1,4 @@
-//! Organisations as files.
+//! Organisations defined by files.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn the_example_is_applied_once_and_then_matches() {
         "{done}"
     );
     ann.does("revoke founder Ann");
-    // Whoever cannot read the name of a hidden channel cannot tell that it is there already.
+    // A member who cannot read the name of a hidden channel cannot see that it exists already.
     let error = ann.refused("apply it.toml", &file);
     assert!(
         error.starts_with("it.toml, line 84, column 8: there is a hidden channel here already, #"),
@@ -52,8 +52,8 @@ fn the_example_is_applied_once_and_then_matches() {
     assert!(ann.told("apply meridian-watch.toml --prune", &file).text.contains("matches"));
 }
 
-/// Following the README left the founder without any net: everybody's rights were taken, and rules
-/// that she had set herself do not bind her.
+/// After following the README, the founder heard no net: the plan took everybody's rights, and
+/// rules that she had set herself do not bind her.
 #[test]
 fn a_founder_was_deaf_after_applying_a_plan() {
     let file = example("meridian-watch.toml");
@@ -67,7 +67,7 @@ fn a_founder_was_deaf_after_applying_a_plan() {
     ann.told("apply meridian-watch.toml", &file);
     hears(&mut ann);
     assert!(ann.does("show").contains("\n  Ann: founder, stands for the organisation, you\n"));
-    // Where the file takes that role as well, its highest takes the place.
+    // If the file removes that role too, she gets the highest role of the file instead.
     let (_world, mut ann) = World::new();
     let note = "you get the role commander, as no other of yours may join, listen and speak then";
     let told = ann.told("apply meridian-watch.toml --prune --dry-run", &file).text;
@@ -76,7 +76,7 @@ fn a_founder_was_deaf_after_applying_a_plan() {
     let done = ann.told("apply meridian-watch.toml --prune", &file).text;
     assert!(done.contains("\ngave Ann the role commander everywhere\n"), "{done}");
     hears(&mut ann);
-    // And where no role of the file would do, nothing is applied.
+    // If no role of the file has the rights that she needs, nothing is applied.
     let (_world, mut ann) = World::new();
     let mute = b"[[role]]\nname = \"member\"\ncan = [\"whisper\"]\n";
     let error = ann.refused("apply mute.toml --prune", mute);
@@ -95,7 +95,7 @@ fn presets_of_the_example_load_and_unload() {
     ann.does("grant flight_lead Bob");
     let before = bob.does("channel list");
     assert_eq!(bob.does("preset load assault"), "loaded preset assault");
-    // Who leads talks on the net of the strike, all others on their own.
+    // Leaders talk on the net of the strike, all others on their own.
     assert!(cat.does("why Cat speak Strike").starts_with("Cat may not speak in Strike: no rule"));
     assert!(
         cat.does("why Cat listen Strike")

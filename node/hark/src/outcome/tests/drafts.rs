@@ -1,8 +1,8 @@
-//! What several sign, and what is passed round as files.
+//! Drafts that several members sign, and content that is passed round as files.
 
 use super::*;
 
-/// The draft that a command has written.
+/// The content of the draft that a command has written.
 fn draft(answer: &Answer) -> Vec<u8> {
     answer.file.clone().expect("a draft").content
 }
@@ -23,16 +23,16 @@ fn a_root_of_two_keys_acts_by_drafts_that_both_have_signed() {
     assert!(
         cat.refused("sign root.txt", &draft(&proposed)).contains("does not ask for the signature")
     );
-    // Two documents of one version would divide the organisation. [CHARTER-2.4]
+    // Two documents with one version would split the organisation. [CHARTER-2.4]
     let error = ann.cannot("root propose --name Other other.txt");
     assert!(error.starts_with("this device has signed another root document 2"), "{error}");
-    // A device could have been stolen: the printed key stands above it, and must agree.
+    // A device can be stolen, so the printed key, which stands above it, must agree.
     let needs: Vec<_> = proposed.text.lines().filter(|line| line.contains("1 signature")).collect();
     assert_eq!(needs.len(), 2, "{}", proposed.text);
     assert!(needs[0].starts_with("  of the root keys that there shall be: 1 signature of "));
     assert!(needs[0].contains("(a device of Bob) or ") && !needs[0].contains("and"), "{needs:?}");
     assert!(needs[1].ends_with("(the printed recovery key of Ann) or a key above it"), "{needs:?}");
-    // A draft took its number for good, and nothing said so.
+    // A draft used up its version number for good, and its text did not say so.
     assert!(proposed.text.contains("signs no other root document 2"), "{}", proposed.text);
     let recovery = RecoverySecret::generate(&skipped()).key();
     let file = InputFile { path: "root.txt".to_owned(), content: draft(&proposed) };
@@ -82,7 +82,7 @@ fn a_root_of_two_keys_acts_by_drafts_that_both_have_signed() {
     assert_eq!(ann.charter.checkpoint(), 1);
 }
 
-/// Officers of one rank are no more together than alone: drafts are for root keys.
+/// Two officers of one rank can do no more together than alone: drafts are for root keys.
 #[test]
 fn nobody_but_root_keys_signs_along() {
     let (mut world, [mut ann, mut bob, _]) = World::three();
@@ -121,7 +121,7 @@ fn the_recovery_key_signs_without_a_node() {
     );
 }
 
-/// The randomness after the founder's own key.
+/// The random numbers that follow the founder's own key.
 fn skipped() -> SeededRandom {
     let random = SeededRandom::new(11);
     let _ = DeviceKey::generate(&random);
@@ -165,7 +165,7 @@ fn a_checkpoint_settles_and_needs_a_root_key() {
     assert!(bob.does("log").contains("made channel Den"));
 }
 
-/// Settling the past never costs the charter itself.
+/// A checkpoint never makes the charter itself unreadable.
 #[test]
 fn whatever_is_settled_can_be_read_again() {
     let (_world, [mut ann, mut bob, _]) = World::three();
@@ -185,7 +185,7 @@ fn a_fork_is_shown_to_all_until_a_proposal_joins_it() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
     let recovery = RecoverySecret::generate(&skipped()).key();
     let one = ann.told("root propose --name One one.txt", &[]);
-    // Somebody without a root key writes another one, which the recovery key signs.
+    // A member without a root key writes a second document, and the recovery key signs it.
     let other = bob.told("root propose --name Other other.txt", &[]);
     assert!(other.text.contains("keys that there are: 1 signature of "), "{}", other.text);
     let file = InputFile { path: "other.txt".to_owned(), content: draft(&other) };
@@ -203,7 +203,8 @@ fn a_fork_is_shown_to_all_until_a_proposal_joins_it() {
     assert!(cat.does("show").starts_with("Both\n"));
 }
 
-/// What a co-root did after its end was drafted fell with it, and nothing warned of that.
+/// After the removal of a co-root was drafted, all that it did became void with the removal.
+/// Nothing warned of that.
 #[test]
 fn acts_after_the_draft_of_a_dropping_fell_without_a_word() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
@@ -229,8 +230,7 @@ fn acts_after_the_draft_of_a_dropping_fell_without_a_word() {
     assert!(!cat.does("channel list").contains("Den"));
 }
 
-/// The founder's words and those of members look alike: the wrong ones signed what counted for
-/// nothing.
+/// A founder's words look like a member's. The wrong ones gave a signature that did not count.
 #[test]
 fn a_members_words_signed_for_the_organisation() {
     let (_world, [mut ann, ..]) = World::three();

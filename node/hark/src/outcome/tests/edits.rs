@@ -9,8 +9,8 @@ fn paths(person: &mut Person) -> Vec<String> {
     channels.as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Else a new channel could become the first, by the luck of its id, and whoever has chosen nothing
-/// would find itself there.
+/// By the luck of its random id, a new channel could become the first. Members who have chosen no
+/// channel would then find themselves in it.
 #[test]
 fn a_new_channel_comes_last() {
     let (_world, [_, mut bob, _]) = World::three();
@@ -126,7 +126,7 @@ fn who_may_not_is_told_what_is_missing_and_who_could() {
         "to end the membership of Bob, you must stand above Bob, who stands above you (rank 30); \
          Ann could"
     );
-    // Of several changes one that is refused undoes none of the others: nothing is done at all.
+    // A refused change has no effect at all.
     assert!(cat.cannot("mute Bob").contains("the right mute everywhere"));
 }
 
@@ -177,7 +177,7 @@ fn roles_are_defined_given_taken_and_removed() {
         cat.cannot("grant officer Cat").split(", you ").nth(1),
         Some("need the right manage-roles everywhere; Ann could")
     );
-    // Whoever loses a role that administers is cut off at what was known.
+    // A member who loses a role that administers is cut: only operations known until then count.
     ann.does("revoke officer Bob");
     assert_eq!(ann.charter.state().term(bob.member), 1);
     assert!(bob.cannot("channel add Den").contains("manage-channels"));
@@ -251,8 +251,8 @@ fn a_muted_member_cannot_talk_until_unmuted_and_keeps_other_rules() {
     assert_eq!(rules[0]["deny"], json!(["listen"]));
 }
 
-/// A channel's own rule let a member who was muted everywhere talk on, and a superior was told as
-/// muted.
+/// A rule of a channel let a member talk on who was muted everywhere, and a superior was reported
+/// as muted.
 #[test]
 fn a_mute_was_said_and_did_not_hold() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
@@ -282,7 +282,7 @@ fn a_mute_was_said_and_did_not_hold() {
     );
 }
 
-/// Who muted somebody for a while had to remember to lift it.
+/// An officer who muted a member for a while had to remember to lift the mute.
 #[test]
 fn a_mute_for_ten_minutes_ended_by_hand_alone() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
@@ -311,8 +311,8 @@ fn a_mute_for_ten_minutes_ended_by_hand_alone() {
     assert_eq!(cat.json("verify")["holds"], true);
 }
 
-/// A role made by hand with a better rank could kick, ban and unban: what every member may, to
-/// admit, was right enough.
+/// A role made by hand with a better rank could kick, ban and unban: the right to admit, which
+/// every member has, was enough.
 #[test]
 fn a_better_rank_was_enough_to_ban() {
     let (mut world, [mut ann, mut bob, mut cat]) = World::three();
@@ -330,11 +330,11 @@ fn a_better_rank_was_enough_to_ban() {
          it adds mute, ban: by the role member everybody may join, listen, speak, whisper, admit \
          anyway"
     );
-    // Whoever set it stands higher.
+    // The officer who set the ban has a higher rank.
     assert!(cat.cannot("unban Dan").contains("you must not stand below whoever set it"));
 }
 
-/// `role add` told nobody that a rank does not moderate.
+/// `role add` did not say that a rank alone gives no right to moderate.
 #[test]
 fn a_role_said_nothing_of_what_it_cannot_do() {
     let (_world, [mut ann, ..]) = World::three();
@@ -344,8 +344,8 @@ fn a_role_said_nothing_of_what_it_cannot_do() {
     assert!(!told.contains("its rank"), "{told}");
 }
 
-/// An officer left `speak` out of a role and took its holders for silenced, though everybody may
-/// speak.
+/// An officer left `speak` out of a role and believed that its holders were silenced, although
+/// everybody may speak.
 #[test]
 fn a_role_without_speak_seemed_to_silence_its_holders() {
     let (_world, [mut ann, ..]) = World::three();
@@ -363,7 +363,8 @@ fn a_role_without_speak_seemed_to_silence_its_holders() {
     assert_eq!(told, "it adds join: by the role member nobody may anything");
 }
 
-/// `kick` and `unban` spoke of a new ticket, where those of before let in again as well.
+/// `kick` and `unban` mentioned a new ticket, although earlier tickets let the member in again as
+/// well.
 #[test]
 fn tickets_of_before_were_said_to_be_no_good() {
     let (_world, [mut ann, ..]) = World::three();
@@ -377,7 +378,7 @@ fn tickets_of_before_were_said_to_be_no_good() {
     assert!(ann.does("unban Bob").ends_with(&format!(" everywhere\n{any}")));
 }
 
-/// A rank out of bounds was answered by bounds alone: `300 is not in 1..=250`.
+/// A rank out of range was answered by the range alone: `300 is not in 1..=250`.
 #[test]
 fn a_wrong_rank_was_not_told_what_a_rank_is() {
     for rank in ["300", "0", "-1", "high"] {
@@ -389,7 +390,7 @@ fn a_wrong_rank_was_not_told_what_a_rank_is() {
     }
 }
 
-/// There was no ban: whoever was kicked came back by the next ticket.
+/// There was no ban: a member who was kicked came back with the next ticket.
 #[test]
 fn nobody_could_be_banned() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
@@ -409,7 +410,7 @@ fn nobody_could_be_banned() {
     let shown = ann.does("show");
     assert!(shown.contains("mutes and bans\n  Cat#"), "{shown}");
     assert!(ann.cannot("unban Cta").contains("no banned member called \"Cta\"; did you mean"));
-    // Somebody banned was no member of that name, as if there had never been one.
+    // A banned member was treated as a name that never existed.
     let again = bob.cannot("kick Cat");
     assert!(again.ends_with(" is no member any more: banned until it is lifted"), "{again}");
     assert!(ann.does("unban Cat").starts_with("unbanned Cat#"));
@@ -458,7 +459,7 @@ fn hidden_channels_are_nowhere_for_those_who_may_not_join() {
     assert!(bob.does("show").contains("Vault: open, hidden, linked with Bridge\n    Cellar: open"));
     assert!(bob.does("log").contains("made channel Vault: open, hidden"));
     assert!(bob.does("channel edit Vault --floor 1").contains("one talks at a time, hidden"));
-    // The founder stands above all, and manages what it cannot name.
+    // The founder stands above all members, and manages channels whose names it cannot read.
     let seen = ann.does("channel list");
     assert!(seen.contains('#') && !seen.contains("Vault"), "{seen}");
     for line in ["show", "log", "channel list", "role list", "why Cat speak Bridge"] {
@@ -486,7 +487,7 @@ fn hidden_channels_are_nowhere_for_those_who_may_not_join() {
         bob.does("preset load raid");
         assert!(bob.does("preset show raid").contains("  channel Burrow: open, hidden"));
     }
-    // Listed for all, then hidden again under another name.
+    // The channel is listed for all, then hidden again under another name.
     bob.does("channel edit Vault --listed");
     assert!(cat.does("channel list").contains("Vault"));
     bob.does("channel edit Vault --hidden --name Crypt");
@@ -539,7 +540,7 @@ fn presets_are_added_shown_loaded_unloaded_and_removed() {
         ),
         "{why}"
     );
-    // The same preset with another floor keeps its ids, and waits to be loaded again.
+    // The same preset with another floor keeps its ids, and has to be loaded again.
     let before = bob.json("preset show raid")["channels"][0]["id"].clone();
     let edited = file.replace("floor = 1", "floor = 2");
     assert_eq!(

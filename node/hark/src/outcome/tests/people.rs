@@ -1,4 +1,4 @@
-//! Who is meant, who goes, and by which devices people act.
+//! Which person is meant, who leaves, and by which devices a person acts.
 
 use hark_commands::consent;
 
@@ -92,7 +92,7 @@ fn a_device_that_retires_itself_has_the_last_word() {
     assert!(bob.does("channel list").contains("Den"));
 }
 
-/// Who has left stayed among the members, without a name.
+/// A member who had left stayed in the list of members, without a name.
 #[test]
 fn who_has_left_stayed_as_a_nameless_member() {
     let (mut world, [mut ann, mut bob, _]) = World::three();
@@ -110,7 +110,7 @@ fn who_has_left_stayed_as_a_nameless_member() {
         dan.member.short()
     );
     assert!(shown.contains(&left) && shown.contains("\n  3 members, "), "{shown}");
-    // Nobody comes back as an officer whom the others want gone.
+    // A kick keeps a former officer from coming back with that role.
     let ended = format!("ended the membership of Dan#{}\n", dan.member.short());
     assert!(ann.does("kick Dan").starts_with(&ended));
     assert!(!bob.does("show").contains("\nleft\n"));

@@ -30,7 +30,7 @@ fn the_organisation_at_a_glance() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(!shown.contains("FORKED"));
-    // Roles and root keys stood before the people.
+    // The people come before the roles, which once stood above them.
     let titles = shown.split("\n\n").skip(1).filter_map(|part| part.lines().next());
     assert_eq!(
         titles.collect::<Vec<_>>(),
@@ -57,7 +57,7 @@ fn the_organisation_at_a_glance() {
 #[test]
 fn the_log_tells_who_did_what_and_what_was_denied() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
-    // Bob acts while Ann takes his role, and goes on after it.
+    // Bob acts, Ann revokes his role, and Bob goes on.
     let known = bob.shared().charter.clone();
     bob.does("channel add Early");
     ann.does("revoke officer Bob");
@@ -66,7 +66,7 @@ fn the_log_tells_who_did_what_and_what_was_denied() {
         use hark_charter::content::{Change, Channel};
         Change::Channel(Channel::open(ChannelId::from_bytes([8; 16]), "Late"))
     };
-    // As if he knew nothing of it: of the term that was cut.
+    // Bob does not know of the revocation, so his operation belongs to the term that was cut.
     let operation = known.edit(&bob.key, bob.member, vec![change]).unwrap();
     late.take_all([Piece::Operation(operation)]);
     bob.shared().charter = late;
@@ -139,7 +139,7 @@ fn why_names_the_rule_the_role_the_root_or_nothing() {
             "  Flight: decided here: everyone denies speak",
         ]
     );
-    // Bob has set the rule himself: it binds those below him.
+    // Bob has set the rule himself, so it binds only those below him.
     let why = cat.does("why Bob speak Alpha");
     assert!(why.contains("Flight: does not bind Bob, who does not stand below whoever set it: everyone denies speak"), "{why}");
     assert!(why.starts_with("Bob may speak in Flight/Alpha: "), "{why}");
@@ -164,8 +164,8 @@ fn why_names_the_rule_the_role_the_root_or_nothing() {
     assert!(bob.cannot("why Cat move Alpha").starts_with("there is no member called \"Cat\""));
 }
 
-/// [CHARTER-6.8] A role's allowance lost against everyone's denial, so a closed channel took two
-/// places.
+/// [CHARTER-6.8] A role's permission lost against a denial for everyone, so closing a channel took
+/// two places.
 #[test]
 fn a_channel_could_not_be_closed_to_all_but_a_role() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
@@ -180,14 +180,14 @@ fn a_channel_could_not_be_closed_to_all_but_a_role() {
     );
     assert!(why.ends_with("  Command: decided here: role officer allows join, listen, speak; less particular: everyone denies join, listen, speak"), "{why}");
     assert_eq!(ann.cannot("channel add Lounge --only member"), "everybody has the role member");
-    // Bob has the rights there, but Ann, who stands above him, has closed it.
+    // Bob has the rights there, but Ann, who stands above him, has closed the channel.
     let ruled = bob.does("rule Cat --at Command --allow speak");
     assert!(ruled.contains("somebody who stands above you denies speak there"), "{ruled}");
     let why = cat.does("why Cat speak Command");
     assert!(why.ends_with("  Command: decided here: everyone denies join, listen, speak; does not count, by who set it: Cat allows speak"), "{why}");
 }
 
-/// Each list by itself is the part that `show` has of it.
+/// Each list alone equals its part in `show`.
 #[test]
 fn lists_are_parts_of_the_whole() {
     let (_world, [mut ann, ..]) = World::three();
@@ -214,7 +214,7 @@ fn lists_are_parts_of_the_whole() {
     }
 }
 
-/// No help said which rights there are, nor what the files look like.
+/// No help listed the rights, and none showed an example file.
 #[test]
 fn help_named_no_rights_and_showed_no_file() {
     let help = |words: &[&str]| {
@@ -240,7 +240,7 @@ fn help_named_no_rights_and_showed_no_file() {
     assert!(RIGHTS.iter().all(|(name, _)| page.contains(&format!("`{name}`"))));
 }
 
-/// What `--help` shows is a file that works.
+/// The files that `--help` shows work.
 #[test]
 fn the_files_of_help_can_be_applied() {
     let (mut world, [mut ann, ..]) = World::three();
@@ -251,7 +251,7 @@ fn the_files_of_help_can_be_applied() {
     assert!(again.starts_with("the charter matches o.toml"), "{again}");
     let added = ann.told("preset add p.toml", PRESET_EXAMPLE.as_bytes()).text;
     assert!(added.contains("1 channel, 1 rule, 1 grant and 1 layout"), "{added}");
-    // As part of an organisation's file its parts are called by their whole names.
+    // Within an organisation's file, the parts of a preset have their full names.
     let parts = PRESET_EXAMPLE.replace("\n  [[", "\n  [[preset.");
     let whole = format!("{ORGANISATION_EXAMPLE}\n[[preset]]\n{parts}");
     let matches = ann.told("apply o.toml", whole.as_bytes()).text;
