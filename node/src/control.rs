@@ -22,9 +22,9 @@
 //! {"id": 2, "command": "mute", "on": true}                         {"id": 2, "ok": true}
 //! {"id": 3, "command": "invite", "uses": 0, "expires_secs": 3600}  {"id": 3, "ok": true, "ticket": "…", …}
 //! {"id": 4, "command": "charter", "request": "show"}               {"id": 4, "ok": true, "answer": {…}}
-//! {"id": 4, "command": "profile", "action": "use", "name": "pilot"}   {"id": 4, "ok": true}
-//! {"id": 4, "command": "subscribe"}                                {"id": 4, "ok": true}, then events
-//! {"id": 5, "command": "dance"}                                    {"id": 5, "ok": false, "error": "…"}
+//! {"id": 5, "command": "profile", "action": "use", "name": "pilot"}   {"id": 5, "ok": true}
+//! {"id": 6, "command": "subscribe"}                                {"id": 6, "ok": true}, then events
+//! {"id": 7, "command": "dance"}                                    {"id": 7, "ok": false, "error": "…"}
 //! ```
 //!
 //! Every [`Command`] can be requested. Events are those of [`crate::event`], distinguished by their

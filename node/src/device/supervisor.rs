@@ -85,19 +85,19 @@ impl Supervisor {
         let (ready, is_ready) = mpsc::sync_channel(1);
         let (ended, done) = mpsc::sync_channel(1);
         let names: Vec<Wanted> = wanted.clone();
-        let desk_notices = notices.clone();
+        let own_notices = notices.clone();
         let body = move || {
             let slots = wanted.into_iter().map(Slot::new).collect();
             let (system, look_at) = (sound_system(), Instant::now() + LOOK_AGAIN);
-            let notices = desk_notices;
-            let mut desk = Console { slots, system, look_at, low_delay, waker, notices, news };
-            let opened = desk.slots.iter().map(|slot| slot.wanted.direction).collect::<Vec<_>>();
-            let outcome = opened.into_iter().try_for_each(|direction| desk.open(direction));
+            let notices = own_notices;
+            let mut keeper = CardKeeper { slots, system, look_at, low_delay, waker, notices, news };
+            let opened = keeper.slots.iter().map(|slot| slot.wanted.direction).collect::<Vec<_>>();
+            let outcome = opened.into_iter().try_for_each(|direction| keeper.open(direction));
             let works = outcome.is_ok();
             if ready.send(outcome).is_ok() && works {
-                desk.run(&inbox);
+                keeper.run(&inbox);
             }
-            drop(desk);
+            drop(keeper);
             // If stopping took too long, nobody waits any more.
             let _ = ended.send(());
         };
@@ -138,7 +138,7 @@ impl Drop for Supervisor {
 }
 
 /// The state of the supervisor's thread.
-struct Console {
+struct CardKeeper {
     slots: Vec<Slot>,
     system: Box<dyn SoundSystem>,
     /// When to check for another default card.
@@ -171,7 +171,7 @@ impl Slot {
     }
 }
 
-impl Console {
+impl CardKeeper {
     fn run(&mut self, inbox: &mpsc::Receiver<Notice>) {
         loop {
             let wake_at =

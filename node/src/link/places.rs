@@ -15,7 +15,7 @@ use hark_keys::Timestamp;
 
 /// A limited set of places of one kind.
 pub(super) struct Places<K> {
-    standing: BTreeMap<u64, EndpointKind<K>>,
+    standing: BTreeMap<u64, Occupied<K>>,
     /// The places that each key holds. A key without places has no entry.
     held: BTreeMap<K, BTreeSet<u64>>,
     /// For each key: how many places it holds, and the oldest of them. The key that holds the most
@@ -29,7 +29,7 @@ pub(super) struct Places<K> {
     spared: Duration,
 }
 
-struct EndpointKind<K> {
+struct Occupied<K> {
     keys: Vec<K>,
     since: Timestamp,
 }
@@ -66,7 +66,7 @@ impl<K: Ord + Copy> Places<K> {
         for key in keys {
             self.change(*key, |held| held.insert(place));
         }
-        self.standing.insert(place, EndpointKind { keys: keys.to_vec(), since: now });
+        self.standing.insert(place, Occupied { keys: keys.to_vec(), since: now });
         Ok((place, goes))
     }
 
@@ -82,7 +82,7 @@ impl<K: Ord + Copy> Places<K> {
 
     /// Frees `place`. Does nothing if it is free already.
     pub(super) fn leave(&mut self, place: u64) {
-        let Some(EndpointKind { keys, .. }) = self.standing.remove(&place) else { return };
+        let Some(Occupied { keys, .. }) = self.standing.remove(&place) else { return };
         for key in keys {
             self.change(key, |held| held.remove(&place));
         }

@@ -15,6 +15,9 @@
 //!                         profiles.toml what the person hears and talks to, for the person to read
 //!                         port         the port that was listened on last
 //!                         tickets      tickets issued here, and who came in by tickets
+//!                         verified     devices that the person has verified
+//!                         volunteer    the rate that this device relays for others
+//!                         log.jsonl    what happened, for people; log.off if no log is kept
 //!                         recovery.key the member's recovery key, until its words are on paper
 //!                         lock         held by the process that runs this organisation
 //!                         control.json where the running node's local API is
@@ -426,7 +429,7 @@ impl Home {
 const VERSION: &str = "hark home 2";
 
 /// The names of the files that an organisation's folder may contain.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "charter",
     "device.key",
     "recovery.key",
@@ -439,6 +442,7 @@ const FILES: [&str; 15] = [
     "root-signed",
     "generations",
     "tickets",
+    "verified",
     "control.json",
     LOG_FILE,
     LOG_OFF,

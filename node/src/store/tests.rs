@@ -4,7 +4,7 @@ use hark_charter::{Piece, content::Change};
 use hark_keys::{DeviceKey, Door, Invite, SeededRandom, TargetId, Terms, Ticket, UnixTime};
 
 use super::*;
-use crate::{admission::UseCounter, clock::Clock};
+use crate::{admission::UseCounter, clock::Clock, profile::Profiles};
 
 fn home(path: &Path) -> Home {
     Home::open(path, Box::new(|| Some("kestrel".to_owned()))).expect("a home")
@@ -268,4 +268,27 @@ fn a_removed_member_let_in_by_another_was_told_that_it_was_removed() {
     newcomer.show_chain(&charter.chain_with(again));
     let kept = home.keep(&newcomer, member).expect("kept");
     assert!(kept.charter().is_member(member));
+}
+
+/// A regression: the devices that a person had verified stayed on disk after the organisation was
+/// removed from the device.
+#[test]
+fn an_organisation_that_was_forgotten_left_files_behind() {
+    let folder = tempfile::tempdir().expect("the disk works");
+    let home = home(folder.path());
+    let store = founded(&home, "Squad");
+    let target = TargetId::from_bytes([1; 16]);
+    store.keep_names(&BTreeMap::new()).expect("the disk works");
+    store.keep_profiles(&Profiles::default()).expect("the disk works");
+    store.keep_verified(&BTreeMap::new()).expect("the disk works");
+    store.keep_port(Some(7_300)).expect("the disk works");
+    store.keep_volunteer(Some(900)).expect("the disk works");
+    store.keep_generations(&BTreeMap::from([(target, 1)])).expect("the disk works");
+    store.keep_control("{}").expect("the disk works");
+    store.keep_members(&[]).expect("the disk works");
+    store.keep_ticket(UnixTime::from_secs(0), &invite(1, 1)).expect("the disk works");
+    home.forget(&store).expect("the disk works");
+    let left = std::fs::read_dir(store.folder()).expect("the disk works");
+    let left: Vec<_> = left.map(|entry| entry.expect("the disk works").file_name()).collect();
+    assert_eq!(left, ["lock"]);
 }
