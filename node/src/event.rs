@@ -4,9 +4,10 @@ mod notice;
 
 use std::net::SocketAddr;
 
+use hark_charter::content::SanctionKind;
 use hark_keys::{DeviceId, Invite, UnixTime};
 use hark_mesh::Target;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::notice::{Deafness, Notice};
 use crate::{
@@ -282,10 +283,11 @@ impl From<Notice> for Event {
 }
 
 /// A mute or ban of this device's member by an officer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SanctionView {
     /// `mute` or `ban`.
-    pub kind: &'static str,
+    #[serde(with = "kind_text")]
+    pub kind: SanctionKind,
     /// The channel in which, and below which, it holds. `None` if it holds everywhere.
     pub channel: Option<String>,
     /// The name of the member that has set it. `None` if that is no longer known.
@@ -294,24 +296,55 @@ pub struct SanctionView {
     pub until: Option<u64>,
 }
 
+/// The words of a kind of sanction, as scripts read them.
+mod kind_text {
+    use super::{Deserialize, Deserializer, SanctionKind, Serializer};
+
+    pub(super) fn of(kind: SanctionKind) -> &'static str {
+        match kind {
+            SanctionKind::Mute => "mute",
+            SanctionKind::Ban => "ban",
+        }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references.
+    pub(super) fn serialize<S: Serializer>(kind: &SanctionKind, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(of(*kind))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<SanctionKind, D::Error> {
+        let text = String::deserialize(from)?;
+        let kinds = [SanctionKind::Mute, SanctionKind::Ban];
+        let kind = kinds.into_iter().find(|kind| of(*kind) == text);
+        kind.ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no sanction")))
+    }
+}
+
 impl SanctionView {
     /// A line for the member which says that the sanction is over, and that `lifted_by` has lifted
     /// it if given.
     pub fn describe_end(&self, lifted_by: Option<&str>) -> String {
-        let may = if self.kind == "ban" { "be there" } else { "speak" };
+        let may = if self.kind == SanctionKind::Ban { "be there" } else { "speak" };
         let place = place_of(self.channel.as_deref());
         match lifted_by {
             Some(name) => {
-                format!("{name} has lifted the {} {place}: you may {may} again", self.kind)
+                format!(
+                    "{name} has lifted the {} {place}: you may {may} again",
+                    kind_text::of(self.kind)
+                )
             }
-            None => format!("the {} {place} is over: you may {may} again", self.kind),
+            None => {
+                format!("the {} {place} is over: you may {may} again", kind_text::of(self.kind))
+            }
         }
     }
 
     /// A line for the member which describes the sanction.
     pub fn describe(&self) -> String {
         let by = self.by.as_deref().unwrap_or("an officer");
-        let done = if self.kind == "ban" { "banned" } else { "muted" };
+        let done = if self.kind == SanctionKind::Ban { "banned" } else { "muted" };
         let place = place_of(self.channel.as_deref());
         let until = match self.until {
             Some(until) => format!("until {}", utc(UnixTime::from_secs(until))),
@@ -441,7 +474,7 @@ impl From<&Target> for TargetText {
 }
 
 /// How one member's device is heard. The frame counters run from the start.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerStats {
     /// The device.
     pub device: DeviceText,
@@ -477,7 +510,7 @@ pub enum Direction {
 }
 
 /// How packets reach a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Path {
     /// Directly, at an address of the peer.
@@ -506,6 +539,13 @@ pub struct DeviceText(pub DeviceId);
 impl Serialize for DeviceText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Everything that a screen or the local API shows. A snapshot is made ten times a second.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     /// This device.
     pub device: DeviceText,
@@ -94,7 +94,7 @@ pub struct CheckedView {
 }
 
 /// A channel within reach.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetView {
     /// The name of the channel.
     pub name: String,
@@ -128,7 +128,7 @@ pub struct NetView {
 }
 
 /// A key to talk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
     /// The name of the key.
     pub key: String,
@@ -205,7 +205,7 @@ impl NetChange {
 }
 
 /// A device of a member.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerView {
     /// The member's name. If another member's name is the same or almost the same, `#` and the
     /// beginning of the member's id follow.

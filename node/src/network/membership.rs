@@ -119,7 +119,7 @@ impl Working {
         let squad = &self.driver.squad;
         let (charter, device) = (squad.charter(), self.base.key.id());
         let mut sanctions = sanctions(squad).into_iter();
-        let ban = sanctions.find(|it| it.kind == "ban" && it.channel.is_none());
+        let ban = sanctions.find(|it| it.kind == SanctionKind::Ban && it.channel.is_none());
         let why = match (ban, charter.ending(own_member(squad), device)) {
             (Some(ban), _) => Some(FarewellReason::Banned(ban)),
             (None, Some(Ending::Removed(Some(by)))) => {
@@ -154,7 +154,7 @@ pub(super) fn with_lifter(squad: &Squad, mut event: Event) -> Event {
         let lifts = |change: &Change| {
             matches!(change, Change::Lift { member, kind, at }
                 if Some(*member) == squad.member()
-                    && kind_of(*kind) == sanction.kind
+                    && *kind == sanction.kind
                     && channel_of(squad, *at).as_ref() == Some(&sanction.channel))
         };
         let lifter = standings::author(squad.charter(), lifts);
@@ -171,13 +171,6 @@ fn channel_of(squad: &Squad, at: Place) -> Option<Option<String>> {
     }
 }
 
-fn kind_of(kind: SanctionKind) -> &'static str {
-    match kind {
-        SanctionKind::Mute => "mute",
-        SanctionKind::Ban => "ban",
-    }
-}
-
 /// Mutes and bans of this device's member that hold now, as far as it may know of the channels.
 fn sanctions(squad: &Squad) -> Vec<SanctionView> {
     let charter = squad.charter();
@@ -189,7 +182,7 @@ fn sanctions(squad: &Squad) -> Vec<SanctionView> {
     let sanctions = charter.state().sanctions_on(member);
     let told = sanctions.filter_map(|(it, source)| {
         let (channel, until) = (channel_of(squad, it.at)?, it.until.map(UnixTime::as_secs));
-        Some(SanctionView { kind: kind_of(it.kind), channel, by: by(source), until })
+        Some(SanctionView { kind: it.kind, channel, by: by(source), until })
     });
     told.collect()
 }

@@ -1,4 +1,4 @@
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use hark_node::snapshot::{Snapshot, TransmitMode};
 use ratatui::{
@@ -320,7 +320,8 @@ fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'stat
 /// Draws what a person who is alone can do.
 fn draw_lonely(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
     // Members who were here and have gone do not count as silent: they can answer if they want to.
-    let silent = snapshot.other_members.saturating_sub(snapshot.peers.len());
+    let met: BTreeSet<_> = snapshot.peers.iter().map(|peer| &peer.member).collect();
+    let silent = snapshot.other_members.saturating_sub(met.len());
     let (title, text) = match silent {
         0 => {
             let met = !snapshot.peers.is_empty();
