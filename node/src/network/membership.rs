@@ -141,7 +141,7 @@ impl Working {
 /// finds its ban in the charter of that time, until a peer has sent the newest.
 pub(super) fn sanctions_here(squad: &Squad) -> Vec<SanctionView> {
     let mut sanctions = sanctions(squad);
-    sanctions.retain(|it| it.kind != "ban" || it.channel.is_some());
+    sanctions.retain(|it| it.kind != SanctionKind::Ban || it.channel.is_some());
     sanctions
 }
 
