@@ -24,6 +24,7 @@
 //! {"id": 4, "command": "charter", "request": "show"}               {"id": 4, "ok": true, "answer": {…}}
 //! {"id": 5, "command": "profile", "action": "use", "name": "pilot"}   {"id": 5, "ok": true}
 //! {"id": 6, "command": "subscribe"}                                {"id": 6, "ok": true}, then events
+//! {"id": 6, "command": "subscribe", "snapshots": true}             {"id": 6, "ok": true}, then also snapshots
 //! {"id": 7, "command": "dance"}                                    {"id": 7, "ok": false, "error": "…"}
 //! ```
 //!
@@ -42,13 +43,13 @@ use hark_keys::Ticket;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ControlError};
-pub use server::{ControlServer, answer};
+pub use server::{ControlServer, Subscription, answer};
 pub use service::{ControlService, ServiceError};
 
 use crate::{
     event::StampedEvent,
     request::{CommandOutcome, RequestError},
-    snapshot::{Command, Snapshot, TicketRequest},
+    snapshot::{Changes, Command, Snapshot, TicketRequest},
 };
 
 /// The running node that the local API controls.
@@ -61,6 +62,9 @@ pub trait Controlled: Send + Sync + 'static {
 
     /// A receiver of events from now on. The channel is bounded; a slow reader loses events.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
+
+    /// Tells when what a person sees of the node has changed from now on.
+    fn changes(&self) -> Changes;
 
     /// Carries out a request to the charter. Fails with one line if it cannot be done.
     fn charter(&self, request: Request) -> Result<Outcome, RequestError>;
@@ -81,6 +85,10 @@ impl Controlled for crate::node::NodeHandle {
 
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {
         Self::subscribe(self)
+    }
+
+    fn changes(&self) -> Changes {
+        Self::changes(self)
     }
 
     fn charter(&self, request: Request) -> Result<Outcome, RequestError> {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// An event, in the words that scripts rely on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
@@ -260,7 +260,8 @@ pub enum Event {
         /// The paths of the nets that are heard.
         nets: Vec<String>,
     },
-    /// Something that the person at this device should know.
+    /// Something that the person at this device should know. Programs read it as a kind and a text.
+    #[serde(skip_deserializing)]
     Notice(Notice),
     /// The organisation's charter has changed to this state.
     CharterChanged {
@@ -447,7 +448,7 @@ pub fn place_of(channel: Option<&str>) -> String {
 }
 
 /// The target of a sender key, by ids in ascending order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetText {
     /// The id of the target.
     pub id: String,
@@ -500,7 +501,7 @@ pub struct PeerStats {
 }
 
 /// The direction of sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the microphone.
@@ -550,7 +551,7 @@ impl<'de> Deserialize<'de> for DeviceText {
 }
 
 /// An event with the Unix time in microseconds at which it was published.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StampedEvent {
     /// Unix time in microseconds.
     pub at_us: u64,

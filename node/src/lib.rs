@@ -32,6 +32,8 @@ mod platform;
 pub mod profile;
 pub mod random;
 pub mod reach;
+#[cfg(feature = "device")]
+pub mod records;
 pub mod recovery;
 pub mod relay;
 pub mod request;

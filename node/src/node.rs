@@ -31,7 +31,7 @@ use crate::{
     event::StampedEvent,
     launch::{Launch, Parts},
     link::UdpBinder,
-    network::{self, Flags, Input, Publisher, TellJoining, Wake},
+    network::{self, Flags, Input, Publisher, TellJoining},
     platform::{Urgency, prefer_this_thread},
     reach::{
         names::{Dns, PeerNames, PeerPlace},
@@ -241,12 +241,6 @@ impl Node {
     /// Handles for other threads, one for each organisation, in the order of the configuration.
     pub fn handles(&self) -> impl Iterator<Item = NodeHandle> {
         (0..self.stations.len()).map(|line| self.handle(line))
-    }
-
-    /// Has `wake` called on the node's thread whenever what a person sees of it has changed: it
-    /// must return at once. Nothing happens if a wake was set before.
-    pub fn on_change(&self, wake: Wake) {
-        self.stations[0].publisher.on_change(wake);
     }
 
     /// Whether the node has ended, on command or after a failure.

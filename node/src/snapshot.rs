@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::visible::Changes;
 pub use hark_commands::{TalkTo, TicketRequest};
 
 use crate::{

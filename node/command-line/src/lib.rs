@@ -1,9 +1,12 @@
 //! What the programs do alike on their command lines: errors for people and for scripts,
-//! completions for shells, manual pages, and arguments that several of them take.
+//! completions for shells, manual pages, arguments that several of them take, and the words for
+//! what happens.
 
 #![forbid(unsafe_code)]
 
 mod nets;
+pub mod news;
+pub mod person;
 
 use std::{
     ffi::OsString,

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_charter::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};
 use hark_keys::{DeviceId, Ticket, TicketError};
 use hark_node::{
     clock::Clock,
@@ -20,6 +19,11 @@ use hark_node::{
 use zeroize::Zeroizing;
 
 use crate::HomeArguments;
+
+pub(crate) use hark_command_line::{
+    news::{counted, span},
+    person::{fitting_name, shown_name},
+};
 
 /// Prints one line on standard error.
 pub(crate) fn complain(line: &str) {
@@ -78,20 +82,6 @@ pub(crate) fn ask_passphrase() -> AskPassphrase {
     })
 }
 
-/// The name that was typed for `what`. Fails if the name does not fit: nothing of it is dropped
-/// silently.
-pub(crate) fn fitting_name(what: &str, given: &str) -> anyhow::Result<String> {
-    let name = clean_name(given);
-    anyhow::ensure!(!name.is_empty(), "{what} needs at least one letter");
-    let length = given.trim().chars().count();
-    anyhow::ensure!(
-        name.chars().count() == length,
-        "{what} of {length} characters is too long: it may have {NAME_MAX_CHARACTERS}, or fewer \
-         where they take more than {NAME_MAX_BYTES} bytes"
-    );
-    Ok(name)
-}
-
 /// Like [`shown_name`], but asks for the name at a terminal if none is stored yet.
 pub(crate) fn ask_name(
     given: Option<&str>,
@@ -111,39 +101,6 @@ pub(crate) fn ask_name(
     io::stdin().lock().take(NAME_LINE_MAX).read_line(&mut typed)?;
     let typed = typed.trim();
     shown_name(Some(if typed.is_empty() { &usual } else { typed }), home, ticket)
-}
-
-/// The name that others see: the given one, the stored one, the person's name on the machine that
-/// has printed the `ticket` for this one, or the login name. Without any of these it is made of the
-/// device id.
-pub(crate) fn shown_name(
-    given: Option<&str>,
-    home: &Home,
-    ticket: Option<&Ticket>,
-) -> anyhow::Result<String> {
-    if let Some(given) = given {
-        let name = fitting_name("a name", given)?;
-        home.keep_name(&name)?;
-        return Ok(name);
-    }
-    if let Some(name) = home.name()? {
-        return Ok(clean_name(&name));
-    }
-    let same_person = ticket.filter(|ticket| ticket.invite().member.is_some());
-    let same_name = same_person.map(|ticket| clean_name(&ticket.issued_by));
-    if let Some(name) = same_name.filter(|name| !name.is_empty()) {
-        home.keep_name(&name)?;
-        return Ok(name);
-    }
-    let login = ["USER", "LOGNAME", "USERNAME"]
-        .iter()
-        .filter_map(|variable| std::env::var(variable).ok())
-        .map(|name| clean_name(&name))
-        .find(|name| !name.is_empty());
-    match login {
-        Some(name) => Ok(name),
-        None => Ok(format!("device-{}", home.device(&hark_node::random::SystemRandom)?.short())),
-    }
 }
 
 /// Reads the ticket that the arguments contain, even if a screen or a letter has broken it up. The
@@ -199,23 +156,6 @@ pub(crate) fn lasting(ticket: &Ticket) -> Duration {
     Duration::from_secs(expires.saturating_sub(Clock.unix().as_secs()))
 }
 
-/// A span of time in words, to the hour, the minute or the second.
-pub(crate) fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let rounded = |unit: u64| (seconds + unit / 2) / unit;
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", rounded(60)),
-        7_200..172_800 => format!("{} h", rounded(3_600)),
-        _ => format!("{} days", rounded(86_400)),
-    }
-}
-
-/// `1 person`, `2 people`.
-pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
-}
-
 /// The verification words of a device, in one line.
 pub(crate) fn words(device: DeviceId) -> String {
     hark_keys::device_words(device).join(" ")
@@ -231,19 +171,6 @@ const TICKET_TEXT_MAX: u64 = (16 << 10) + 1;
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_longer_than_32_characters_were_cut_in_silence() {
-        assert_eq!(fitting_name("a name", " Sable ").expect("fits"), "Sable");
-        let longest = "n".repeat(NAME_MAX_CHARACTERS);
-        assert_eq!(fitting_name("a name", &longest).expect("fits"), longest);
-        for long in ["n".repeat(33), "\u{1f426}".repeat(20)] {
-            let error = fitting_name("a name", &long).expect_err("too long").to_string();
-            assert!(error.starts_with("a name of ") && error.contains("too long"), "{error}");
-        }
-        let none = fitting_name("a name", "  ").expect_err("empty").to_string();
-        assert_eq!(none, "a name needs at least one letter");
-    }
-
     /// A mistyped path was answered with `this is no ticket`.
     #[test]
     fn a_file_that_is_not_there_was_called_no_ticket() {
@@ -255,11 +182,5 @@ mod tests {
         let folder = folder.path().to_str().expect("a plain path");
         assert!(read(folder).starts_with(&format!("{folder} is a folder: ")));
         assert!(read("swordfish").starts_with("this is no ticket: "));
-    }
-
-    #[test]
-    fn spans_are_told_in_the_unit_that_fits() {
-        let told = [59, 119, 120, 7_199, 86_400, 172_800].map(|it| span(Duration::from_secs(it)));
-        assert_eq!(told, ["59 s", "119 s", "2 min", "120 min", "24 h", "2 days"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -12,25 +12,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use hark_command_line::duration;
+use hark_command_line::{duration, news::describe};
 use hark_commands::TicketRequest;
-use hark_keys::{OrganisationId, RecoverySecret, Ticket, UnixTime};
+use hark_keys::{OrganisationId, RecoverySecret, Ticket};
 use hark_node::{
-    admission::WaitingState,
-    clock::utc,
-    control::ControlService,
     device::{InputSpec, OutputSpec},
-    event::{Event, StampedEvent, StandingView, place_of},
-    logbook::Logbook,
+    event::{Event, StampedEvent},
     network::{Flags, TellJoining},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
     random::SystemRandom,
     reach::names::PeerPlace,
+    records::{EventFile, Records},
     signals::owns_terminal,
     snapshot::{Command, TransmitMode},
-    store::{Home, create_journal},
+    store::Home,
 };
 
 use crate::{
@@ -124,7 +120,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         words => Some(read_ticket(words)?),
     };
     let home = open_home(&arguments.home)?;
-    let mut journal = arguments.events.clone().map(Journal::open).transpose()?;
+    let mut journal = arguments.events.as_deref().map(EventFile::open).transpose()?;
     let joins = ticket.as_ref().map(|ticket| ticket.invite().organisation);
     let belonged = belongs(&home, joins)?;
     let first = play(&arguments, ticket.clone(), &mut journal)?;
@@ -155,7 +151,7 @@ struct Played {
 fn play(
     arguments: &TalkArguments,
     ticket: Option<Ticket>,
-    journal: &mut Option<Journal>,
+    journal: &mut Option<EventFile>,
 ) -> anyhow::Result<Played> {
     let home = open_home(&arguments.home)?;
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
@@ -209,12 +205,9 @@ fn play(
         journal,
         met_anybody: false,
         tell,
-        services: BTreeMap::new(),
         names: BTreeMap::new(),
         summary: Summary::default(),
-        keeps_log: !arguments.no_log,
-        logbooks: BTreeMap::new(),
-        home,
+        records: Records::new(home, !arguments.no_log),
         founds,
         keeps_words,
     };
@@ -230,8 +223,7 @@ fn play(
         }
         session.print(&node, &stop, until)?
     };
-    // A node that is stopping takes no more commands.
-    session.services.clear();
+    session.records.close_control();
     let ended = match reason {
         Some(reason) => node.stop(reason),
         None => node.wait(),
@@ -263,18 +255,13 @@ enum Tell {
 /// One run of `talk`.
 struct Session<'a> {
     events: Receiver<StampedEvent>,
-    journal: &'a mut Option<Journal>,
+    journal: &'a mut Option<EventFile>,
     met_anybody: bool,
     tell: Tell,
-    /// The local API of each organisation.
-    services: BTreeMap<String, ControlService>,
     /// What each organisation is called, where the node is in several.
     names: BTreeMap<String, String>,
     summary: Summary,
-    keeps_log: bool,
-    /// The log of each organisation, or `None` if it cannot be kept.
-    logbooks: BTreeMap<String, Option<Logbook>>,
-    home: Home,
+    records: Records,
     /// Whether this run founds the organisation, so that the person needs a first ticket.
     founds: bool,
     /// Whether the home keeps recovery words that the person has not written down yet.
@@ -371,17 +358,10 @@ impl Session<'_> {
         event: &StampedEvent,
         node: Option<&Node>,
     ) -> anyhow::Result<Option<String>> {
-        // The node can be steered before anybody reads that it is ready.
-        if let (Event::Stopped { .. }, Some(org)) = (&event.event, &event.org) {
-            self.services.remove(org);
-        }
-        let trouble = match (&event.event, &event.org, node) {
-            (Event::Ready { .. }, Some(org), Some(node)) => self.open_control(org, node).err(),
-            _ => None,
-        };
-        let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
+        let trouble = self.records.note(event, node).err();
+        let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error}"));
+        self.note_name(event, node);
         self.summary.note(event);
-        self.log(event);
         self.met_anybody |= matches!(event.event, Event::PeerUp { .. });
         if let Some(journal) = self.journal {
             journal.write(event)?;
@@ -404,19 +384,14 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// Writes an event to the log of its organisation, if a log is kept.
-    fn log(&mut self, event: &StampedEvent) {
-        let Some(org) = event.org.as_ref().filter(|_| self.keeps_log) else { return };
-        if !self.logbooks.contains_key(org) {
-            // A newcomer has no folder until it is let in.
-            let store = org.parse().ok().and_then(|id| self.home.find(id).ok().flatten());
-            let Some(store) = store else { return };
-            let opened = Logbook::open(store.folder());
-            let opened = opened.map_err(|error| tracing::error!(%error, "no log is kept"));
-            self.logbooks.insert(org.clone(), opened.ok());
-        }
-        if let Some(Some(logbook)) = self.logbooks.get_mut(org) {
-            logbook.note(event);
+    /// Remembers what an organisation is called that has just begun, if the node is in several.
+    fn note_name(&mut self, event: &StampedEvent, node: Option<&Node>) {
+        if let (Event::Ready { .. }, Some(org), Some(node)) = (&event.event, &event.org, node)
+            && node.handles().count() > 1
+            && let Some(store) =
+                org.parse().ok().and_then(|id| self.records.home().find(id).ok().flatten())
+        {
+            self.names.insert(org.clone(), store.charter().name().to_owned());
         }
     }
 
@@ -445,21 +420,6 @@ impl Session<'_> {
             [Some(invitation.as_str()), words].into_iter().flatten().collect::<Vec<_>>().join("\n"),
         )
     }
-
-    /// Starts the local API of one organisation. If that fails, the node still talks.
-    fn open_control(&mut self, organisation: &str, node: &Node) -> anyhow::Result<()> {
-        let id = organisation.parse().context("an organisation's id")?;
-        let store = self.home.find(id)?.context("its folder is gone")?;
-        let mut handles = node.handles();
-        let handle = handles.find(|handle| handle.organisation() == Some(organisation));
-        let handle = handle.context("the node is not in it")?;
-        if node.handles().count() > 1 {
-            self.names.insert(organisation.to_owned(), store.charter().name().to_owned());
-        }
-        let service = ControlService::start(Arc::new(handle), store)?;
-        self.services.insert(organisation.to_owned(), service);
-        Ok(())
-    }
 }
 
 /// Asks for a ticket and shows it, or shows why there is none.
@@ -483,32 +443,6 @@ fn end(node: &Node, stop: &StopSignal, until: Option<Instant>) -> Option<Option<
     }
 }
 
-/// The file of `--events`. Each line is written as soon as its event has happened.
-struct Journal {
-    path: PathBuf,
-    out: Box<dyn Write>,
-}
-
-impl Journal {
-    fn open(path: PathBuf) -> anyhow::Result<Self> {
-        let out: Box<dyn Write> = if path.as_os_str() == "-" {
-            Box::new(io::stdout())
-        } else {
-            Box::new(create_journal(&path).with_context(|| path.display().to_string())?)
-        };
-        Ok(Self { path, out })
-    }
-
-    fn write(&mut self, event: &StampedEvent) -> anyhow::Result<()> {
-        let mut line = serde_json::to_string(event)?;
-        line.push('\n');
-        self.out
-            .write_all(line.as_bytes())
-            .and_then(|()| self.out.flush())
-            .with_context(|| format!("events cannot be written: {}", self.path.display()))
-    }
-}
-
 /// A message with the ticket alone on its line, so that it can be copied whole.
 fn invitation(ticket: &Ticket) -> String {
     format!(
@@ -516,95 +450,6 @@ fn invitation(ticket: &Ticket) -> String {
          read; it is good for {}:\n\n{ticket}\n",
         span(lasting(ticket))
     )
-}
-
-/// The message about an event, if there is one. There is none about who speaks: that would be a
-/// line every few seconds.
-fn describe(event: &Event) -> Option<String> {
-    Some(match event {
-        Event::PeerUp { name, path, address, looks_like, .. } => {
-            let path = format!("({}, {})", path.as_str(), plain_address(address));
-            match looks_like {
-                None => format!("{name} is here {path}"),
-                Some(other) => format!("beware: {name} is here, who is not {other} {path}"),
-            }
-        }
-        Event::PeerDown { name, reason, .. } => match reason.as_str() {
-            "left" => format!("{name} has left"),
-            "left for good" => format!("{name} has left the organisation"),
-            // The event `standing` names the officer.
-            "removed" => return None,
-            "unreachable" => format!("{name} is out of reach"),
-            reason => format!("{name} is gone ({reason})"),
-        },
-        Event::Refused { name, reason, .. } => {
-            format!("{name} does not let this device in: {reason}")
-        }
-        Event::AudioDevice { detail, .. } => detail.clone(),
-        Event::PortTaken { port } => format!(
-            "another program has port {port}, which this device had before: tickets of then do not \
-             lead here from afar"
-        ),
-        Event::Moved { name, from: Some(from), to, .. } => {
-            format!("{name} has moved you from {from} to {to}")
-        }
-        Event::Sanction { sanction, in_force: true, .. } => sanction.describe(),
-        Event::Sanction { sanction, in_force: false, lifted_by } => {
-            sanction.describe_end(lifted_by.as_deref())
-        }
-        Event::Standing { own, standing } => return describe_standing(*own, standing),
-        Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
-        Event::Waiting { newcomer, state } => {
-            let name = &newcomer.name;
-            match state {
-                // The command comes first, since the screen cuts the end of a line.
-                WaitingState::Waiting => format!(
-                    "{name} waits: `hark ctl admit {name}` or `refuse`; the words are {}",
-                    newcomer.words.join(" ")
-                ),
-                WaitingState::Admitted => format!("{name} is let in"),
-                WaitingState::Refused => format!("{name} was turned away"),
-                WaitingState::Gone => format!("{name} does not wait any more"),
-            }
-        }
-        Event::Notice(notice) => notice.to_string(),
-        Event::Stopped { reason } => format!("stopped ({reason})"),
-        _ => return None,
-    })
-}
-
-/// The message about what an officer has done. A change of roles is shown only to the member
-/// concerned, and the end of a membership only to the others. For a mute or a ban of this member,
-/// the event `sanction` says more.
-fn describe_standing(own: bool, standing: &StandingView) -> Option<String> {
-    let StandingView { name, change, channel, by, until, .. } = standing;
-    let (role, place) =
-        (standing.role.as_deref().unwrap_or_default(), place_of(channel.as_deref()));
-    let officer = by.as_deref().unwrap_or("an officer");
-    Some(match (change.as_str(), own, by) {
-        ("role_given", true, Some(by)) => format!("{by} gave you the role {role} {place}"),
-        ("role_given", true, None) => format!("you have the role {role} {place} now"),
-        ("role_taken", true, Some(by)) => format!("{by} took the role {role} {place} from you"),
-        ("role_taken", true, None) => format!("you have the role {role} {place} no more"),
-        ("removed", false, _) => format!("{officer} has ended the membership of {name}"),
-        ("banned", false, _) if channel.is_none() => {
-            let until = until.map(|until| utc(UnixTime::from_secs(until)));
-            let until = until.unwrap_or_else(|| "it is lifted".to_owned());
-            format!("{officer} has banned {name} until {until}")
-        }
-        _ => return None,
-    })
-}
-
-/// The address and port of a multiaddr as people write them. Anything else is returned unchanged.
-pub(crate) fn plain_address(multiaddr: &str) -> String {
-    let mut parts = multiaddr.split('/').skip(1);
-    let (family, ip, port) = (parts.next(), parts.next(), parts.nth(1));
-    match (family, ip, port) {
-        (Some("ip4"), Some(ip), Some(port)) => format!("{ip}:{port}"),
-        (Some("ip6"), Some(ip), Some(port)) => format!("[{ip}]:{port}"),
-        _ => multiaddr.to_owned(),
-    }
 }
 
 /// Printed before everything else, even before trouble with the microphone: a person who wanted to
@@ -643,69 +488,6 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
-    fn events_are_lines_of_json_as_soon_as_they_happen() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("events");
-        let mut journal = Journal::open(path.clone()).expect("opened");
-        let event = Event::Stopped { reason: "time".to_owned() };
-        let event = StampedEvent { at_us: 3, event, org: None };
-        journal.write(&event).expect("written");
-        let line = "{\"at_us\":3,\"event\":\"stopped\",\"reason\":\"time\"}\n";
-        assert_eq!(std::fs::read_to_string(&path).expect("there"), line);
-        journal.write(&event).expect("written");
-        assert_eq!(std::fs::read_to_string(&path).expect("there"), line.repeat(2));
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_named() {
-        let Err(error) = Journal::open("/nowhere/events".into()) else { panic!("opened") };
-        assert!(format!("{error:#}").starts_with("/nowhere/events: "), "{error:#}");
-    }
-
-    #[test]
-    fn people_are_told_who_leaves_and_why_but_no_numbers() {
-        let stopped = Event::Stopped { reason: "signal".to_owned() };
-        assert_eq!(describe(&stopped).as_deref(), Some("stopped (signal)"));
-        assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
-    }
-
-    /// Nothing was printed about roles, and a kick did not name the officer.
-    #[test]
-    fn somebody_kicked_was_only_gone() {
-        let by = Some("Vesper".to_owned());
-        let told = |own, change: &str, channel: Option<&str>, by: &Option<String>, until| {
-            let standing = StandingView {
-                member: "m".to_owned(),
-                name: "Wren".to_owned(),
-                change: change.to_owned(),
-                role: change.starts_with("role").then(|| "pilot".to_owned()),
-                channel: channel.map(str::to_owned),
-                by: by.clone(),
-                until,
-            };
-            describe(&Event::Standing { own, standing })
-        };
-        let role = |by: &Option<String>, channel: Option<&str>, given| {
-            let change = if given { "role_given" } else { "role_taken" };
-            assert_eq!(told(false, change, channel, by, None), None, "others are not told");
-            told(true, change, channel, by, None).expect("told")
-        };
-        assert_eq!(role(&by, None, true), "Vesper gave you the role pilot everywhere");
-        let taken = role(&by, Some("Flight"), false);
-        assert_eq!(taken, "Vesper took the role pilot in Flight from you");
-        assert_eq!(role(&None, None, false), "you have the role pilot everywhere no more");
-        let removed = |banned, until| {
-            let change = if banned { "banned" } else { "removed" };
-            assert_eq!(told(true, change, None, &by, until), None, "that one is told otherwise");
-            told(false, change, None, &by, until).expect("told")
-        };
-        assert_eq!(removed(false, None), "Vesper has ended the membership of Wren");
-        assert_eq!(removed(true, None), "Vesper has banned Wren until it is lifted");
-        let banned = removed(true, Some(1_795_384_205));
-        assert_eq!(banned, "Vesper has banned Wren until 2026-11-22 21:50:05 UTC");
-    }
-
-    #[test]
     fn the_ticket_stands_alone_on_its_line() {
         let key = DeviceKey::from_secret(&[1; 32]);
         let terms = Terms::until(Clock.unix() + DAY);
@@ -714,12 +496,5 @@ mod tests {
         let (text, line) = (invitation(&ticket), ticket.to_string());
         assert!(text.lines().any(|it| it == line), "{text}");
         assert!(text.contains("good for 24 h:"), "{text}");
-    }
-
-    #[test]
-    fn addresses_are_told_as_people_write_them() {
-        assert_eq!(plain_address("/ip4/192.0.2.7/udp/4000/quic-v1"), "192.0.2.7:4000");
-        assert_eq!(plain_address("/ip6/2001:db8::7/udp/4000/quic-v1"), "[2001:db8::7]:4000");
-        assert_eq!(plain_address("elsewhere"), "elsewhere");
     }
 }

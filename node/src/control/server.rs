@@ -31,7 +31,7 @@ use crate::{
     places::{HeldPlace, Places},
     random::SystemRandom,
     request::CommandOutcome,
-    snapshot::{Command, TicketRequest},
+    snapshot::{Changes, Command, Snapshot, TicketRequest},
     token::{ApiToken, Nonces, Prover, is_nonce, nonce},
 };
 
@@ -131,6 +131,7 @@ async fn serve(door: Arc<Door>, stream: TcpStream, place: HeldPlace) {
         return;
     };
     let mut events: Option<mpsc::Receiver<StampedEvent>> = None;
+    let mut pictures: Option<Pictures> = None;
     let mut held = Held { node: Arc::clone(&door.node), keys: BTreeSet::new() };
     loop {
         let text = tokio::select! {
@@ -140,8 +141,11 @@ async fn serve(door: Arc<Door>, stream: TcpStream, place: HeldPlace) {
                     if answer["ok"] == true {
                         held.note(&text);
                     }
-                    if subscribes && events.is_none() {
-                        events = Some(subscribe(&*door.node));
+                    if let Some(wanted) = subscribes {
+                        events.get_or_insert_with(|| subscribe(&*door.node));
+                        if wanted.snapshots {
+                            pictures.get_or_insert_with(|| Pictures::new(&*door.node));
+                        }
                     }
                     Some(answer.to_string())
                 }
@@ -149,6 +153,9 @@ async fn serve(door: Arc<Door>, stream: TcpStream, place: HeldPlace) {
                 Some(Ok(_)) => None,
             },
             Some(event) = next(&mut events) => serde_json::to_string(&event).ok(),
+            () = changed(&mut pictures) => {
+                pictures.as_mut().and_then(|it| it.take(&*door.node))
+            }
         };
         let Some(text) = text else { continue };
         if socket.send(Message::Text(text.into())).await.is_err() {
@@ -238,6 +245,45 @@ fn subscribe(node: &dyn Controlled) -> mpsc::Receiver<StampedEvent> {
     receiver
 }
 
+/// The snapshots that a program is sent. One that reads too slowly misses those in between.
+struct Pictures {
+    changes: Changes,
+    /// Whether none was sent yet.
+    first: bool,
+    shown: Option<Arc<Snapshot>>,
+}
+
+impl Pictures {
+    fn new(node: &dyn Controlled) -> Self {
+        Self { changes: node.changes(), first: true, shown: None }
+    }
+
+    /// The newest snapshot as a message, unless a person sees no difference from the last one.
+    fn take(&mut self, node: &dyn Controlled) -> Option<String> {
+        self.first = false;
+        let newest = node.snapshot()?;
+        if self.shown.as_ref().is_some_and(|shown| newest.looks_like(shown)) {
+            return None;
+        }
+        let message = json!({"event": "snapshot", "snapshot": &*newest});
+        self.shown = Some(newest);
+        Some(message.to_string())
+    }
+}
+
+async fn changed(pictures: &mut Option<Pictures>) {
+    match pictures {
+        Some(Pictures { first: true, .. }) => {}
+        Some(Pictures { changes, .. }) => {
+            // A node that is gone ends its connections.
+            if !changes.changed().await {
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
 async fn next(events: &mut Option<mpsc::Receiver<StampedEvent>>) -> Option<StampedEvent> {
     match events {
         Some(receiver) => receiver.recv().await,
@@ -245,21 +291,34 @@ async fn next(events: &mut Option<mpsc::Receiver<StampedEvent>>) -> Option<Stamp
     }
 }
 
-/// Returns the answer to a request, and whether the request asks for events.
-pub fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
+/// What a program has asked to be sent from now on, besides events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Whether each state that looks different is sent as well.
+    pub snapshots: bool,
+}
+
+/// Returns the answer to a request, and what the request asks to be sent from now on.
+pub fn answer(node: &dyn Controlled, text: &str) -> (Value, Option<Subscription>) {
     let Ok(request) = serde_json::from_str::<Value>(text) else {
-        return (failure(Value::Null, "a request is one JSON object"), false);
+        return (failure(Value::Null, "a request is one JSON object"), None);
     };
     let id = request["id"].clone();
     match request["command"].as_str() {
         Some("status") => match node.snapshot() {
-            Some(snapshot) => (json!({"id": id, "ok": true, "status": &*snapshot}), false),
-            None => (failure(id, STARTING), false),
+            Some(snapshot) => (json!({"id": id, "ok": true, "status": &*snapshot}), None),
+            None => (failure(id, STARTING), None),
         },
-        Some("subscribe") => (json!({"id": id, "ok": true}), true),
-        Some("invite") => (invite(node, id, &request), false),
-        Some("charter") => (charter(node, id, request), false),
-        _ => (command(node, id, request), false),
+        Some("subscribe") => match &request["snapshots"] {
+            Value::Null => (json!({"id": id, "ok": true}), Some(Subscription { snapshots: false })),
+            Value::Bool(snapshots) => {
+                (json!({"id": id, "ok": true}), Some(Subscription { snapshots: *snapshots }))
+            }
+            _ => (failure(id, "snapshots is true or false"), None),
+        },
+        Some("invite") => (invite(node, id, &request), None),
+        Some("charter") => (charter(node, id, request), None),
+        _ => (command(node, id, request), None),
     }
 }
 

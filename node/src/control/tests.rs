@@ -7,7 +7,9 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest, handsha
 
 use super::*;
 use crate::{
+    clock::Clock,
     event::{DeviceText, Event, Path, PeerStats},
+    network::Publisher,
     request::{CommandOutcome, RequestError},
     snapshot::{PeerView, TransmitMode, Verification},
     token::{ApiToken, Nonces, Prover},
@@ -16,79 +18,89 @@ use crate::{
 struct Fake {
     commands: Mutex<Vec<Command>>,
     subscribers: Mutex<Vec<mpsc::SyncSender<StampedEvent>>>,
+    publisher: Arc<Publisher>,
 }
 
 fn device(number: u8) -> DeviceId {
     DeviceKey::from_secret(&[number; 32]).id()
 }
 
+/// What the node of Ann shows, who is with Bob.
+fn picture() -> Snapshot {
+    let stats = PeerStats {
+        device: DeviceText(device(2)),
+        path: Path::Direct,
+        rtt_ms: 1.0,
+        loss_percent: 0.0,
+        jitter_ms: 0.0,
+        playout_delay_ms: 20.0,
+        frames_received: 0,
+        frames_concealed: 0,
+        frames_late: 0,
+        frames_recovered: 0,
+    };
+    let bob = PeerView {
+        name: "Bob".to_owned(),
+        member: String::new(),
+        roles: Vec::new(),
+        silenced: false,
+        muted: false,
+        deafened: false,
+        away: false,
+        whispers: false,
+        verification: Verification::Unverified,
+        away_secs: None,
+        former: false,
+        address: String::new(),
+        reachable: true,
+        why_relayed: None,
+        talking: false,
+        talking_on: Vec::new(),
+        level_dbfs: -90.0,
+        volume: 1.0,
+        stats,
+    };
+    Snapshot {
+        device: DeviceText(device(1)),
+        name: "Ann".to_owned(),
+        organisation: "Kestrel".to_owned(),
+        organisation_id: String::new(),
+        front: true,
+        silenced: Vec::new(),
+        unheard: false,
+        presets: Vec::new(),
+        nets: Vec::new(),
+        profile: "default".to_owned(),
+        profiles: vec!["default".to_owned(), "pilot".to_owned()],
+        talk_to: vec!["squad".to_owned()],
+        keys: Vec::new(),
+        transmit: TransmitMode::Vad,
+        muted: false,
+        deafened: false,
+        away: false,
+        transmitting: false,
+        level_dbfs: -90.0,
+        copies: 0,
+        cpu_percent: 0.0,
+        peers: vec![bob],
+        other_members: 0,
+        roster: Vec::new(),
+        unconfirmed: Vec::new(),
+        router: None,
+        checked: Vec::new(),
+        sanctions: Vec::new(),
+        waiting: Vec::new(),
+        trouble: None,
+    }
+}
+
 impl Controlled for Fake {
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let stats = PeerStats {
-            device: DeviceText(device(2)),
-            path: Path::Direct,
-            rtt_ms: 1.0,
-            loss_percent: 0.0,
-            jitter_ms: 0.0,
-            playout_delay_ms: 20.0,
-            frames_received: 0,
-            frames_concealed: 0,
-            frames_late: 0,
-            frames_recovered: 0,
-        };
-        let bob = PeerView {
-            name: "Bob".to_owned(),
-            member: String::new(),
-            roles: Vec::new(),
-            silenced: false,
-            muted: false,
-            deafened: false,
-            away: false,
-            whispers: false,
-            verification: Verification::Unverified,
-            away_secs: None,
-            former: false,
-            address: String::new(),
-            reachable: true,
-            why_relayed: None,
-            talking: false,
-            talking_on: Vec::new(),
-            level_dbfs: -90.0,
-            volume: 1.0,
-            stats,
-        };
-        Some(Arc::new(Snapshot {
-            device: DeviceText(device(1)),
-            name: "Ann".to_owned(),
-            organisation: "Kestrel".to_owned(),
-            organisation_id: String::new(),
-            front: true,
-            silenced: Vec::new(),
-            unheard: false,
-            presets: Vec::new(),
-            nets: Vec::new(),
-            profile: "default".to_owned(),
-            profiles: vec!["default".to_owned(), "pilot".to_owned()],
-            talk_to: vec!["squad".to_owned()],
-            keys: Vec::new(),
-            transmit: TransmitMode::Vad,
-            muted: false,
-            deafened: false,
-            away: false,
-            transmitting: false,
-            level_dbfs: -90.0,
-            copies: 0,
-            cpu_percent: 0.0,
-            peers: vec![bob],
-            other_members: 0,
-            roster: Vec::new(),
-            unconfirmed: Vec::new(),
-            router: None,
-            checked: Vec::new(),
-            sanctions: Vec::new(),
-            waiting: Vec::new(),
-            trouble: None,
-        }))
+        self.publisher.snapshot()
+    }
+
+    fn changes(&self) -> Changes {
+        self.publisher.changes()
     }
 
     fn charter(&self, _: Request) -> Result<Outcome, RequestError> {
@@ -142,7 +154,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let node = Arc::new(Fake { commands: Mutex::default(), subscribers: Mutex::default() });
+        let publisher = Publisher::new(Clock);
+        publisher.set_snapshot(picture());
+        let node = Fake { commands: Mutex::default(), subscribers: Mutex::default(), publisher };
+        let node = Arc::new(node);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (sender, description) = mpsc::channel();
         let controlled: Arc<dyn Controlled> = Arc::clone(&node) as _;
@@ -229,6 +244,30 @@ async fn hear(socket: &mut Socket) -> Option<Value> {
         Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).expect("JSON")),
         _ => None,
     }
+}
+
+/// A window that is attached polled the node ten times a second, though nothing had changed.
+#[test]
+fn a_program_is_sent_what_looks_different_and_nothing_else() {
+    let world = World::new();
+    let mut client = Client::connect(&world.description).expect("connected");
+    client.request(json!({"command": "subscribe", "snapshots": true})).expect("subscribed");
+    // The fake tells of its end at once.
+    let told = [client.next_event().expect("an event"), client.next_event().expect("an event")];
+    let first = told.iter().find(|it| it["event"] == "snapshot").expect("the state of now");
+    let shown: Snapshot = serde_json::from_value(first["snapshot"].clone()).expect("read back");
+    assert!(shown.looks_like(&picture()));
+
+    // A counter is no difference; the name is.
+    world.node.publisher.set_snapshot(Snapshot { cpu_percent: 9.0, ..picture() });
+    world.node.publisher.set_snapshot(Snapshot { muted: true, ..picture() });
+    let second = client.next_event().expect("an event");
+    assert_eq!(
+        (&second["event"], &second["snapshot"]["muted"]),
+        (&json!("snapshot"), &json!(true))
+    );
+    let refused = client.request(json!({"command": "subscribe", "snapshots": 1})).unwrap_err();
+    assert_eq!(refused.to_string(), "snapshots is true or false");
 }
 
 #[test]

@@ -45,7 +45,7 @@ use hark_voice::{VoiceCommand, VoiceEvent, VoiceStatistics};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::joining::{JoinError, JoiningNews, TicketDevice};
-pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT, Wake};
+pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 pub use self::standings::StandingChange;
 use self::{
     base::Base,

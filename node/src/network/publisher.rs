@@ -6,12 +6,13 @@ use std::sync::{
 
 use hark_keys::OrganisationId;
 use hark_voice::Line;
+use tokio::sync::watch;
 
 use crate::{
     clock::Clock,
     error::NodeError,
     event::{Event, Notice, StampedEvent},
-    snapshot::Snapshot,
+    snapshot::{Changes, Snapshot},
 };
 
 /// Hands events and snapshots of one organisation to whoever wants them.
@@ -32,15 +33,11 @@ struct Newest {
     shown: Option<Arc<Snapshot>>,
 }
 
-/// Called on the node's thread when what a person sees has changed: it must return at once.
-pub type Wake = Box<dyn Fn() + Send + Sync>;
-
 /// What the organisations of one node have in common.
 #[derive(Default)]
 struct Shared {
     front: AtomicUsize,
-    /// Set once, by the program that shows the node.
-    wake: OnceLock<Wake>,
+    changes: watch::Sender<()>,
     subscriptions: Mutex<Subscriptions>,
 }
 
@@ -133,10 +130,9 @@ impl Publisher {
         self.newest().snapshot.clone()
     }
 
-    /// Has `wake` called whenever what a person sees of any organisation of the node has changed,
-    /// at most ten times a second for each. Nothing happens if a wake was set before.
-    pub fn on_change(&self, wake: Wake) {
-        let _ = self.shared.wake.set(wake);
+    /// Tells when what a person sees of any organisation of the node has changed from now on.
+    pub fn changes(&self) -> Changes {
+        self.shared.changes.subscribe().into()
     }
 
     /// Why the node has ended, if not on purpose; the first caller gets it.
@@ -152,7 +148,7 @@ impl Publisher {
             line
         });
         *self.newest() = Newest::default();
-        self.wake();
+        self.shared.changes.send_replace(());
         self.publish(Event::Stopped { reason });
     }
 
@@ -160,7 +156,7 @@ impl Publisher {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 
-    pub(super) fn set_snapshot(&self, snapshot: Snapshot) {
+    pub(crate) fn set_snapshot(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
         let mut newest = self.newest();
         let looks_the_same = newest.shown.as_ref().is_some_and(|it| snapshot.looks_like(it));
@@ -168,13 +164,7 @@ impl Publisher {
         if !looks_the_same {
             newest.shown = Some(snapshot);
             drop(newest);
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(wake) = self.shared.wake.get() {
-            wake();
+            self.shared.changes.send_replace(());
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     event::StampedEvent,
     network::{Input, Publisher},
     request::{CommandOutcome, RequestError},
-    snapshot::{Command, Snapshot, TicketRequest},
+    snapshot::{Changes, Command, Snapshot, TicketRequest},
 };
 
 /// The inputs and the publisher of a node in one organisation.
@@ -68,6 +68,11 @@ impl NodeHandle {
     /// A receiver of events from now on, of all organisations of the node.
     pub fn subscribe(&self) -> Receiver<StampedEvent> {
         self.own().publisher.subscribe()
+    }
+
+    /// Tells when what a person sees of any organisation of the node has changed from now on.
+    pub fn changes(&self) -> Changes {
+        self.own().publisher.changes()
     }
 
     /// Carries out a request to the charter. Fails with one line if it cannot be done.

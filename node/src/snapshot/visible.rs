@@ -1,7 +1,27 @@
 //! Whether two snapshots look the same to a person, so that a window is drawn only when it changes.
 
+use tokio::sync::watch;
+
 use super::{PeerView, Snapshot};
 use crate::event::PeerStats;
+
+/// Tells when what a person sees of any organisation of a node has changed.
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<()>);
+
+impl From<watch::Receiver<()>> for Changes {
+    fn from(receiver: watch::Receiver<()>) -> Self {
+        Self(receiver)
+    }
+}
+
+impl Changes {
+    /// Returns when something has changed since the last call, at most ten times a second for each
+    /// organisation. Returns `false` if the node is gone.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
 
 impl Snapshot {
     /// Whether a person sees no difference between this and `other`, which was shown last.

@@ -6,7 +6,7 @@ use hark_node::{
     control::{Controlled, answer},
     event::StampedEvent,
     request::{CommandOutcome, RequestError},
-    snapshot::{Command, Snapshot, TicketRequest},
+    snapshot::{Changes, Command, Snapshot, TicketRequest},
 };
 use serde_json::Value;
 
@@ -15,7 +15,8 @@ use serde_json::Value;
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     let node = Node::default();
-    let (told, subscribes) = answer(&node, text);
+    let (told, subscription) = answer(&node, text);
+    let subscribes = subscription.is_some();
     let request: Value = serde_json::from_str(text).unwrap_or_default();
     assert_eq!(told["id"], request["id"]);
     assert!(!subscribes || request["command"] == "subscribe");
@@ -52,6 +53,10 @@ impl Controlled for Node {
         unreachable!("the server subscribes")
     }
 
+    fn changes(&self) -> Changes {
+        unreachable!("the server asks for it")
+    }
+
     fn charter(&self, _: Request) -> Result<Outcome, RequestError> {
         self.count();
         Err(RequestError::Starting)
@@ -69,6 +74,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("mute", r#"{"id": 1, "command": "mute", "on": true}"#),
         ("talk", r#"{"id": "two", "command": "ptt", "down": true}"#),
         ("subscribe", r#"{"id": null, "command": "subscribe"}"#),
+        ("snapshots", r#"{"id": 2, "command": "subscribe", "snapshots": true}"#),
         ("invite", r#"{"id": 3, "command": "invite", "uses": 5, "expires_secs": 3600}"#),
         ("charter", r#"{"id": 4, "command": "charter", "request": "show"}"#),
     ]

@@ -1,5 +1,6 @@
 //! The list of people: how each one is heard, and who they are.
 
+use hark_command_line::news::plain_address;
 use hark_node::{
     event::DeviceText,
     snapshot::{PeerView, Snapshot, Verification},
@@ -18,7 +19,7 @@ use super::{
     fit::fit,
     view::{BAR_CELLS, bar, more, rule, window},
 };
-use crate::{person::words, talk::plain_address};
+use crate::person::words;
 
 /// Rows that the people need, including the two lines above them: 0 if nobody was ever seen.
 pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {

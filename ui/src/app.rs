@@ -1,0 +1,182 @@
+//! The program: the first start, the start of a node, and the window while it runs.
+
+use std::{
+    sync::{Arc, mpsc::Receiver},
+    time::Instant,
+};
+
+use eframe::egui::{CentralPanel, Context, Event, RichText, Ui, ViewportCommand};
+
+use crate::{
+    backend::Repaint,
+    keys::HotKeys,
+    settings::{Settings, SettingsFile},
+    start::{Begin, Options, Progress},
+    tokens,
+    view::welcome::{self, FirstStart},
+    window::Window,
+};
+
+/// The program.
+pub struct App {
+    options: Options,
+    phase: Phase,
+    settings: Settings,
+    file: SettingsFile,
+    /// A line about what did not work, shown until the node runs.
+    trouble: Option<String>,
+}
+
+enum Phase {
+    Welcome(FirstStart),
+    Starting { progress: Receiver<Progress>, news: Vec<String>, from: Begin },
+    Running(Box<Window>),
+    Failed(String),
+}
+
+impl App {
+    /// Opens the home and begins: by `ticket` if there is one, with what the home has, or with the
+    /// first start.
+    pub fn new(options: Options, ticket: Option<String>, ctx: &Context) -> Self {
+        tokens::add_fonts(ctx);
+        let (file, settings, error) = SettingsFile::open(&options.home);
+        tokens::apply(ctx, settings.theme);
+        let trouble = error.map(|error| error.to_string());
+        let mut app =
+            Self { phase: Phase::Failed(String::new()), settings, file, trouble, options };
+        let has = app.options.has_organisations();
+        match (has, ticket) {
+            (Err(error), _) => app.phase = Phase::Failed(format!("{error:#}")),
+            (Ok(true), None) => app.begin(Begin::Stored, ctx),
+            (Ok(_), ticket) => {
+                let mut welcome =
+                    FirstStart { name: app.options.usual_name(), ..FirstStart::default() };
+                ticket.iter().for_each(|text| welcome.offer(text));
+                // What lies on the clipboard may be a ticket. It is looked at once, here.
+                ctx.send_viewport_cmd(ViewportCommand::RequestPaste);
+                app.phase = Phase::Welcome(welcome);
+            }
+        }
+        app
+    }
+
+    fn begin(&mut self, begin: Begin, ctx: &Context) {
+        let ctx = ctx.clone();
+        let repaint: Repaint = Arc::new(move || ctx.request_repaint());
+        let progress = self.options.clone().begin(begin.clone(), repaint);
+        self.phase = Phase::Starting { progress, news: Vec::new(), from: begin };
+    }
+
+    fn starting(&mut self, ui: &mut Ui) {
+        let Phase::Starting { progress, news, from } = &mut self.phase else { return };
+        while let Ok(told) = progress.try_recv() {
+            match told {
+                Progress::News(line) => news.push(line),
+                Progress::Done(Ok(backend)) => {
+                    let ctx = ui.ctx().clone();
+                    let repaint: Repaint = Arc::new(move || ctx.request_repaint());
+                    let keys = &self.settings.keys;
+                    let hot_keys = HotKeys::start(Arc::clone(&backend), keys, repaint);
+                    let window = Window::new(backend, self.settings.clone(), Some(hot_keys));
+                    self.phase = Phase::Running(Box::new(window));
+                    ui.ctx().request_repaint();
+                    return;
+                }
+                Progress::Done(Err(error)) => {
+                    self.phase = match from {
+                        Begin::Stored => Phase::Failed(error),
+                        Begin::Found(_) | Begin::Join(_) => Phase::Welcome(FirstStart {
+                            name: self.options.usual_name(),
+                            ticket: match from {
+                                Begin::Join(ticket) => ticket.to_string(),
+                                Begin::Found(_) | Begin::Stored => String::new(),
+                            },
+                            error: Some(error),
+                            ..FirstStart::default()
+                        }),
+                    };
+                    ui.ctx().request_repaint();
+                    return;
+                }
+            }
+        }
+        let colours = self.settings.theme.colours();
+        CentralPanel::default().show(ui, |ui| {
+            ui.heading("Starting …");
+            for line in news.iter().rev().take(12).rev() {
+                ui.label(RichText::new(line).color(colours.weak));
+            }
+        });
+    }
+}
+
+impl eframe::App for App {
+    fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
+        match &mut self.phase {
+            Phase::Welcome(welcome) => {
+                let pasted = ui.input(|input| {
+                    let mut events = input.events.iter();
+                    events.find_map(|event| match event {
+                        Event::Paste(text) => Some(text.clone()),
+                        _ => None,
+                    })
+                });
+                if !ui.ctx().egui_wants_keyboard_input() {
+                    pasted.iter().for_each(|text| welcome.offer(text));
+                }
+                let begin = welcome::show(ui, welcome, self.settings.theme.colours());
+                if let Some(begin) = begin {
+                    self.options.name = Some(welcome.name.trim().to_owned());
+                    self.begin(begin, &ui.ctx().clone());
+                }
+            }
+            Phase::Starting { .. } => self.starting(ui),
+            Phase::Running(window) => {
+                window.show(ui, Instant::now());
+                if let Some(why) = window.backend().scene().ended.clone() {
+                    if why.is_empty() {
+                        ui.ctx().send_viewport_cmd(ViewportCommand::Close);
+                    } else {
+                        self.phase = Phase::Failed(why);
+                    }
+                }
+            }
+            Phase::Failed(why) => {
+                let colours = self.settings.theme.colours();
+                CentralPanel::default().show(ui, |ui| {
+                    ui.heading("Hark does not run");
+                    ui.label(RichText::new(why.as_str()).color(colours.warning));
+                });
+            }
+        }
+        let title = match &self.phase {
+            Phase::Running(window) => {
+                let scene = window.backend().scene();
+                let name = scene.front().map(|it| it.snapshot.organisation.clone());
+                let attached = window.backend().outlives_window();
+                name.map_or_else(
+                    || "Hark".to_owned(),
+                    |name| format!("Hark – {name}{}", if attached { " (attached)" } else { "" }),
+                )
+            }
+            _ => "Hark".to_owned(),
+        };
+        let shown = ui.input(|input| input.viewport().title.clone());
+        if shown.as_ref() != Some(&title) {
+            ui.ctx().send_viewport_cmd(ViewportCommand::Title(title));
+        }
+        if let Some(trouble) = self.trouble.take() {
+            tracing::warn!("{trouble}");
+        }
+    }
+
+    fn on_exit(&mut self, _: Option<&eframe::glow::Context>) {
+        if let Phase::Running(window) = &self.phase {
+            self.settings = window.settings.clone();
+            window.backend().close();
+        }
+        if let Err(error) = self.file.keep(&self.settings) {
+            tracing::warn!(%error, "the settings of the window are not kept");
+        }
+    }
+}

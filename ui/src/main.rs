@@ -1,0 +1,98 @@
+//! The program `hark-ui`: Hark's window.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(windows, windows_subsystem = "windows")]
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use eframe::egui::{ViewportBuilder, vec2};
+use hark_command_line::{Program, duration};
+use hark_node::{
+    device::{InputSpec, OutputSpec},
+    reach::names::PeerPlace,
+    store::Home,
+};
+use hark_ui::{app::App, settings::SettingsFile, start::Options};
+
+/// Hark's window: talk with your squad, and hear many nets at once
+#[derive(Parser)]
+#[command(name = "hark-ui", version, max_term_width = 100)]
+struct Arguments {
+    /// A ticket or a hark: link to join by
+    ticket: Vec<String>,
+    /// State of this device [default: the platform's data directory, or $HARK_HOME]
+    #[arg(long, value_name = "DIR", env = "HARK_HOME")]
+    home: Option<PathBuf>,
+    /// Which organisation, where there are several; repeatable [default: all]
+    #[arg(long, value_name = "NAME")]
+    org: Vec<String>,
+    /// The name shown to others
+    #[arg(long)]
+    name: Option<String>,
+    /// mic, mic:NAME, file:PATH, file:PATH?loop or silence
+    #[arg(long, value_name = "SPEC", default_value = "mic")]
+    input: InputSpec,
+    /// speaker, speaker:NAME, file:PATH, file:PATH?stereo or null
+    #[arg(long, value_name = "SPEC", default_value = "speaker")]
+    output: OutputSpec,
+    /// Listen here; repeatable [default: any address, any port, IPv4 and IPv6]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// An address worth trying, or a name whose DNS records name addresses; repeatable
+    #[arg(long, value_name = "ADDR:PORT|NAME")]
+    peer: Vec<PeerPlace>,
+    /// Do not look on the LAN
+    #[arg(long)]
+    no_mdns: bool,
+    /// Write events as JSON lines; - is standard output
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Stop by itself (30s, 2m)
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    lasting: Option<Duration>,
+}
+
+fn main() -> ExitCode {
+    let program = Program::new("hark-ui");
+    match run(program.parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => program.fail(&error),
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let home = match arguments.home {
+        Some(home) => home,
+        None => Home::default_path().context("this account has no home directory: use --home")?,
+    };
+    let options = Options {
+        home,
+        organisations: arguments.org,
+        name: arguments.name,
+        input: arguments.input,
+        output: arguments.output,
+        listen: arguments.listen,
+        peers: arguments.peer,
+        mdns: !arguments.no_mdns,
+        events: arguments.events,
+        lasting: arguments.lasting,
+    };
+    let ticket = (!arguments.ticket.is_empty()).then(|| arguments.ticket.join(" "));
+    let (_, settings, _) = SettingsFile::open(&options.home);
+    let viewport = ViewportBuilder::default()
+        .with_title("Hark")
+        .with_app_id("org.hark.Hark")
+        .with_inner_size(settings.size)
+        .with_min_inner_size(vec2(320.0, 120.0));
+    let native = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
+    let started = eframe::run_native(
+        "Hark",
+        native,
+        Box::new(move |created| Ok(Box::new(App::new(options, ticket, &created.egui_ctx)))),
+    );
+    started.map_err(|error| {
+        anyhow::anyhow!("the window does not open: {error}: `hark talk` needs none")
+    })
+}

@@ -1,0 +1,105 @@
+//! What the window draws, piece by piece. Each piece reads the scene and asks for what the person
+//! wants; none of them keeps state of the node.
+
+pub mod badges;
+pub mod bind;
+pub mod bottom;
+pub mod channels;
+pub mod drawer;
+pub mod lamp;
+pub mod members;
+pub mod mesh;
+pub mod options;
+pub mod plate;
+pub mod stack;
+pub mod ticket;
+pub mod top;
+pub mod welcome;
+
+use std::time::Instant;
+
+use hark_node::snapshot::{Command, NetChange, NetView, Snapshot};
+
+use crate::{
+    backend::{Organisation, Scene, WindowOrder},
+    settings::Settings,
+    tokens::Colours,
+};
+
+/// What every piece of the window draws from, and where it says what the person asked for.
+pub struct Drawing<'a> {
+    /// What there is to be seen.
+    pub scene: &'a Scene,
+    /// The organisation in front.
+    pub front: &'a Organisation,
+    /// The time of this frame.
+    pub now: Instant,
+    /// The colours.
+    pub colours: &'static Colours,
+    /// What the person has chosen for this window.
+    pub settings: &'a mut Settings,
+    /// The keys of the keyboard and the mouse that talk, as plates show them.
+    pub keys: &'a dyn Fn(&str) -> Option<String>,
+    /// What the person asked for in this frame.
+    pub asked: Vec<Asked>,
+    /// When something to be seen changes by itself next.
+    pub next_change: Option<Instant>,
+}
+
+/// What a person has asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// An order to the node, for the organisation of that id.
+    WindowOrder(String, WindowOrder),
+    /// A talk key of the organisation in front was pressed or released with the mouse.
+    Press {
+        /// The name of the key or net. `None` is the plain key.
+        key: Option<String>,
+        /// Whether it is down.
+        down: bool,
+    },
+    /// A key is to be chosen for this net.
+    Bind(String),
+    /// Another part of the window is to be shown.
+    Open(Part),
+    /// A text goes to the clipboard.
+    Copy(String),
+    /// The window was asked to close.
+    Close,
+}
+
+/// A part of the window that is not always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Settings of the window.
+    Options,
+    /// A ticket that lets others in.
+    Ticket,
+    /// The window with live and armed nets alone.
+    Mini,
+    /// The whole window.
+    Whole,
+}
+
+impl<'a> Drawing<'a> {
+    /// The state of the organisation in front.
+    pub fn snapshot(&self) -> &'a Snapshot {
+        &self.front.snapshot
+    }
+
+    /// Sends a command to the organisation in front.
+    pub fn command(&mut self, command: Command) {
+        let organisation = self.front.snapshot.organisation_id.clone();
+        self.asked.push(Asked::WindowOrder(organisation, WindowOrder::Command(command)));
+    }
+
+    /// Changes how a net is heard.
+    pub fn change(&mut self, net: &NetView, change: NetChange) {
+        self.command(Command::Net { net: net.path.clone(), change });
+    }
+
+    /// Has the window drawn anew at `at`, or earlier.
+    pub fn change_at(&mut self, at: Instant) {
+        self.next_change = Some(self.next_change.map_or(at, |earlier| earlier.min(at)));
+    }
+}

@@ -1,0 +1,99 @@
+//! The settings of the window, searchable.
+
+use eframe::egui::{Align2, ComboBox, ScrollArea, Slider, TextEdit, Ui, Window};
+
+use super::{Drawing, plate::toggle};
+use crate::{
+    settings::{Density, Settings},
+    tokens::Theme,
+};
+
+/// A setting: what it is called, other words by which people look for it, and its controls.
+type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Settings));
+
+/// All settings, in the order in which they are shown.
+const SETTINGS: [Setting; 5] = [
+    ("Colours", "theme dark light night contrast look", colours),
+    ("Size of everything", "scale zoom text big small", scale),
+    ("Plates", "density row card tile nets layout", density),
+    ("Nets that are not heard", "hide show plates channels", unheard),
+    ("Stay above other windows", "always on top front", on_top),
+];
+
+/// Draws the settings. Returns whether they stay open.
+pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
+    let mut open = true;
+    let window = Window::new("Settings").open(&mut open).collapsible(false).resizable(false);
+    let window = window.anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
+    window.default_width(420.0).show(ui.ctx(), |ui| {
+        ui.name_inputs("Find a setting", |ui| {
+            ui.add(TextEdit::singleline(filter).hint_text("Find a setting").desired_width(400.0));
+        });
+        let wanted = filter.to_lowercase();
+        let found = |(name, words, _): &&Setting| {
+            wanted.is_empty() || name.to_lowercase().contains(&wanted) || words.contains(&wanted)
+        };
+        ui.add_space(4.0);
+        ScrollArea::vertical().auto_shrink([false, true]).show(ui, |ui| {
+            let mut none = true;
+            for (name, _, draw) in SETTINGS.iter().filter(found) {
+                none = false;
+                ui.horizontal(|ui| {
+                    ui.allocate_ui(eframe::egui::vec2(180.0, 24.0), |ui| {
+                        ui.set_min_width(180.0);
+                        ui.label(*name);
+                    });
+                    ui.name_inputs(*name, |ui| draw(ui, view.settings));
+                });
+            }
+            if none {
+                ui.weak("No setting is called so.");
+            }
+        });
+    });
+    open
+}
+
+fn colours(ui: &mut Ui, settings: &mut Settings) {
+    let chosen = ComboBox::from_id_salt("theme").selected_text(settings.theme.name());
+    chosen.show_ui(ui, |ui| {
+        for theme in Theme::ALL {
+            ui.selectable_value(&mut settings.theme, theme, theme.name());
+        }
+    });
+}
+
+fn scale(ui: &mut Ui, settings: &mut Settings) {
+    // It is applied when the mouse lets go: the slider would flee from under it.
+    let held = ui.scope_id().with("scale");
+    let mut chosen = ui.data(|data| data.get_temp(held)).unwrap_or(settings.scale);
+    let response = ui.add(Slider::new(&mut chosen, 0.75..=3.0).step_by(0.05));
+    if response.dragged() {
+        ui.data_mut(|data| data.insert_temp(held, chosen));
+    } else {
+        ui.data_mut(|data| data.remove_temp::<f32>(held));
+        settings.scale = chosen;
+    }
+}
+
+fn density(ui: &mut Ui, settings: &mut Settings) {
+    for (density, name) in
+        [(Density::Row, "Rows"), (Density::Card, "Cards"), (Density::Tile, "Tiles")]
+    {
+        ui.selectable_value(&mut settings.density, density, name);
+    }
+}
+
+fn unheard(ui: &mut Ui, settings: &mut Settings) {
+    let shown = settings.shows_unheard;
+    if toggle(ui, "Shown", shown, "Show nets that are not heard").clicked() {
+        settings.shows_unheard = !shown;
+    }
+}
+
+fn on_top(ui: &mut Ui, settings: &mut Settings) {
+    let on = settings.on_top;
+    if toggle(ui, "On top", on, "Stay above other windows").clicked() {
+        settings.on_top = !on;
+    }
+}

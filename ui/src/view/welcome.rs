@@ -1,0 +1,110 @@
+//! The first start: a name, and a squad to found or to join.
+
+use eframe::egui::{Align, Button, CentralPanel, Label, Layout, RichText, TextEdit, Ui, vec2};
+use hark_keys::Ticket;
+
+use super::plate::named;
+use crate::{
+    start::Begin,
+    tokens::{self, Colours, HEADING, SPACE},
+};
+
+/// What the person has typed.
+#[derive(Debug, Default)]
+pub struct FirstStart {
+    /// The name that others see.
+    pub name: String,
+    /// The ticket, or the name of a new squad.
+    pub ticket: String,
+    /// The name of the squad to found.
+    pub squad: String,
+    /// What was wrong with it.
+    pub error: Option<String>,
+    /// Whether the ticket was found on the clipboard.
+    pub from_clipboard: bool,
+}
+
+impl FirstStart {
+    /// Offers a ticket that lies on the clipboard, or was given as a link.
+    pub fn offer(&mut self, text: &str) {
+        if self.ticket.is_empty() && Ticket::find(text).is_ok() {
+            self.ticket = text.trim().to_owned();
+            self.from_clipboard = true;
+        }
+    }
+}
+
+/// Draws it. Returns what the person wants to begin with.
+pub fn show(ui: &mut Ui, welcome: &mut FirstStart, colours: &Colours) -> Option<Begin> {
+    let mut begin = None;
+    CentralPanel::default().show(ui, |ui| {
+        let width = 460.0_f32.min(ui.available_width());
+        ui.vertical_centered(|ui| {
+            ui.add_space((ui.available_height() / 2.0 - 190.0).max(SPACE));
+            ui.allocate_ui_with_layout(vec2(width, 380.0), Layout::top_down(Align::Min), |ui| {
+                begin = form(ui, welcome, colours, width);
+            });
+        });
+    });
+    begin
+}
+
+fn form(ui: &mut Ui, welcome: &mut FirstStart, colours: &Colours, width: f32) -> Option<Begin> {
+    let mut begin = None;
+    ui.label(RichText::new("Talk with your squad").size(24.0).text_style(tokens::strong()));
+    let what = "No account and no server: your voice goes straight to the others, and only they \
+                can hear it.";
+    ui.add(Label::new(RichText::new(what).color(colours.weak)).wrap());
+    ui.add_space(SPACE * 2.0);
+    field(ui, "Your name, as the others see it", &mut welcome.name, "Wren", width);
+    ui.add_space(SPACE * 2.0);
+
+    heading(ui, "Join with a ticket");
+    field(ui, "Ticket", &mut welcome.ticket, "paste what somebody sent you", width);
+    let ticket = Ticket::find(&welcome.ticket);
+    match &ticket {
+        Ok(ticket) => {
+            let from = if ticket.issued_by.is_empty() { "somebody" } else { &ticket.issued_by };
+            let whence = if welcome.from_clipboard { ", from the clipboard" } else { "" };
+            let text = format!("leads to {}, issued by {from}{whence}", ticket.name);
+            ui.label(RichText::new(text).color(colours.receive));
+        }
+        Err(error) if !welcome.ticket.trim().is_empty() => {
+            ui.add(Label::new(RichText::new(error.to_string()).color(colours.warning)).wrap());
+        }
+        Err(_) => {}
+    }
+    let named_well = !welcome.name.trim().is_empty();
+    let join = Button::new("Join").selected(ticket.is_ok());
+    let join = ui.add_enabled(named_well && ticket.is_ok(), join);
+    if named(join, "Join").clicked()
+        && let Ok(ticket) = ticket
+    {
+        begin = Some(Begin::Join(Box::new(ticket)));
+    }
+    ui.add_space(SPACE * 2.0);
+
+    heading(ui, "Or found a squad of your own");
+    field(ui, "Name of the squad", &mut welcome.squad, "squad", width);
+    if named(ui.add_enabled(named_well, Button::new("Found it")), "Found it").clicked() {
+        let name = welcome.squad.trim();
+        begin = Some(Begin::Found(if name.is_empty() { "squad" } else { name }.to_owned()));
+    }
+    if let Some(error) = &welcome.error {
+        ui.add_space(SPACE);
+        ui.add(Label::new(RichText::new(error).color(colours.warning)).wrap());
+    }
+    begin
+}
+
+fn heading(ui: &mut Ui, text: &str) {
+    ui.label(RichText::new(text).size(HEADING).text_style(tokens::strong()));
+}
+
+fn field(ui: &mut Ui, name: &str, text: &mut String, hint: &str, width: f32) {
+    ui.label(RichText::new(name).size(tokens::SMALL));
+    ui.name_inputs(name, |ui| {
+        let edit = TextEdit::singleline(text).hint_text(hint).desired_width(width - 20.0);
+        ui.add(edit.char_limit(4096));
+    });
+}

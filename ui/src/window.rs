@@ -1,0 +1,302 @@
+//! The whole window while a node runs.
+
+use std::{sync::Arc, time::Instant};
+
+use eframe::egui::{
+    self, CentralPanel, Context, Frame, Key, Margin, Modifiers, Panel, Ui, ViewportCommand, vec2,
+};
+use hark_hotkeys::button::Chord;
+use hark_node::snapshot::{Command, NetChange, NetView, TalkTo};
+
+use crate::{
+    backend::{Backend, Organisation, Scene},
+    keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
+    settings::{Settings, Tab},
+    tokens::{self, BADGE_COLUMN, Colours, DRAWER, SPACE},
+    view::{
+        Asked, Drawing, Part, badges,
+        bind::{self, Choice},
+        bottom, drawer,
+        members::MembersState,
+        options, stack, ticket, top,
+    },
+};
+
+/// The window and what the person does in it.
+pub struct Window {
+    backend: Arc<dyn Backend>,
+    /// What the person has chosen.
+    pub settings: Settings,
+    members: MembersState,
+    options: Option<String>,
+    shows_ticket: bool,
+    /// What was applied to the whole window.
+    applied: Option<(tokens::Theme, f32)>,
+    /// Whether the size of the window was that of the mini window.
+    was_mini: bool,
+    /// Keys that work wherever the keyboard is. `None` in pictures.
+    hot_keys: Option<HotKeys>,
+    /// The key that is being chosen, with what was pressed so far.
+    choosing: Option<(KeyAction, Option<Chord>)>,
+    /// Whether the person types into a field of the window.
+    typing: bool,
+}
+
+impl Window {
+    /// Shows and steers a node.
+    pub fn new(backend: Arc<dyn Backend>, settings: Settings, hot_keys: Option<HotKeys>) -> Self {
+        Self {
+            backend,
+            was_mini: settings.mini,
+            settings,
+            members: MembersState::default(),
+            options: None,
+            shows_ticket: false,
+            applied: None,
+            hot_keys,
+            choosing: None,
+            typing: false,
+        }
+    }
+
+    /// What the window shows and steers.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Draws a frame at the time `now`. Returns what was asked for that only the program can do.
+    pub fn show(&mut self, ui: &mut Ui, now: Instant) -> Vec<Asked> {
+        let ctx = ui.ctx().clone();
+        if self.apply(&ctx) {
+            ui.set_style(ctx.global_style());
+        }
+        let scene = self.backend.scene();
+        let Some(front) = scene.front() else {
+            centred(ui, if scene.ended.is_some() { "The node has ended." } else { "Starting …" });
+            return Vec::new();
+        };
+        let keys = self.settings.keys.clone();
+        let shown = |net: &str| keys::shown(&keys, net);
+        let mut view = Drawing {
+            scene: &scene,
+            front,
+            now,
+            colours: self.settings.theme.colours(),
+            settings: &mut self.settings,
+            keys: &shown,
+            asked: Vec::new(),
+            next_change: None,
+        };
+        shortcuts(&ctx, &mut view);
+        if view.settings.mini {
+            mini(ui, &mut view);
+        } else {
+            whole(ui, &mut view, &mut self.members);
+        }
+        if let Some(filter) = &mut self.options
+            && !options::show(ui, &mut view, filter)
+        {
+            self.options = None;
+        }
+        if self.shows_ticket && !ticket::show(ui, &mut view) {
+            self.shows_ticket = false;
+        }
+        if let Some(at) = view.next_change {
+            ctx.request_repaint_after(at.saturating_duration_since(now));
+        }
+        let (asked, colours) = (std::mem::take(&mut view.asked), view.colours);
+        self.choose_key(ui, colours);
+        asked.into_iter().filter_map(|it| self.carry_out(&ctx, front, &scene, it)).collect()
+    }
+
+    fn carry_out(
+        &mut self,
+        ctx: &Context,
+        front: &Organisation,
+        scene: &Scene,
+        asked: Asked,
+    ) -> Option<Asked> {
+        let organisation = &front.snapshot.organisation_id;
+        match asked {
+            Asked::WindowOrder(organisation, order) => self.backend.order(&organisation, order),
+            Asked::Press { key, down } => self.backend.press(organisation, key.as_deref(), down),
+            Asked::Open(Part::Options) => self.options = Some(String::new()),
+            Asked::Open(Part::Ticket) => self.shows_ticket = true,
+            Asked::Open(Part::Mini) => self.set_mini(ctx, scene, true),
+            Asked::Open(Part::Whole) => self.set_mini(ctx, scene, false),
+            Asked::Copy(text) => ctx.copy_text(text),
+            Asked::Bind(net) => self.begin_choice(KeyAction::TalkTo { net }),
+            Asked::Close => return Some(asked),
+        }
+        None
+    }
+
+    fn begin_choice(&mut self, action: KeyAction) {
+        if let Some(hot_keys) = &self.hot_keys {
+            hot_keys.capture(true, &self.settings.keys);
+        }
+        self.choosing = Some((action, None));
+    }
+
+    /// Asks for a key, if one is being chosen.
+    fn choose_key(&mut self, ui: &mut Ui, colours: &Colours) {
+        let typing = ui.ctx().egui_wants_keyboard_input();
+        if let Some(hot_keys) = &self.hot_keys
+            && typing != self.typing
+        {
+            hot_keys.set_typing(typing);
+        }
+        self.typing = typing;
+        let Some((action, chosen)) = &mut self.choosing else { return };
+        let pressed = self.hot_keys.as_ref().and_then(HotKeys::take_chosen);
+        *chosen = pressed.or(chosen.take());
+        let limits = self.hot_keys.as_ref().map(HotKeys::limits).unwrap_or_default();
+        let keys = &mut self.settings.keys;
+        match bind::show(ui, action, chosen.as_ref(), keys, &limits, colours) {
+            Choice::Waiting => return,
+            Choice::Cancelled => {}
+            Choice::Done(chord) => {
+                keys.retain(|key| key.action != *action);
+                let action = action.clone();
+                keys.extend(chord.map(|chord| KeySetting { chord, action, talk: USUAL_TALK }));
+            }
+        }
+        self.choosing = None;
+        if let Some(hot_keys) = &self.hot_keys {
+            hot_keys.capture(false, &self.settings.keys);
+            hot_keys.set(&self.settings.keys);
+        }
+        ui.ctx().request_repaint();
+    }
+
+    fn set_mini(&mut self, ctx: &Context, scene: &Scene, mini: bool) {
+        self.settings.mini = mini;
+        let nets = scene.front().map_or(0, |it| {
+            it.snapshot.nets.iter().filter(|net| net.talked_to || !net.talking.is_empty()).count()
+        });
+        let size = if mini { stack::mini_size(nets.max(3)) } else { self.settings.size.into() };
+        ctx.send_viewport_cmd(ViewportCommand::InnerSize(size));
+    }
+
+    /// Applies colours and scale when they have changed, and remembers the size of the window.
+    /// Returns whether anything has changed.
+    fn apply(&mut self, ctx: &Context) -> bool {
+        let wanted = (self.settings.theme, self.settings.scale);
+        let changes = self.applied != Some(wanted);
+        if changes {
+            tokens::apply(ctx, wanted.0);
+            ctx.set_zoom_factor(wanted.1);
+            self.applied = Some(wanted);
+        }
+        let size = ctx.content_rect().size() * self.settings.scale;
+        if !self.settings.mini && !self.was_mini && size.x >= 300.0 {
+            self.settings.size = size.into();
+        }
+        self.was_mini = self.settings.mini;
+        changes
+    }
+}
+
+/// One line in the middle of the window.
+pub fn centred(ui: &mut Ui, text: &str) {
+    CentralPanel::default().show(ui, |ui| {
+        ui.centered_and_justified(|ui| ui.label(text));
+    });
+}
+
+fn whole(ui: &mut Ui, view: &mut Drawing, members: &mut MembersState) {
+    let colours = view.colours;
+    let bar = |margin: Margin| Frame::new().fill(colours.panel).inner_margin(margin);
+    if view.scene.organisations.len() > 1 {
+        let column = Panel::left("organisations").resizable(false).exact_size(BADGE_COLUMN);
+        let column = column.show_separator_line(false).frame(bar(Margin::same(8)));
+        column.show(ui, |ui| badges::show(ui, view));
+    }
+    let line = Panel::top("air").resizable(false).show_separator_line(false);
+    line.frame(bar(Margin::ZERO)).show(ui, |ui| top::air(ui, view));
+    let buttons = Panel::top("bar").resizable(false).exact_size(36.0).show_separator_line(false);
+    buttons.frame(bar(Margin::symmetric(12, 0))).show(ui, |ui| top::bar(ui, view));
+    let news = Panel::bottom("news").resizable(false).exact_size(28.0).show_separator_line(false);
+    news.frame(bar(Margin::symmetric(12, 0))).show(ui, |ui| bottom::show(ui, view));
+    // Where the window is narrow, the plates need all of it.
+    let room = ui.available_width() >= DRAWER + 300.0;
+    if room && view.settings.drawer.is_some() {
+        let side = Panel::right("drawer").resizable(false).exact_size(DRAWER);
+        let side = side.show_separator_line(false).frame(bar(Margin::same(10)));
+        side.show(ui, |ui| drawer::show(ui, view, members));
+    }
+    let ground = Frame::new().fill(colours.ground).inner_margin(vec2(SPACE, SPACE));
+    CentralPanel::default().frame(ground).show(ui, |ui| stack::show(ui, view));
+}
+
+fn mini(ui: &mut Ui, view: &mut Drawing) {
+    let colours = view.colours;
+    let line = Panel::top("air").resizable(false).show_separator_line(false);
+    line.frame(Frame::new().fill(colours.panel)).show(ui, |ui| top::air(ui, view));
+    let foot = Panel::bottom("foot").resizable(false).exact_size(28.0).show_separator_line(false);
+    let frame = Frame::new().fill(colours.panel).inner_margin(Margin::symmetric(8, 0));
+    foot.frame(frame).show(ui, |ui| {
+        ui.horizontal_centered(|ui| {
+            let own = view.snapshot();
+            let here = own.peers.iter().filter(|peer| peer.reachable).count() + 1;
+            ui.small(format!("{} · {here} here", own.organisation));
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                let whole = ui.add(egui::Button::new("Whole window").small());
+                if whole.clicked() {
+                    view.asked.push(Asked::Open(Part::Whole));
+                }
+            });
+        });
+    });
+    let ground = Frame::new().fill(colours.ground).inner_margin(vec2(6.0, 6.0));
+    CentralPanel::default().frame(ground).show(ui, |ui| stack::show(ui, view));
+}
+
+/// Keys that work while the window has the keyboard and no text is being typed.
+fn shortcuts(ctx: &Context, view: &mut Drawing) {
+    if ctx.egui_wants_keyboard_input() {
+        return;
+    }
+    let own = view.snapshot();
+    let pressed = |key| ctx.input_mut(|input| input.consume_key(Modifiers::NONE, key));
+    let nets: Vec<NetView> = stack::in_order(&own.nets, &own.organisation_id, view.settings)
+        .into_iter()
+        .cloned()
+        .collect();
+    let digits = [
+        Key::Num1,
+        Key::Num2,
+        Key::Num3,
+        Key::Num4,
+        Key::Num5,
+        Key::Num6,
+        Key::Num7,
+        Key::Num8,
+        Key::Num9,
+    ];
+    for (key, net) in digits.into_iter().zip(&nets) {
+        if pressed(key) {
+            view.command(Command::TalkTo { to: TalkTo::nets(vec![net.path.clone()]), keep: false });
+        }
+    }
+    if pressed(Key::M) {
+        view.command(Command::Mute { on: !own.muted });
+    }
+    if pressed(Key::D) {
+        view.command(Command::Deafen { on: !own.deafened });
+    }
+    for (key, by) in [(Key::Plus, 0.1), (Key::Minus, -0.1)] {
+        if pressed(key)
+            && let Some(net) = nets.iter().find(|net| net.talked_to)
+        {
+            let volume = Some((net.volume + by).clamp(0.0, 4.0));
+            view.change(net, NetChange { volume, ..NetChange::default() });
+        }
+    }
+    for (key, tab) in [(Key::F2, Tab::Members), (Key::F3, Tab::Channels), (Key::F4, Tab::Mesh)] {
+        if pressed(key) {
+            let open = view.settings.drawer == Some(tab);
+            view.settings.drawer = (!open).then_some(tab);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Pictures of the window in each of its states, drawn on the processor.
+//!
+//! `UPDATE_SNAPSHOTS=1 cargo test -p hark-ui --test pictures` writes them anew: look at each that
+//! has changed.
+
+mod renderer;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use eframe::egui::accesskit::Role;
+use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
+use hark_node::snapshot::{Command, NetChange, Snapshot, TalkTo};
+use hark_ui::{
+    air::Air,
+    backend::{Backend, Organisation, Scene, WindowOrder},
+    keys::{KeyAction, KeySetting, USUAL_TALK},
+    samples,
+    settings::{Density, Settings, Tab},
+    tokens::{self, Theme},
+    window::Window,
+};
+
+use crate::renderer::CpuRenderer;
+
+/// A node that only notes what it is asked for.
+struct Fake {
+    scene: Mutex<Arc<Scene>>,
+    asked: Mutex<Vec<(String, WindowOrder)>>,
+    pressed: Mutex<Vec<(Option<String>, bool)>>,
+}
+
+impl Fake {
+    fn new(scene: Scene) -> Arc<Self> {
+        let scene = Mutex::new(Arc::new(scene));
+        Arc::new(Self { scene, asked: Mutex::default(), pressed: Mutex::default() })
+    }
+
+    fn take_asked(&self) -> Vec<Command> {
+        let asked = std::mem::take(&mut *lock(&self.asked));
+        let commands = asked.into_iter().map(|(_, order)| match order {
+            WindowOrder::Command(command) => command,
+            WindowOrder::Ticket(request) => panic!("{request:?}"),
+        });
+        commands.collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Backend for Fake {
+    fn scene(&self) -> Arc<Scene> {
+        Arc::clone(&lock(&self.scene))
+    }
+
+    fn order(&self, organisation: &str, order: WindowOrder) {
+        lock(&self.asked).push((organisation.to_owned(), order));
+    }
+
+    fn press(&self, _: &str, key: Option<&str>, down: bool) {
+        lock(&self.pressed).push((key.map(str::to_owned), down));
+    }
+
+    fn outlives_window(&self) -> bool {
+        false
+    }
+
+    fn close(&self) {}
+}
+
+/// A scene of these organisations, after Heron has talked on the first one's second net.
+fn scene(start: Instant, organisations: &[Snapshot]) -> Scene {
+    let organisations = organisations.iter().map(|own| {
+        let mut air = Air::default();
+        if own.nets.len() > 1 {
+            let mut before = own.clone();
+            before.nets.iter_mut().for_each(|net| net.talking.clear());
+            before.nets[1].talking = vec!["Heron".to_owned()];
+            air.note(start, &before);
+        }
+        air.note(start + Duration::from_secs(2), own);
+        Organisation { snapshot: Arc::new(own.clone()), air: Arc::new(air) }
+    });
+    Scene { organisations: organisations.collect(), ..Scene::default() }
+}
+
+type WindowHarness = Harness<'static, Window>;
+
+fn open(
+    scene: Scene,
+    start: Instant,
+    settings: Settings,
+    size: [f32; 2],
+) -> (Arc<Fake>, WindowHarness) {
+    open_at(scene, start, settings, size, 1.0)
+}
+
+fn open_at(
+    scene: Scene,
+    start: Instant,
+    settings: Settings,
+    size: [f32; 2],
+    scale: f32,
+) -> (Arc<Fake>, WindowHarness) {
+    let fake = Fake::new(scene);
+    let backend: Arc<dyn Backend> = Arc::clone(&fake) as _;
+    let mut settings = settings;
+    let key = |chord: &str, net: &str| KeySetting {
+        chord: chord.parse().expect("a chord"),
+        action: KeyAction::TalkTo { net: net.to_owned() },
+        talk: USUAL_TALK,
+    };
+    settings.keys.extend([key("Mouse 4", "Command"), key("Num 1", "Flight")]);
+    let window = Window::new(backend, settings, None);
+    let now = start + Duration::from_secs(3);
+    let builder = Harness::builder()
+        .with_size(size)
+        .with_pixels_per_point(scale)
+        .renderer(CpuRenderer::default())
+        .with_context_setup(tokens::add_fonts);
+    let harness = builder.build_ui_state(
+        move |ui, window: &mut Window| {
+            window.show(ui, now);
+        },
+        window,
+    );
+    (fake, harness)
+}
+
+/// Draws a picture and compares it. `run` fails if the window does not go quiet by itself.
+fn picture(
+    pictures: &mut SnapshotResults,
+    name: &str,
+    organisations: &[Snapshot],
+    settings: Settings,
+    size: [f32; 2],
+) {
+    let start = Instant::now();
+    let (_, mut harness) = open(scene(start, organisations), start, settings, size);
+    harness.run();
+    harness.snapshot(name);
+    pictures.extend_harness(&mut harness);
+}
+
+const WIDE: [f32; 2] = [1920.0, 1080.0];
+const USUAL: [f32; 2] = [1100.0, 700.0];
+const MINI: [f32; 2] = [420.0, 180.0];
+
+#[test]
+fn an_operation_is_seen_at_a_glance() {
+    let pictures = &mut SnapshotResults::new();
+    let own = samples::operation();
+    picture(pictures, "operation", std::slice::from_ref(&own), Settings::default(), USUAL);
+    let tiles = Settings { density: Density::Tile, ..Settings::default() };
+    picture(pictures, "operation_wide", std::slice::from_ref(&own), tiles, WIDE);
+    let rows =
+        Settings { density: Density::Row, drawer: Some(Tab::Channels), ..Settings::default() };
+    picture(pictures, "rows_and_channels", &[own], rows, USUAL);
+}
+
+#[test]
+fn being_on_the_air_is_unmistakable() {
+    let pictures = &mut SnapshotResults::new();
+    let mut own = samples::operation();
+    own.transmitting = true;
+    own.nets[2].talked_to = true;
+    own.talk_to = vec!["Flight".to_owned(), "Flight/Alpha".to_owned()];
+    own.level_dbfs = -12.0;
+    picture(pictures, "on_air", std::slice::from_ref(&own), Settings::default(), USUAL);
+    let mini = Settings { mini: true, ..Settings::default() };
+    picture(pictures, "on_air_mini", &[own], mini, MINI);
+}
+
+#[test]
+fn talking_while_muted_is_said() {
+    let pictures = &mut SnapshotResults::new();
+    let mut own = samples::operation();
+    own.muted = true;
+    own.level_dbfs = -14.0;
+    own.trouble = Some("the microphone USB Headset is gone".to_owned());
+    picture(
+        pictures,
+        "muted",
+        &[own],
+        Settings { drawer: Some(Tab::Mesh), ..Settings::default() },
+        USUAL,
+    );
+}
+
+#[test]
+fn each_theme_can_be_read() {
+    let pictures = &mut SnapshotResults::new();
+    for theme in Theme::ALL {
+        let name = format!("theme_{}", theme.name().to_lowercase().replace(' ', "_"));
+        let settings = Settings { theme, ..Settings::default() };
+        picture(pictures, &name, &[samples::operation()], settings, [900.0, 420.0]);
+    }
+}
+
+#[test]
+fn organisations_are_told_apart() {
+    let pictures = &mut SnapshotResults::new();
+    let mut others = Vec::new();
+    for (number, name) in ["Blue Horizon", "Long Haul", "squad"].into_iter().enumerate() {
+        let mut other = samples::snapshot();
+        other.organisation = name.to_owned();
+        other.organisation_id = name.to_owned();
+        other.front = false;
+        if number == 1 {
+            other.peers = vec![samples::peer(40, "Finch")];
+            other.peers[0].talking = true;
+        }
+        others.push(other);
+    }
+    others[0].transmitting = true;
+    others[0].talk_to = vec!["Hangar".to_owned()];
+    let mut all = vec![samples::operation()];
+    all.extend(others);
+    picture(pictures, "organisations", &all, Settings::default(), USUAL);
+}
+
+#[test]
+fn everything_is_twice_as_large_at_scale_two() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (_, mut harness) = open_at(all, start, Settings::default(), USUAL, 2.0);
+    harness.run();
+    harness.snapshot("scale_two");
+}
+
+#[test]
+fn nobody_is_there_yet() {
+    let pictures = &mut SnapshotResults::new();
+    let mut own = samples::snapshot();
+    own.nets = vec![samples::net("squad")];
+    own.nets[0].talked_to = true;
+    own.talk_to = vec!["squad".to_owned()];
+    own.unheard = true;
+    picture(pictures, "alone", &[own], Settings::default(), USUAL);
+}
+
+#[test]
+fn a_click_on_a_plate_talks_to_it_and_its_buttons_do_what_they_say() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label_contains("Ground, somebody talks").click();
+    harness.run();
+    let to = TalkTo::nets(vec!["Ground".to_owned()]);
+    assert_eq!(fake.take_asked(), [Command::TalkTo { to, keep: false }]);
+    harness.get_by_label("Mute Flight").click();
+    harness.run();
+    let change = NetChange { muted: Some(true), ..NetChange::default() };
+    assert_eq!(fake.take_asked(), [Command::Net { net: "Flight".to_owned(), change }]);
+    harness.get_by_label("Hear Logistics").click();
+    harness.run();
+    let heard = Command::Listen { net: "Logistics".to_owned(), on: true, keep: false };
+    assert_eq!(fake.take_asked(), [heard]);
+    harness.get_by_label("Mute my microphone").click();
+    harness.run();
+    assert_eq!(fake.take_asked(), [Command::Mute { on: true }]);
+}
+
+#[test]
+fn the_keyboard_does_what_the_mouse_does() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    for (key, command) in [
+        (
+            eframe::egui::Key::Num3,
+            Command::TalkTo { to: TalkTo::nets(vec!["Flight/Alpha".to_owned()]), keep: false },
+        ),
+        (eframe::egui::Key::M, Command::Mute { on: true }),
+        (eframe::egui::Key::D, Command::Deafen { on: true }),
+    ] {
+        harness.key_press(key);
+        harness.run();
+        assert_eq!(fake.take_asked(), [command]);
+    }
+}
+
+#[test]
+fn a_member_s_details_open_beside_the_list() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Vesper, by a relay: no direct way was found").click();
+    harness.run();
+    harness.snapshot("member");
+    harness.get_by_label("Mute Vesper").click();
+    harness.run();
+    let asked = fake.take_asked();
+    assert!(matches!(asked[..], [Command::Volume { gain: 0.0, .. }]), "{asked:?}");
+}
+
+#[test]
+fn a_key_is_chosen_on_its_plate() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (_, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Choose a key for Ground").click();
+    harness.run();
+    harness.snapshot("choose_a_key");
+    harness.get_by_label("Cancel").click();
+    harness.run();
+    assert!(harness.query_by_label("Cancel").is_none());
+}
+
+#[test]
+fn settings_are_found_by_what_people_call_them() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (_, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Settings").click();
+    harness.run();
+    harness.snapshot("settings");
+    harness.get_by_role(Role::TextInput).click();
+    harness.run();
+    harness.get_by_role(Role::TextInput).type_text("zoom");
+    harness.run();
+    assert!(harness.query_by_role_and_label(Role::ComboBox, "Colours").is_none());
+    assert!(harness.query_all_by_label("Size of everything").next().is_some());
+}
