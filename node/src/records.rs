@@ -108,10 +108,11 @@ pub struct EventFile {
 
 /// A file of events cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{what}{}: {error}", path.display())]
 pub struct EventFileError {
+    what: &'static str,
     path: PathBuf,
-    source: io::Error,
+    error: io::Error,
 }
 
 impl EventFile {
@@ -124,7 +125,7 @@ impl EventFile {
         };
         match out {
             Ok(out) => Ok(Self { path: path.to_owned(), out }),
-            Err(source) => Err(EventFileError { path: path.to_owned(), source }),
+            Err(error) => Err(EventFileError { what: "", path: path.to_owned(), error }),
         }
     }
 
@@ -133,7 +134,8 @@ impl EventFile {
         let mut line = serde_json::to_string(event).expect("text and numbers are JSON");
         line.push('\n');
         let written = self.out.write_all(line.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(|source| EventFileError { path: self.path.clone(), source })
+        let what = "events cannot be written: ";
+        written.map_err(|error| EventFileError { what, path: self.path.clone(), error })
     }
 }
 

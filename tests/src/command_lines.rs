@@ -67,11 +67,13 @@ fn command_lines(page: &str, program: &str) -> Vec<(usize, String)> {
         };
         for part in parts {
             let part = part.strip_prefix("target/release/").unwrap_or(part);
-            let part = match part.strip_prefix("./run ") {
-                Some(rest) => format!("hark {rest}"),
-                None => part.to_owned(),
+            let part = match (part.strip_prefix("./run ui"), part.strip_prefix("./run ")) {
+                (Some(rest), _) => format!("hark-ui{rest}"),
+                (None, Some(rest)) => format!("hark {rest}"),
+                (None, None) => part.to_owned(),
             };
-            if part.strip_prefix(program).is_some_and(|rest| rest.starts_with(' ')) {
+            let rest = part.strip_prefix(program);
+            if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')) {
                 commands.push((number + 1, part));
             }
         }

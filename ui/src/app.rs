@@ -78,6 +78,9 @@ impl App {
                     let keys = &self.settings.keys;
                     let hot_keys = HotKeys::start(Arc::clone(&backend), keys, repaint);
                     let window = Window::new(backend, self.settings.clone(), Some(hot_keys));
+                    if let Some(trouble) = self.trouble.take() {
+                        window.backend().tell(&trouble);
+                    }
                     self.phase = Phase::Running(Box::new(window));
                     ui.ctx().request_repaint();
                     return;
@@ -143,10 +146,14 @@ impl eframe::App for App {
             }
             Phase::Failed(why) => {
                 let colours = self.settings.theme.colours();
-                CentralPanel::default().show(ui, |ui| {
+                let again = CentralPanel::default().show(ui, |ui| {
                     ui.heading("Hark does not run");
                     ui.label(RichText::new(why.as_str()).color(colours.warning));
+                    ui.button("Start again").clicked()
                 });
+                if again.inner {
+                    self.begin(Begin::Stored, &ui.ctx().clone());
+                }
             }
         }
         let title = match &self.phase {
@@ -164,9 +171,6 @@ impl eframe::App for App {
         let shown = ui.input(|input| input.viewport().title.clone());
         if shown.as_ref() != Some(&title) {
             ui.ctx().send_viewport_cmd(ViewportCommand::Title(title));
-        }
-        if let Some(trouble) = self.trouble.take() {
-            tracing::warn!("{trouble}");
         }
     }
 

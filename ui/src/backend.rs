@@ -42,6 +42,9 @@ pub trait Backend: Send + Sync + 'static {
     /// talks in the organisation in front.
     fn press(&self, organisation: &str, key: Option<&str>, down: bool);
 
+    /// Tells the person a line that does not come from the node.
+    fn tell(&self, line: &str);
+
     /// Whether the node goes on when the window is closed.
     fn outlives_window(&self) -> bool;
 

@@ -235,7 +235,10 @@ impl Worker {
                     }
                 }
                 Fired::Once(action) => self.once(&action),
-                Fired::EndsSoon(_) => {}
+                Fired::EndsSoon(action) => self.backend.tell(&format!(
+                    "{} ends in ten seconds: the desktop cannot say whether its key is still held",
+                    action.describe()
+                )),
             }
         }
     }

@@ -96,3 +96,23 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         anyhow::anyhow!("the window does not open: {error}: `hark talk` needs none")
     })
 }
+
+#[cfg(test)]
+#[path = "../../tests/src/command_lines.rs"]
+mod command_lines;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_line_on_a_page_is_one_that_the_window_takes() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let untrue = command_lines::untrue(&Arguments::command(), root, 3);
+        assert!(untrue.is_empty(), "{}", untrue.join("\n"));
+    }
+}

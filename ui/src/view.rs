@@ -64,8 +64,6 @@ pub enum Asked {
     Open(Part),
     /// A text goes to the clipboard.
     Copy(String),
-    /// The window was asked to close.
-    Close,
 }
 
 /// A part of the window that is not always there.

@@ -64,8 +64,8 @@ impl Window {
         &self.backend
     }
 
-    /// Draws a frame at the time `now`. Returns what was asked for that only the program can do.
-    pub fn show(&mut self, ui: &mut Ui, now: Instant) -> Vec<Asked> {
+    /// Draws a frame at the time `now`.
+    pub fn show(&mut self, ui: &mut Ui, now: Instant) {
         let ctx = ui.ctx().clone();
         if self.apply(&ctx) {
             ui.set_style(ctx.global_style());
@@ -73,7 +73,7 @@ impl Window {
         let scene = self.backend.scene();
         let Some(front) = scene.front() else {
             centred(ui, if scene.ended.is_some() { "The node has ended." } else { "Starting …" });
-            return Vec::new();
+            return;
         };
         let keys = self.settings.keys.clone();
         let shown = |net: &str| keys::shown(&keys, net);
@@ -106,16 +106,10 @@ impl Window {
         }
         let (asked, colours) = (std::mem::take(&mut view.asked), view.colours);
         self.choose_key(ui, colours);
-        asked.into_iter().filter_map(|it| self.carry_out(&ctx, front, &scene, it)).collect()
+        asked.into_iter().for_each(|it| self.carry_out(&ctx, front, &scene, it));
     }
 
-    fn carry_out(
-        &mut self,
-        ctx: &Context,
-        front: &Organisation,
-        scene: &Scene,
-        asked: Asked,
-    ) -> Option<Asked> {
+    fn carry_out(&mut self, ctx: &Context, front: &Organisation, scene: &Scene, asked: Asked) {
         let organisation = &front.snapshot.organisation_id;
         match asked {
             Asked::WindowOrder(organisation, order) => self.backend.order(&organisation, order),
@@ -126,9 +120,7 @@ impl Window {
             Asked::Open(Part::Whole) => self.set_mini(ctx, scene, false),
             Asked::Copy(text) => ctx.copy_text(text),
             Asked::Bind(net) => self.begin_choice(KeyAction::TalkTo { net }),
-            Asked::Close => return Some(asked),
         }
-        None
     }
 
     fn begin_choice(&mut self, action: KeyAction) {

@@ -149,7 +149,7 @@ fn every_command_of_the_table(page: &str, socket: &mut Socket, wren: &Member) {
     let wren = wren.device();
     let asked = [
         json!({"command": "status"}),
-        json!({"command": "subscribe"}),
+        json!({"command": "subscribe", "snapshots": false}),
         json!({"command": "mute", "on": true}),
         json!({"command": "mute", "on": false}),
         json!({"command": "deafen", "on": false}),

@@ -95,6 +95,10 @@ impl Backend for Attached {
         }
     }
 
+    fn tell(&self, line: &str) {
+        self.stage.change(|scene| scene.tell(line.to_owned(), true));
+    }
+
     fn outlives_window(&self) -> bool {
         true
     }

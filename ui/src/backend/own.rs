@@ -89,6 +89,10 @@ impl Backend for Own {
         }
     }
 
+    fn tell(&self, line: &str) {
+        self.stage.change(|scene| scene.tell(line.to_owned(), true));
+    }
+
     fn outlives_window(&self) -> bool {
         false
     }

@@ -49,6 +49,7 @@ pub fn show(
     let words = words(net, lamp, own);
     plate.widget_info(|| WidgetInfo::selected(Role::Button, true, net.talked_to, words.clone()));
     paint_ground(ui, rect, net, lamp, &plate, colours);
+    let is_wide = rect.width() >= WIDE_ROW;
     let ink = if lamp == Lamp::Transmit { colours.on_transmit } else { colours.text };
     let weak = if lamp == Lamp::Transmit { colours.on_transmit } else { colours.weak };
     let inner = rect.shrink2(vec2(SPACE + 2.0, if density == Density::Row { 2.0 } else { SPACE }));
@@ -60,10 +61,13 @@ pub fn show(
     match density {
         Density::Row => {
             ui.horizontal_centered(|ui| {
-                head(ui, view, net, lamp, ink, weak, 150.0);
+                lamp_and_name(ui, view, net, lamp, [ink, weak], if is_wide { 150.0 } else { 96.0 });
                 ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                    toggles(ui, view, net);
-                    volume(ui, view, net, 70.0);
+                    if is_wide {
+                        toggles(ui, view, net);
+                        volume(ui, view, net, 70.0);
+                    }
+                    key(ui, view, net, weak);
                     ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                         talkers(ui, view, net, ink, weak, 3);
                     });
@@ -71,7 +75,10 @@ pub fn show(
             });
         }
         Density::Card => {
-            ui.horizontal(|ui| head(ui, view, net, lamp, ink, weak, 120.0));
+            ui.horizontal(|ui| {
+                lamp_and_name(ui, view, net, lamp, [ink, weak], 120.0);
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| key(ui, view, net, weak));
+            });
             line(ui, |ui| talkers(ui, view, net, ink, weak, 3));
             ui.horizontal(|ui| {
                 volume(ui, view, net, 92.0);
@@ -79,7 +86,10 @@ pub fn show(
             });
         }
         Density::Tile => {
-            ui.horizontal(|ui| head(ui, view, net, lamp, ink, weak, 120.0));
+            ui.horizontal(|ui| {
+                lamp_and_name(ui, view, net, lamp, [ink, weak], 120.0);
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| key(ui, view, net, weak));
+            });
             line(ui, |ui| talkers(ui, view, net, ink, weak, 3));
             callers(ui, view, net, weak);
             ui.horizontal(|ui| {
@@ -152,14 +162,13 @@ fn paint_ground(
     }
 }
 
-/// Lamp, name, rights, and the key.
-fn head(
+/// Lamp, name and rights.
+fn lamp_and_name(
     ui: &mut Ui,
     view: &mut Drawing,
     net: &NetView,
     lamp: Lamp,
-    ink: Color32,
-    weak: Color32,
+    [ink, weak]: [Color32; 2],
     width: f32,
 ) {
     let (space, _) = ui.allocate_exact_size(vec2(14.0, 20.0), Sense::hover());
@@ -187,23 +196,25 @@ fn head(
         hint.push("you may not speak here".to_owned());
     }
     name.on_hover_text(hint.join("\n"));
-    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-        let key = (view.keys)(&net.path);
-        let (text, what) = match &key {
-            Some(key) => (key.as_str(), format!("Key of {}: {key}", net.path)),
-            None => ("+ key", format!("Choose a key for {}", net.path)),
-        };
-        let text = RichText::new(text).size(SMALL).color(weak);
-        let button = Button::new(text).small().frame(key.is_some());
-        if named(ui.add(button), &what).on_hover_text(&what).clicked() {
-            view.asked.push(Asked::Bind(net.path.clone()));
-        }
-        if net.priority > 0 {
-            let text = RichText::new(format!("P{}", net.priority)).size(SMALL).color(weak);
-            let told = format!("priority {}: it turns lower nets down", net.priority);
-            ui.label(text).on_hover_text(told);
-        }
-    });
+}
+
+/// The key that talks to the net, and the net's priority.
+fn key(ui: &mut Ui, view: &mut Drawing, net: &NetView, weak: Color32) {
+    let key = (view.keys)(&net.path);
+    let (text, what) = match &key {
+        Some(key) => (key.as_str(), format!("Key of {}: {key}", net.path)),
+        None => ("+ key", format!("Choose a key for {}", net.path)),
+    };
+    let text = RichText::new(text).size(SMALL).color(weak);
+    let button = Button::new(text).small().frame(key.is_some());
+    if named(ui.add(button), &what).on_hover_text(&what).clicked() {
+        view.asked.push(Asked::Bind(net.path.clone()));
+    }
+    if net.priority > 0 {
+        let text = RichText::new(format!("P{}", net.priority)).size(SMALL).color(weak);
+        let told = format!("priority {}: it turns lower nets down", net.priority);
+        ui.label(text).on_hover_text(told);
+    }
 }
 
 /// Who talks, and who has just talked.
@@ -425,6 +436,9 @@ pub fn fitted(
     job.wrap.break_anywhere = true;
     ui.painter().layout_job(job)
 }
+
+/// From this width on, a row has room for volume and buttons.
+const WIDE_ROW: f32 = 480.0;
 
 /// The least width of cards and tiles.
 const CARD_WIDTH: f32 = 248.0;

@@ -65,6 +65,10 @@ impl Backend for Fake {
         lock(&self.pressed).push((key.map(str::to_owned), down));
     }
 
+    fn tell(&self, line: &str) {
+        panic!("{line}");
+    }
+
     fn outlives_window(&self) -> bool {
         false
     }
