@@ -95,7 +95,7 @@ pub const USUAL_TALK: Talk = Talk { release_delay_ms: 150, start_delay_ms: 0, la
 /// Listens to keys and carries out what they do.
 pub struct HotKeys {
     messages: SyncSender<Message>,
-    listeners: Arc<Listeners>,
+    listeners: Listeners,
     chosen: Arc<Mutex<Option<Chord>>>,
 }
 
@@ -114,7 +114,7 @@ impl HotKeys {
         // If the thread falls so far behind that the queue is full, the newest input is lost. What
         // the system confirms a moment later mends that.
         let sink = Arc::new(move |at, input| drop(sender.try_send(Message::Input(at, input))));
-        let listeners = Arc::new(listen(sink, ListenOptions::default()));
+        let listeners = listen(sink, ListenOptions::default());
         let chosen = Arc::new(Mutex::new(None));
         let worker = Worker {
             bindings: Bindings::default(),
