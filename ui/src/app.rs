@@ -25,6 +25,8 @@ pub struct App {
     file: SettingsFile,
     /// A line about what did not work, shown until the node runs.
     trouble: Option<String>,
+    /// The title of the window.
+    title: String,
 }
 
 enum Phase {
@@ -42,8 +44,14 @@ impl App {
         let (file, settings, error) = SettingsFile::open(&options.home);
         tokens::apply(ctx, settings.theme);
         let trouble = error.map(|error| error.to_string());
-        let mut app =
-            Self { phase: Phase::Failed(String::new()), settings, file, trouble, options };
+        let mut app = Self {
+            phase: Phase::Failed(String::new()),
+            settings,
+            file,
+            trouble,
+            options,
+            title: String::new(),
+        };
         let has = app.options.has_organisations();
         match (has, ticket) {
             (Err(error), _) => app.phase = Phase::Failed(format!("{error:#}")),
@@ -168,9 +176,10 @@ impl eframe::App for App {
             }
             _ => "Hark".to_owned(),
         };
-        let shown = ui.input(|input| input.viewport().title.clone());
-        if shown.as_ref() != Some(&title) {
-            ui.ctx().send_viewport_cmd(ViewportCommand::Title(title));
+        // Each command draws a frame: none is sent while nothing changes.
+        if self.title != title {
+            ui.ctx().send_viewport_cmd(ViewportCommand::Title(title.clone()));
+            self.title = title;
         }
     }
 
