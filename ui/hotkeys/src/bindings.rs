@@ -74,6 +74,9 @@ pub struct Bindings<A> {
     /// By how many chords each action is held. Equal actions share the place of the first.
     holds: Vec<u16>,
     down: BTreeSet<Button>,
+    /// What the system says is down though its press was never told. It completes a chord, but
+    /// begins none.
+    seen: BTreeSet<Button>,
     typing: bool,
     suspended: bool,
     fired: VecDeque<Fired<A>>,
@@ -110,6 +113,7 @@ impl<A: Clone + Eq> Default for Bindings<A> {
             bound: Vec::new(),
             holds: Vec::new(),
             down: BTreeSet::new(),
+            seen: BTreeSet::new(),
             typing: false,
             suspended: false,
             fired: VecDeque::new(),
@@ -145,13 +149,16 @@ impl<A: Clone + Eq> Bindings<A> {
             KeyInput::Gone(device) => self.lose(&device),
             KeyInput::AllUp => {
                 self.down.clear();
+                self.seen.clear();
                 self.end_all();
             }
             KeyInput::Confirmed(down) => {
-                let lost: Vec<Button> = self.down.difference(&down).cloned().collect();
+                let known = self.down.union(&self.seen);
+                let lost: Vec<Button> = known.filter(|it| !down.contains(it)).cloned().collect();
                 for button in lost.iter().filter(|it| !matches!(it, Button::Portal(_))) {
                     self.release(now, button);
                 }
+                self.seen = down.difference(&self.down).cloned().collect();
             }
         }
     }
@@ -165,6 +172,8 @@ impl<A: Clone + Eq> Bindings<A> {
                 State::Held(since, warned) if self.is_unconfirmed(at) => {
                     let held = now.saturating_duration_since(since);
                     if held >= LONGEST_HOLD {
+                        // Its next press counts, though its release was lost.
+                        self.down.retain(|it| !matches!(it, Button::Portal(_)));
                         self.end(at);
                     } else if held >= LONGEST_HOLD - WARNING && !warned {
                         self.bound[at].state = State::Held(since, true);
@@ -227,13 +236,14 @@ impl<A: Clone + Eq> Bindings<A> {
             return;
         }
         // Repeats of a key that is down, and what two listeners tell, count once.
+        self.seen.remove(&button);
         if !self.down.insert(button.clone()) {
             return;
         }
         let complete = |bound: &Bound<A>| {
             let chord = &bound.binding.chord;
             chord.buttons().contains(&button)
-                && chord.buttons().iter().all(|it| self.down.contains(it))
+                && chord.buttons().iter().all(|it| self.down.contains(it) || self.seen.contains(it))
                 && !(self.typing && chord.types())
         };
         let begins: Vec<usize> =
@@ -279,7 +289,8 @@ impl<A: Clone + Eq> Bindings<A> {
     }
 
     fn release(&mut self, now: Instant, button: &Button) {
-        if !self.down.remove(button) {
+        let was_seen = self.seen.remove(button);
+        if !self.down.remove(button) && !was_seen {
             return;
         }
         for at in 0..self.bound.len() {
@@ -301,6 +312,7 @@ impl<A: Clone + Eq> Bindings<A> {
 
     fn lose(&mut self, device: &DeviceName) {
         self.down.retain(|button| button.device() != Some(device));
+        self.seen.retain(|button| button.device() != Some(device));
         for at in 0..self.bound.len() {
             let buttons = self.bound[at].binding.chord.buttons();
             if buttons.iter().any(|it| it.device() == Some(device)) {

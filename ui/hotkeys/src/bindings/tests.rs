@@ -88,6 +88,17 @@ fn private_speech_went_public_when_the_modifier_was_let_go_of_first() {
     assert_eq!(desk.release(6, "Left Shift"), [Up("lead")]);
 }
 
+/// Shift was held while the window started, so its press was never told.
+#[test]
+fn a_modifier_held_before_the_start_sent_private_speech_to_the_public_key() {
+    let mut desk = Desk::new(vec![talk("V", "squad"), talk("Left Shift + V", "lead")]);
+    let shift = "Left Shift".parse().expect("a key");
+    desk.bindings.handle(desk.at(0), KeyInput::Confirmed([shift].into()));
+    assert_eq!(desk.told(), []);
+    assert_eq!(desk.press(1, "V"), [Down("lead")]);
+    assert_eq!(desk.release(2, "Left Shift"), [Up("lead")]);
+}
+
 #[test]
 fn several_keys_hold_one_action_together() {
     let mut desk = Desk::new(vec![talk("V", "lead"), talk("Mouse 4", "lead"), talk("B", "squad")]);
@@ -170,6 +181,7 @@ fn a_key_that_the_system_confirms_has_no_time_limit_and_a_shortcut_of_the_deskto
     assert_eq!(desk.wait(3_650_000), [EndsSoon("squad")]);
     assert_eq!(desk.bindings.poll_timeout(), Some(desk.at(3_660_000)));
     assert_eq!(desk.wait(3_660_000), [Up("squad")]);
+    assert_eq!(desk.press(3_661_000, "Desktop lead"), [Down("squad")], "it can be pressed anew");
 }
 
 #[test]
@@ -236,6 +248,7 @@ const BUTTONS: [&str; 6] =
 #[derive(Default)]
 struct Model {
     down: BTreeSet<Button>,
+    seen: BTreeSet<Button>,
     holds: BTreeSet<usize>,
     typing: bool,
     suspended: bool,
@@ -244,7 +257,9 @@ struct Model {
 impl Model {
     fn lift(&mut self, all: &[Binding<&'static str>], gone: impl Fn(&Button) -> bool) {
         self.down.retain(|button| !gone(button));
-        self.holds.retain(|at| all[*at].chord.buttons().iter().all(|it| self.down.contains(it)));
+        self.seen.retain(|button| !gone(button));
+        let held = |it: &Button| self.down.contains(it) || self.seen.contains(it);
+        self.holds.retain(|at| all[*at].chord.buttons().iter().all(held));
     }
 
     fn handle(&mut self, all: &[Binding<&'static str>], buttons: &[Button], deed: &Deed) {
@@ -254,7 +269,10 @@ impl Model {
                     let complete = |it: &&usize| {
                         let chord = &all[**it].chord;
                         chord.buttons().contains(&buttons[*at])
-                            && chord.buttons().iter().all(|it| self.down.contains(it))
+                            && chord
+                                .buttons()
+                                .iter()
+                                .all(|it| self.down.contains(it) || self.seen.contains(it))
                             && !(self.typing && chord.types())
                     };
                     let places: Vec<usize> = (0..all.len()).collect();
@@ -275,6 +293,8 @@ impl Model {
                     bits & (1 << at) != 0
                 };
                 self.lift(all, |it| !named(it));
+                let all_named = buttons.iter().filter(|it| named(it) && !self.down.contains(*it));
+                self.seen = all_named.cloned().collect();
             }
             Deed::Typing(on) => {
                 self.typing = *on;
