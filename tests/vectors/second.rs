@@ -49,6 +49,8 @@ fn second_implementation_reads_what_a_node_leaves() {
     let text = kestrel.ticket();
     let heron = scene.talk("Heron").ticket(&text).start();
     heron.is_among(&[&kestrel]);
+    // Names come with records, which the founder may get later than the newcomer does.
+    kestrel.is_among(&[&heron]);
     for command in [
         &["charter", "channel", "add", "Bridge"][..],
         &["charter", "rule", "Heron", "--at", "Bridge", "--deny", "speak"],
