@@ -30,7 +30,9 @@ use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
 pub use self::file::FILE_LIMIT;
-use crate::snapshot::{NetChange, NetChangeError, TalkTo, TransmitMode};
+use crate::snapshot::{
+    MasterChange, MasterVolumes, NetChange, NetChangeError, TalkTo, TransmitMode,
+};
 
 /// The profiles of one organisation, one of which is in use.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,12 @@ pub struct Profile {
     hear: Option<BTreeSet<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ducking_db: Option<f32>,
+    /// The volume of the nets that are talked to, if it is not 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    talked_to_volume: Option<f32>,
+    /// The volume of the other nets, if it is not 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    others_volume: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transmit: Option<TransmitMode>,
     /// The target of the plain key. The charter decides if the person has not chosen.
@@ -332,6 +340,22 @@ impl Profile {
         Ok(())
     }
 
+    /// Sets the volumes of all nets together, from 0 to 4; 1 leaves them unchanged.
+    pub fn set_master(&mut self, change: MasterChange) -> Result<(), ProfileError> {
+        for volume in [change.talked_to, change.others].into_iter().flatten() {
+            if !(0.0..=VOLUME_MAX).contains(&volume) {
+                let range = format!("a volume is 0 to {VOLUME_MAX}, not {volume}");
+                return Err(ProfileError::Range(range));
+            }
+        }
+        let kept = |volume: Option<f32>, before: Option<f32>| {
+            volume.or(before).filter(|volume| *volume != 1.0)
+        };
+        self.talked_to_volume = kept(change.talked_to, self.talked_to_volume);
+        self.others_volume = kept(change.others, self.others_volume);
+        Ok(())
+    }
+
     /// Sets what opens the microphone.
     pub fn set_transmit(&mut self, mode: TransmitMode) {
         self.transmit = Some(mode);
@@ -399,6 +423,15 @@ impl Profile {
     /// By how many dB lower nets are turned down. `None` if the person has not chosen.
     pub fn ducking_db(&self) -> Option<f32> {
         self.ducking_db
+    }
+
+    /// The volumes of all nets together. No net is turned down for a while.
+    pub fn master(&self) -> MasterVolumes {
+        MasterVolumes {
+            talked_to: self.talked_to_volume.unwrap_or(1.0),
+            others: self.others_volume.unwrap_or(1.0),
+            others_down: false,
+        }
     }
 
     /// What opens the microphone. `None` if the person has not chosen.

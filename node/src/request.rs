@@ -58,6 +58,12 @@ pub enum RequestError {
     /// The request names no setting of a net to change.
     #[error("say what changes: volume, pan, mute or priority")]
     NothingToChange,
+    /// The request names no volume of all nets to change.
+    #[error("say what changes: talked_to, others or others_down")]
+    NoVolumeToChange,
+    /// The key of this name has its own target, and the request names another.
+    #[error("key {0:?} talks to what it is bound to: give a key or whom to talk to, not both")]
+    KeyAndTarget(String),
     /// The request names no target to talk to.
     #[error("say whom to talk to: a net, a person or a role")]
     NobodyToTalkTo,

@@ -36,8 +36,12 @@ pub struct Snapshot {
     pub unheard: bool,
     /// Names of the loaded presets.
     pub presets: Vec<String>,
+    /// Names of all presets, loaded or not.
+    pub all_presets: Vec<String>,
     /// Channels within reach, in the order that officers gave them, and how they are heard.
     pub nets: Vec<NetView>,
+    /// The volumes of all nets together.
+    pub master: MasterVolumes,
     /// The profile in use. It keeps the settings of nets, keys and volumes.
     pub profile: String,
     /// The names of all profiles.
@@ -205,6 +209,38 @@ impl NetChange {
     }
 }
 
+/// Volumes that apply to all nets, besides that of each.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MasterVolumes {
+    /// The volume of the nets that are talked to without a key of their own, and of whispers, from
+    /// 0 to 4; 1 leaves it unchanged.
+    pub talked_to: f32,
+    /// The volume of the other nets, from 0 to 4.
+    pub others: f32,
+    /// Whether the other nets are turned down by 18 dB for now.
+    pub others_down: bool,
+}
+
+impl Default for MasterVolumes {
+    fn default() -> Self {
+        Self { talked_to: 1.0, others: 1.0, others_down: false }
+    }
+}
+
+/// A change of the volumes of all nets. Settings that are `None` stay as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MasterChange {
+    /// The volume of the nets that are talked to, from 0 to 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talked_to: Option<f32>,
+    /// The volume of the other nets, from 0 to 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<f32>,
+    /// Whether the other nets are turned down for now. It is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others_down: Option<bool>,
+}
+
 /// A device of a member.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerView {
@@ -307,6 +343,9 @@ pub enum Command {
         /// The name of the key. `None` stands for the plain one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
+        /// Whom to talk to while the key is down, for which no key needs to be bound.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<TalkTo>,
         /// The longest time that the key stays down, in seconds: 1 to 3600. If it is given, a key
         /// that was pressed over a connection to the local API stays down after that connection has
         /// ended.
@@ -330,6 +369,12 @@ pub enum Command {
         /// The settings that change.
         #[serde(flatten)]
         change: NetChange,
+    },
+    /// Changes the volumes of all nets together.
+    Master {
+        /// The settings that change.
+        #[serde(flatten)]
+        change: MasterChange,
     },
     /// Sets the target of the plain key, or of the voice. Its organisation comes to the front.
     TalkTo {

@@ -64,6 +64,9 @@ const ROLES: &[Template] = &[
 
 const OTHERS: &[(Template, &[&str])] = &[
     ("ctl ducking @", &["61", "-61", "300", "1000", "nan", "inf", "loud"]),
+    ("ctl master --others @", &["4.1", "-1", "nan", "inf", "loud"]),
+    ("ctl master --talked-to @", &["9", "nan"]),
+    ("ctl master --others-down @", &["maybe", "1"]),
     ("ctl net Flight --volume @", &["4.1", "9", "-1", "nan", "inf", "loud"]),
     ("ctl net Flight --pan @", &["1.5", "-5", "nan", "left"]),
     ("ctl net Flight --priority @", &["256", "-1", "high"]),
@@ -231,9 +234,7 @@ fn every_command_is_among(scene: &Scene, group: &str, inputs: &[(&str, Vec<Strin
 
 /// The part of the status that people have set, without clocks and counters.
 fn settled(member: &Member) -> Value {
-    let status = member.ctl(&["status", "--json"]);
-    let mut answer: Value = serde_json::from_str(&status).expect("JSON");
-    let status = answer["status"].take();
+    let status = status(member);
     let kept = [
         "name", "nets", "profile", "profiles", "talk_to", "keys", "transmit", "muted", "deafened",
         "front", "silenced", "unheard", "roster",
@@ -241,6 +242,12 @@ fn settled(member: &Member) -> Value {
     let volumes = status["peers"].as_array().expect("a list").iter();
     let volumes = volumes.map(|peer| peer["volume"].clone()).collect();
     kept.iter().map(|name| status[name].clone()).chain([Value::Array(volumes)]).collect()
+}
+
+fn status(member: &Member) -> Value {
+    let status = member.ctl(&["status", "--json"]);
+    let mut answer: Value = serde_json::from_str(&status).expect("JSON");
+    answer["status"].take()
 }
 
 /// Kestrel's organisation, with Wren, who may not join Closed nor speak in Staff.
@@ -255,6 +262,14 @@ fn organisation(scene: &Scene) -> (Member, Member) {
     let wren = scene.talk("Wren").ticket(&kestrel.ticket()).transmit("ptt").start();
     kestrel.is_among(&[&wren]);
     wren.is_among(&[&kestrel]);
+    // The status shows it a moment after the event.
+    for (member, nets) in [(&kestrel, 7), (&wren, 6)] {
+        let is_shown = |status: &Value| {
+            let count = |name: &str| status[name].as_array().map_or(0, Vec::len);
+            (count("nets"), count("roster")) == (nets, 2)
+        };
+        assert!((0..1_000).any(|_| is_shown(&status(member))), "{}", status(member));
+    }
     (kestrel, wren)
 }
 

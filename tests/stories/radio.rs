@@ -125,6 +125,55 @@ fn a_key_that_nobody_held_any_more_stayed_down() {
     shows(&kestrel, |status| !is_held(status));
 }
 
+/// Several nets that no key is bound to are talked to at once, and let go of by the same names.
+#[test]
+fn a_target_is_pressed_without_a_key_of_its_own() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    kestrel.ctl(&["transmit", "ptt"]);
+    let mut window = Client::connect(&description(&scene)).expect("connected");
+    let mut press = |down: bool, to: Value| {
+        let asked = json!({"command": "ptt", "down": down, "to": to});
+        window.request(asked).map(drop).map_err(|error| error.to_string())
+    };
+    let both = json!({"nets": ["flight", "Ground"]});
+    press(true, both.clone()).expect("pressed");
+    shows(&kestrel, |status| status["talk_to"].as_array().is_some_and(|nets| nets.len() == 2));
+    // What was pressed is let go of even if its channel has gone meanwhile.
+    scene.run("Kestrel", &["charter", "channel", "remove", "Flight/Alpha"]).success();
+    scene.run("Kestrel", &["charter", "channel", "remove", "Flight"]).success();
+    press(false, both).expect("let go");
+    shows(&kestrel, |status| !status["keys"].to_string().contains("\"down\":true"));
+    let refused = press(true, json!({"nets": ["Flihgt"]})).expect_err("no such net");
+    assert!(refused.contains("there is no channel called \"Flihgt\""), "{refused}");
+    let refused = press(true, json!({})).expect_err("nobody");
+    assert!(refused.contains("say whom to talk to"), "{refused}");
+}
+
+/// The volumes of all nets together are kept, but not that others are turned down for now; those
+/// of single nets stay as they were.
+#[test]
+fn master_volumes_are_kept_beside_those_of_nets() {
+    let scene = Scene::default();
+    let mut kestrel = organisation(&scene);
+    kestrel.ctl(&["listen", "Flight"]);
+    kestrel.ctl(&["net", "Flight", "--volume", "0.5"]);
+    let told = kestrel.ctl(&["master", "--talked-to", "1.25", "--others", "0.5"]);
+    assert_eq!(told.trim(), "nets you talk to: 1.25, others: 0.50");
+    let told = kestrel.ctl(&["master", "--others-down", "on"]);
+    assert_eq!(told.trim(), "nets you talk to: 1.25, others: 0.50, turned down for now");
+    let flight = |status: &Value| {
+        let nets = status["nets"].as_array().cloned().unwrap_or_default();
+        nets.iter().find(|net| net["path"] == "Flight").cloned().unwrap_or_default()
+    };
+    assert_eq!(flight(&status(&kestrel))["volume"], 0.5, "its own, as it was set");
+    kestrel.ctl(&["quit"]);
+    assert_eq!(kestrel.ended(), "quit");
+    let kestrel = scene.talk("Kestrel").start();
+    let master = &status(&kestrel)["master"];
+    assert_eq!(*master, json!({"talked_to": 1.25, "others": 0.5, "others_down": false}));
+}
+
 /// A regression: when a channel was removed in the middle of a sentence, the rest was heard by
 /// everybody on the open channel.
 #[test]

@@ -12,7 +12,7 @@ use hark_node::{
     clock::utc,
     control::{Client, ControlError},
     reach::ports::PortReport,
-    snapshot::{CheckedView, Command, NetChange},
+    snapshot::{CheckedView, Command, MasterChange, NetChange},
     store::{Home, OrganisationStore},
 };
 use serde_json::{Value, json};
@@ -95,6 +95,18 @@ enum Request {
         /// 0 to 60 dB; 0 is not at all, 18 is usual
         #[arg(allow_hyphen_values = true, value_parser = number)]
         decibels: f32,
+    },
+    /// How loud all nets are together: those you talk to, and the others
+    Master {
+        /// The nets you talk to and whispers, 0 to 4, 1 being unchanged
+        #[arg(long, value_name = "VOLUME", value_parser = number)]
+        talked_to: Option<f32>,
+        /// The other nets, 0 to 4
+        #[arg(long, value_name = "VOLUME", value_parser = number)]
+        others: Option<f32>,
+        /// Turn the others down by 18 dB for now, or up again
+        #[arg(long, value_name = "on|off")]
+        others_down: Option<Switch>,
     },
     /// Have a member hear and talk to another net; needs the right to move
     Move {
@@ -180,6 +192,12 @@ impl ProfileRequest {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Key {
     Down,
     Up,
@@ -242,6 +260,10 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Key { ref key, ref to } => {
             let to = (!to.is_empty()).then(|| to.clone());
             json!(Command::Key { key: key.clone(), to })
+        }
+        Request::Master { talked_to, others, others_down } => {
+            let others_down = others_down.map(|it| matches!(it, Switch::On));
+            json!(Command::Master { change: MasterChange { talked_to, others, others_down } })
         }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
@@ -348,6 +370,14 @@ fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, Str
                 Some(known) => (vec![("key", known.clone())], describe_key(known)),
                 None => (vec![("key", Value::Null)], format!("key {key} is free")),
             }
+        }
+        Request::Master { .. } => {
+            let master = &status["master"];
+            let volume = |name: &str| master[name].as_f64().unwrap_or_default();
+            let down = if master["others_down"] == true { ", turned down for now" } else { "" };
+            let (talked_to, others) = (volume("talked_to"), volume("others"));
+            let line = format!("nets you talk to: {talked_to:.2}, others: {others:.2}{down}");
+            (own(&["master"]), line)
         }
         Request::Ducking { decibels } => {
             let decibels = decibels.abs();

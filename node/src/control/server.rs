@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -31,7 +30,7 @@ use crate::{
     places::{HeldPlace, Places},
     random::SystemRandom,
     request::CommandOutcome,
-    snapshot::{Changes, Command, Snapshot, TicketRequest},
+    snapshot::{Changes, Command, Snapshot, TalkTo, TicketRequest},
     token::{ApiToken, Nonces, Prover, is_nonce, nonce},
 };
 
@@ -101,27 +100,31 @@ async fn listen(listener: TcpListener, door: Arc<Door>) {
 /// The talk keys that a connection has pressed. They are released when it ends, however it ends.
 struct Held {
     node: Arc<dyn Controlled>,
-    keys: BTreeSet<Option<String>>,
+    /// The name of each key, or the target that was pressed without one, in the order of presses.
+    keys: Vec<(Option<String>, Option<TalkTo>)>,
 }
 
 impl Held {
     /// Notes the key that a successful request has pressed or released.
     fn note(&mut self, text: &str) {
-        let Ok(Command::Ptt { down, key, for_secs }) = serde_json::from_str(text) else { return };
+        let Ok(Command::Ptt { down, key, to, for_secs }) = serde_json::from_str(text) else {
+            return;
+        };
         // A key that is pressed for a limited time is released by itself.
-        if down && for_secs.is_none() && self.keys.len() < HELD_MAX {
-            self.keys.insert(key);
-        } else {
-            self.keys.remove(&key);
+        let pressed = (key, to);
+        if !down || for_secs.is_some() {
+            self.keys.retain(|it| *it != pressed);
+        } else if self.keys.len() < HELD_MAX && !self.keys.contains(&pressed) {
+            self.keys.push(pressed);
         }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        for key in std::mem::take(&mut self.keys) {
+        for (key, to) in std::mem::take(&mut self.keys) {
             // If the node has ended, there is no key to release.
-            let _ = self.node.command(Command::Ptt { down: false, key, for_secs: None });
+            let _ = self.node.command(Command::Ptt { down: false, key, to, for_secs: None });
         }
     }
 }
@@ -132,7 +135,7 @@ async fn serve(door: Arc<Door>, stream: TcpStream, place: HeldPlace) {
     };
     let mut events: Option<mpsc::Receiver<StampedEvent>> = None;
     let mut pictures: Option<Pictures> = None;
-    let mut held = Held { node: Arc::clone(&door.node), keys: BTreeSet::new() };
+    let mut held = Held { node: Arc::clone(&door.node), keys: Vec::new() };
     loop {
         let text = tokio::select! {
             message = socket.next() => match message {
@@ -430,7 +433,7 @@ const EVENTS_WAITING_MAX: usize = 64;
 const HELD_MAX: usize = 64;
 
 /// The commands of the API.
-pub(super) const COMMANDS: [&str; 23] = [
+pub(super) const COMMANDS: [&str; 24] = [
     "status",
     "subscribe",
     "invite",
@@ -445,6 +448,7 @@ pub(super) const COMMANDS: [&str; 23] = [
     "follow",
     "key",
     "ducking",
+    "master",
     "transmit",
     "volunteer",
     "volume",

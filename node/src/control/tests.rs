@@ -11,7 +11,7 @@ use crate::{
     event::{DeviceText, Event, Path, PeerStats},
     network::Publisher,
     request::{CommandOutcome, RequestError},
-    snapshot::{PeerView, TransmitMode, Verification},
+    snapshot::{MasterVolumes, PeerView, TransmitMode, Verification},
     token::{ApiToken, Nonces, Prover},
 };
 
@@ -65,6 +65,8 @@ fn picture() -> Snapshot {
         name: "Ann".to_owned(),
         organisation: "Kestrel".to_owned(),
         organisation_id: String::new(),
+        all_presets: Vec::new(),
+        master: MasterVolumes::default(),
         front: true,
         silenced: Vec::new(),
         unheard: false,
@@ -354,6 +356,7 @@ fn a_dead_program_left_a_hot_microphone() {
     let up = |key: Option<&str>| Command::Ptt {
         down: false,
         key: key.map(str::to_owned),
+        to: None,
         for_secs: None,
     };
     let mut looks = (0..1000).map(|_| {

@@ -10,7 +10,7 @@ use super::{host::RunningHost, member_moves, working::Working};
 use crate::{
     event::{Event, TicketView},
     request::{CommandOutcome, FlagError, RequestError},
-    snapshot::{Command, NetChange, TalkTo, TicketRequest},
+    snapshot::{Command, MasterChange, NetChange, TalkTo, TicketRequest},
 };
 
 impl Working {
@@ -27,13 +27,11 @@ impl Working {
         let (was_down, mut is_ptt) = (self.radio.is_down(), false);
         let talks = matches!(command, Command::TalkTo { .. });
         match command {
-            Command::Ptt { down, key, for_secs } => {
+            Command::Ptt { down, key, to, for_secs } => {
                 is_ptt = true;
                 if down {
-                    if let Some(net) = key.as_deref()
-                        && self.radio.key_named(squad, net).is_none()
-                    {
-                        self.radio.add_key(squad, net.to_owned())?;
+                    if let (Some(key), Some(to)) = (&key, to) {
+                        self.radio.add_key(squad, key.clone(), to)?;
                     }
                     let lasting = for_secs.map(|secs| Duration::from_secs(secs.into()));
                     self.radio.press(key, lasting.map(|lasting| now + lasting));
@@ -48,6 +46,7 @@ impl Working {
             Command::TalkTo { to, keep } => self.radio.talk_to(squad, to, keep)?,
             Command::Follow => self.radio.follow(squad),
             Command::Key { key, to } => self.radio.bind(&key, to)?,
+            Command::Master { change } => self.radio.set_master(change)?,
             Command::Ducking { decibels } => self.radio.set_ducking(decibels)?,
             Command::Transmit { mode } => self.radio.set_transmit(mode),
             Command::Volume { device, gain } => {
@@ -105,8 +104,8 @@ impl Working {
     /// Lets go of keys that were to be held for so long and no longer.
     pub(super) fn release_overdue(&mut self, now: Timestamp) {
         while let Some(key) = self.radio.overdue(now) {
-            if self.handle_command(now, Command::Ptt { down: false, key, for_secs: None }).is_err()
-            {
+            let up = Command::Ptt { down: false, key, to: None, for_secs: None };
+            if self.handle_command(now, up).is_err() {
                 return;
             }
         }
@@ -142,7 +141,21 @@ impl Working {
             Command::Ptt { for_secs: Some(secs), .. } if !(1..=HELD_SECS_MAX).contains(&secs) => {
                 return Err(RequestError::HeldFor { secs, max: HELD_SECS_MAX });
             }
-            Command::Ptt { down, key: Some(name), for_secs } => {
+            Command::Ptt { key: Some(key), to: Some(_), .. } => {
+                return Err(RequestError::KeyAndTarget(key));
+            }
+            Command::Ptt { to: Some(to), .. } if to.is_empty() => {
+                return Err(RequestError::NobodyToTalkTo);
+            }
+            Command::Ptt { down, key: None, to: Some(to), for_secs } => {
+                let key = key_of_run(&to, |key| {
+                    radio.key_named(host.squad, key).is_some() && !radio.is_of_run(key)
+                });
+                let to = down.then(|| lookup().to_talk_to(&to)).transpose()?;
+                Command::Ptt { down, key: Some(key), to, for_secs }
+            }
+            Command::Ptt { down, key: Some(name), to: None, for_secs } => {
+                let mut to = None;
                 let key = match radio.key_named(host.squad, &name) {
                     Some(key) => {
                         if down && radio.is_idle(host.squad, &key) {
@@ -154,13 +167,13 @@ impl Working {
                         let keys = radio.keys(host.squad).into_iter().map(|it| it.key);
                         let path = lookup().key_or_net(&name, keys.collect())?;
                         if down {
-                            let to = TalkTo::nets(vec![path.clone()]);
-                            lookup().to_talk_to(&to)?;
+                            let net = TalkTo::nets(vec![path.clone()]);
+                            to = Some(lookup().to_talk_to(&net)?);
                         }
                         path
                     }
                 };
-                Command::Ptt { down, key: Some(key), for_secs }
+                Command::Ptt { down, key: Some(key), to, for_secs }
             }
             Command::Listen { net, on: true, keep } => {
                 Command::Listen { net: lookup().to_hear(&net)?, on: true, keep }
@@ -172,6 +185,9 @@ impl Working {
                     false => lookup().path(&net)?,
                 };
                 Command::Listen { net, on: false, keep: false }
+            }
+            Command::Master { change } if change == MasterChange::default() => {
+                return Err(RequestError::NoVolumeToChange);
             }
             Command::Net { change, .. } if change == NetChange::default() => {
                 return Err(RequestError::NothingToChange);
@@ -276,6 +292,20 @@ impl Working {
         let unix = self.base.network.clock.unix();
         Ok(hark_commands::issue_ticket(&host, unix, request, own, others)?)
     }
+}
+
+/// The name of the key by which a target is pressed that has none, as it was asked for: it is let go
+/// of by the same, whatever the names stand for by then. A key that is `taken` is not meant.
+fn key_of_run(to: &TalkTo, taken: impl Fn(&str) -> bool) -> String {
+    let parts = to.nets.iter().chain(&to.members).chain(&to.roles);
+    let mut key = format!("to {}", parts.map(String::as_str).collect::<Vec<_>>().join(", "));
+    if to.priority {
+        key.push('!');
+    }
+    while taken(&key) {
+        key.push('\'');
+    }
+    key
 }
 
 fn wrong(flag: &'static str, value: &str, error: CommandError) -> FlagError {

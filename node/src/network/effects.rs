@@ -201,7 +201,7 @@ impl Working {
     /// Brings squad and voice in step with what the person wants to hear and talk to.
     pub(super) fn settle_radio(&mut self, now: Timestamp) {
         let squad = &mut self.driver.squad;
-        let commands = self.radio.settle(now, squad);
+        let commands = self.radio.settle(now, squad, self.base.publisher.is_in_front());
         self.tell_voice(commands);
         // What was chosen may have given way to a preset.
         self.keeping.changed();

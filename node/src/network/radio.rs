@@ -16,7 +16,7 @@ use super::own_member;
 use crate::{
     event::{Deafness, Notice},
     profile::{KEYS_MAX, ProfileAction, ProfileError, Profiles},
-    snapshot::{KeyView, NetChange, TalkTo, TransmitMode},
+    snapshot::{KeyView, MasterChange, MasterVolumes, NetChange, TalkTo, TransmitMode},
 };
 
 /// What a person has chosen, by names: a channel may come and go.
@@ -25,8 +25,12 @@ pub(super) struct Radio {
     run: Run,
     /// Keys that are down, the plain one without a name, and until when: `None` until it is let go.
     held: BTreeMap<Option<String>, Option<Timestamp>>,
-    /// Channels that the voice side hears, and how.
+    /// What is heard, as the person has set it.
     heard: BTreeMap<Net, NetSettings>,
+    /// What the voice side was told to hear, the volumes of all nets included.
+    told: BTreeMap<Net, NetSettings>,
+    /// Whether nets that are not talked to are turned down for now.
+    others_down: bool,
     /// Where the voice side was told to talk, and whether a key is held for it.
     selected: (Option<TargetId>, bool),
     /// How the voice side opens the microphone.
@@ -51,7 +55,7 @@ struct Run {
     hear: Option<BTreeSet<String>>,
     talk_to: Option<TalkTo>,
     transmit: Option<TransmitMode>,
-    /// Nets that were pressed by name.
+    /// Nets that were pressed by name, and targets that were pressed without a key of theirs.
     keys: BTreeMap<String, TalkTo>,
 }
 
@@ -83,6 +87,8 @@ impl Radio {
             },
             held: BTreeMap::new(),
             heard: BTreeMap::new(),
+            told: BTreeMap::new(),
+            others_down: false,
             selected: (None, false),
             talking: false,
             transmit: transmit.unwrap_or_default(),
@@ -243,6 +249,18 @@ impl Radio {
         self.profiles.current_mut().set_ducking(decibels)
     }
 
+    /// Changes the volumes of all nets together.
+    pub(super) fn set_master(&mut self, change: MasterChange) -> Result<(), ProfileError> {
+        self.profiles.current_mut().set_master(change)?;
+        self.others_down = change.others_down.unwrap_or(self.others_down);
+        Ok(())
+    }
+
+    /// The volumes of all nets together.
+    pub(super) fn master(&self) -> MasterVolumes {
+        MasterVolumes { others_down: self.others_down, ..self.profiles.current().master() }
+    }
+
     /// How the microphone opens.
     pub(super) fn set_transmit(&mut self, mode: TransmitMode) {
         self.run.transmit = None;
@@ -283,13 +301,29 @@ impl Radio {
         profile.hear().is_some_and(|hear| hear.contains(net)) || profile.kept().contains(net)
     }
 
-    /// Makes a net's path a key, for this run.
-    pub(super) fn add_key(&mut self, squad: &Squad, net: String) -> Result<(), ProfileError> {
-        if self.keys(squad).len() >= KEYS_MAX {
+    /// Makes a target a key of this name, for this run. Where there is no room, others that were
+    /// made so and are not held go.
+    pub(super) fn add_key(
+        &mut self,
+        squad: &Squad,
+        key: String,
+        to: TalkTo,
+    ) -> Result<(), ProfileError> {
+        let is_full = self.keys(squad).len() >= KEYS_MAX && !self.run.keys.contains_key(&key);
+        // Last words still go to the target of a key that is held no more.
+        if is_full && !self.trailing {
+            self.run.keys.retain(|key, _| self.held.contains_key(&Some(key.clone())));
+        }
+        if self.keys(squad).len() >= KEYS_MAX && !self.run.keys.contains_key(&key) {
             return Err(ProfileError::TooManyKeys);
         }
-        self.run.keys.insert(net.clone(), TalkTo::nets(vec![net]));
+        self.run.keys.insert(key, to);
         Ok(())
+    }
+
+    /// Whether this key was made for this run.
+    pub(super) fn is_of_run(&self, key: &str) -> bool {
+        self.run.keys.contains_key(key) && !self.profiles.current().keys().contains_key(key)
     }
 
     /// A key goes down, until it is let go or `until` then; `None` is the plain key.
@@ -416,7 +450,14 @@ impl Radio {
 
     /// Brings the squad and the voice side in step with what is wanted; gives what the voice side
     /// is to do.
-    pub(super) fn settle(&mut self, now: Timestamp, squad: &mut Squad) -> Vec<VoiceCommand> {
+    ///
+    /// Only the organisation in front has nets that are talked to.
+    pub(super) fn settle(
+        &mut self,
+        now: Timestamp,
+        squad: &mut Squad,
+        in_front: bool,
+    ) -> Vec<VoiceCommand> {
         let plan = Plan::of(squad);
         self.give_way(&plan);
         let profile = self.profiles.current();
@@ -447,7 +488,7 @@ impl Radio {
         squad.set_targets(now, targets);
         let mut commands = Vec::new();
         self.settle_sound(&mut commands);
-        self.settle_nets(squad, &plan, &mut commands);
+        self.settle_nets(squad, &plan, in_front, &mut commands);
         let (target, keyed) = (squad.target(&wanted), self.is_down());
         if (target, keyed) != self.selected && !self.trailing {
             self.selected = (target, keyed);
@@ -499,7 +540,13 @@ impl Radio {
         }
     }
 
-    fn settle_nets(&mut self, squad: &Squad, plan: &Plan, commands: &mut Vec<VoiceCommand>) {
+    fn settle_nets(
+        &mut self,
+        squad: &Squad,
+        plan: &Plan,
+        in_front: bool,
+        commands: &mut Vec<VoiceCommand>,
+    ) {
         let mut heard = BTreeMap::from([(Net::Whisper, NetSettings::default())]);
         let paths = paths(squad);
         for channel in squad.listening() {
@@ -509,15 +556,25 @@ impl Radio {
             self.profiles.current().net(&name).apply(&mut settings);
             heard.insert(Net::Channel(*channel), settings);
         }
-        for net in self.heard.keys().filter(|net| !heard.contains_key(net)) {
+        let (master, main) = (self.master(), self.main(squad, plan));
+        let others = master.others * if master.others_down { OTHERS_DOWN } else { 1.0 };
+        let mut told = heard.clone();
+        for (net, settings) in &mut told {
+            let is_talked_to = match net {
+                Net::Whisper => true,
+                Net::Channel(id) => in_front && main.channels().contains(id),
+            };
+            settings.volume *= if is_talked_to { master.talked_to } else { others };
+        }
+        for net in self.told.keys().filter(|net| !told.contains_key(net)) {
             commands.push(VoiceCommand::RemoveNet(*net));
         }
-        for (net, settings) in &heard {
-            if self.heard.get(net) != Some(settings) {
+        for (net, settings) in &told {
+            if self.told.get(net) != Some(settings) {
                 commands.push(VoiceCommand::SetNet { net: *net, settings: *settings });
             }
         }
-        self.heard = heard;
+        (self.heard, self.told) = (heard, told);
     }
 
     /// What is talked to without a key of its own, if the person has said so and any of it is
@@ -537,14 +594,18 @@ impl Radio {
     fn wanted(&self, squad: &Squad, plan: &Plan) -> Target {
         let keys = self.keys_of(squad, plan).into_iter().filter(|it| it.down);
         let held = keys.map(|it| resolve(squad, &it.to)).reduce(|all, one| all.union(&one));
-        let main = || match self.chosen() {
+        match held {
+            Some(target) if self.held.contains_key(&None) => target.union(&self.main(squad, plan)),
+            Some(target) => target,
+            None => self.main(squad, plan),
+        }
+    }
+
+    /// What is talked to without a key of its own.
+    fn main(&self, squad: &Squad, plan: &Plan) -> Target {
+        match self.chosen() {
             Some(to) => resolve(squad, to),
             None => plan.keys.first().cloned().unwrap_or_else(|| first(squad)),
-        };
-        match held {
-            Some(target) if self.held.contains_key(&None) => target.union(&main()),
-            Some(target) => target,
-            None => main(),
         }
     }
 }
@@ -597,6 +658,9 @@ fn first(squad: &Squad) -> Target {
     let channel = squad.charter().first_channel(own_member(squad)).map(|channel| channel.id);
     Target::new(channel, [], [])
 }
+
+/// The factor of nets that are not talked to while they are turned down: 18 dB.
+const OTHERS_DOWN: f32 = 0.126;
 
 /// The target of names; what is not there is left out.
 fn resolve(squad: &Squad, to: &TalkTo) -> Target {

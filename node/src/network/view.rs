@@ -237,6 +237,7 @@ impl View {
             | Command::Volunteer { .. }
             | Command::Profile { .. }
             | Command::Ptt { .. }
+            | Command::Master { .. }
             | Command::Listen { .. }
             | Command::Net { .. }
             | Command::TalkTo { .. }
@@ -463,7 +464,9 @@ impl View {
             silenced: self.silenced(squad, &wanted),
             unheard: talking_to.as_ref().is_none_or(|it| !self.is_heard(squad, it)),
             presets: squad.charter().state().loaded().map(|it| it.name.clone()).collect(),
+            all_presets: squad.charter().state().presets().map(|it| it.name.clone()).collect(),
             nets: self.nets(squad, radio, talking_to.as_ref()),
+            master: radio.master(),
             profile: radio.profiles().used().to_owned(),
             profiles: radio.profiles().names().map(str::to_owned).collect(),
             talk_to: talking_to.as_ref().map_or_else(Vec::new, |it| self.target_names(squad, it)),

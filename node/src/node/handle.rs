@@ -113,9 +113,10 @@ impl NodeHandle {
             | Command::Deafen { .. }
             | Command::Away { .. }
             | Command::Ducking { .. }
+            | Command::Master { .. }
             | Command::Transmit { .. }
             | Command::Quit => (0..self.stations.len()).for_each(|line| to(line, command.clone())),
-            Command::Ptt { key: None, .. } => to(self.own().publisher.front(), command),
+            Command::Ptt { key: None, to: None, .. } => to(self.own().publisher.front(), command),
             Command::Front => self.come_to_front(to),
             Command::TalkTo { .. }
             | Command::Follow
@@ -139,7 +140,7 @@ impl NodeHandle {
         if before != self.line {
             // The plain key is released there, since speech is for another organisation from now
             // on.
-            to(before, Command::Ptt { down: false, key: None, for_secs: None });
+            to(before, Command::Ptt { down: false, key: None, to: None, for_secs: None });
             to(self.line, Command::Front);
         }
     }

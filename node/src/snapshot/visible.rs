@@ -40,7 +40,9 @@ impl Snapshot {
             silenced,
             unheard,
             presets,
+            all_presets,
             nets,
+            master,
             profile,
             profiles,
             talk_to,
@@ -71,6 +73,8 @@ impl Snapshot {
             && *silenced == other.silenced
             && *unheard == other.unheard
             && *presets == other.presets
+            && *all_presets == other.all_presets
+            && *master == other.master
             && *profile == other.profile
             && *profiles == other.profiles
             && *talk_to == other.talk_to

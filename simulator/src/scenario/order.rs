@@ -161,9 +161,13 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         Words::Key { key, to } => Command::Key { key, to: (!to.is_empty()).then_some(to) },
         Words::Move { person, net, from } => Command::Move { person, from, to: net },
         Words::Follow => Command::Follow,
-        Words::Press { key } => Command::Ptt { down: true, key: Some(key), for_secs: None },
+        Words::Press { key } => {
+            Command::Ptt { down: true, key: Some(key), to: None, for_secs: None }
+        }
         Words::Volunteer { state, kbps } => Command::Volunteer { on: state == Switch::On, kbps },
-        Words::Release { key } => Command::Ptt { down: false, key: Some(key), for_secs: None },
+        Words::Release { key } => {
+            Command::Ptt { down: false, key: Some(key), to: None, for_secs: None }
+        }
     };
     Ok(InstructionKind::Radio(command))
 }

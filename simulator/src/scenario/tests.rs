@@ -173,8 +173,14 @@ fn an_order_is_in_the_words_of_the_charter_or_of_the_radio() {
             r#"["net", "Flight", "--volume", "0.5", "--pan", "-1", "--priority", "9"]"#,
             Command::Net { net: text("Flight"), change },
         ),
-        (r#"["press", "k"]"#, Command::Ptt { down: true, key: Some(text("k")), for_secs: None }),
-        (r#"["release", "k"]"#, Command::Ptt { down: false, key: Some(text("k")), for_secs: None }),
+        (
+            r#"["press", "k"]"#,
+            Command::Ptt { down: true, key: Some(text("k")), to: None, for_secs: None },
+        ),
+        (
+            r#"["release", "k"]"#,
+            Command::Ptt { down: false, key: Some(text("k")), to: None, for_secs: None },
+        ),
     ];
     for (words, command) in radio {
         match order(words, "").expect("it is right").kind {

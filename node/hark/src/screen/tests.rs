@@ -2,7 +2,7 @@ use hark_keys::{DeviceKey, device_words};
 use hark_node::{
     admission::WaitingView,
     event::{DeviceText, Path, PeerStats},
-    snapshot::{NetView, PeerView, Verification},
+    snapshot::{MasterVolumes, NetView, PeerView, Verification},
 };
 use ratatui::backend::TestBackend;
 
@@ -73,6 +73,8 @@ fn snapshot() -> Snapshot {
         name: "Ann".to_owned(),
         organisation: "Kestrel".to_owned(),
         organisation_id: String::new(),
+        all_presets: Vec::new(),
+        master: MasterVolumes::default(),
         front: true,
         silenced: Vec::new(),
         unheard: false,
@@ -576,7 +578,9 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState { key_release: true, ..ViewState::default() };
     let space = |kind| key(KeyCode::Char(' '), kind);
-    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None, for_secs: None }]));
+    let wish = |down| {
+        Some(Wish::Commands(vec![Command::Ptt { down, key: None, to: None, for_secs: None }]))
+    };
     assert_eq!(state.press(space(KeyEventKind::Press), &ptt), wish(true));
     assert_eq!(state.press(space(KeyEventKind::Repeat), &ptt), None);
     assert_eq!(state.press(space(KeyEventKind::Release), &ptt), wish(false));
@@ -587,7 +591,9 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
 fn space_holds_where_the_terminal_cannot_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState::default();
-    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None, for_secs: None }]));
+    let wish = |down| {
+        Some(Wish::Commands(vec![Command::Ptt { down, key: None, to: None, for_secs: None }]))
+    };
     assert_eq!(press(&mut state, &ptt, ' '), wish(true));
     assert!(state.talk_key);
     assert_eq!(press(&mut state, &ptt, ' '), wish(false));
