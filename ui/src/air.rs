@@ -12,6 +12,8 @@ use hark_node::snapshot::Snapshot;
 pub struct Air {
     /// By the net's id, the latest first.
     nets: BTreeMap<String, Vec<Call>>,
+    /// Who whispered to this person last, and when that began.
+    whisper: Option<(String, Instant)>,
 }
 
 /// A time during which somebody talked on a net.
@@ -52,6 +54,12 @@ impl Air {
     /// Takes in what a new snapshot shows.
     pub fn note(&mut self, now: Instant, snapshot: &Snapshot) {
         self.nets.retain(|id, _| snapshot.nets.iter().any(|net| net.id == *id));
+        let whispers = snapshot.peers.iter().filter(|peer| peer.talking && peer.whispers);
+        for peer in whispers {
+            if self.whisper.as_ref().is_none_or(|(name, _)| *name != peer.name) {
+                self.whisper = Some((peer.name.clone(), now));
+            }
+        }
         for net in &snapshot.nets {
             let calls = self.nets.entry(net.id.clone()).or_default();
             for call in calls.iter_mut().filter(|it| it.ended.is_none()) {
@@ -99,10 +107,11 @@ impl Air {
         self.nets.get(net).map_or(&[], Vec::as_slice)
     }
 
-    /// Who talked last on any net, this moment included.
+    /// Who called last, this moment included: on any net, or by a whisper to this person.
     pub fn last_caller(&self) -> Option<&str> {
-        let last = self.nets.values().flatten().max_by_key(|call| call.began)?;
-        Some(&last.name)
+        let calls = self.nets.values().flatten().map(|call| (call.name.as_str(), call.began));
+        let whisper = self.whisper.iter().map(|(name, began)| (name.as_str(), *began));
+        calls.chain(whisper).max_by_key(|(_, began)| *began).map(|(name, _)| name)
     }
 }
 
@@ -164,6 +173,21 @@ mod tests {
         assert_eq!(call.next_step(after(12.6)), Some(after(13.0)));
         assert_eq!(call.next_step(after(15.0)), None, "it goes quiet");
         assert_eq!(air.last_caller(), Some("Kestrel"));
+    }
+
+    #[test]
+    fn a_whisper_is_a_call_too() {
+        let start = Instant::now();
+        let mut air = Air::default();
+        assert_eq!(air.last_caller(), None);
+        air.note(start, &talks(&["Kestrel"]));
+        let mut own = talks(&["Kestrel"]);
+        own.peers = vec![crate::samples::peer(3, "Wren")];
+        (own.peers[0].talking, own.peers[0].whispers) = (true, true);
+        air.note(start + Duration::from_secs(1), &own);
+        assert_eq!(air.last_caller(), Some("Wren"));
+        air.note(start + Duration::from_secs(9), &talks(&["Heron"]));
+        assert_eq!(air.last_caller(), Some("Heron"));
     }
 
     #[test]

@@ -83,8 +83,7 @@ impl App {
                 Progress::Done(Ok(backend)) => {
                     let ctx = ui.ctx().clone();
                     let repaint: Repaint = Arc::new(move || ctx.request_repaint());
-                    let keys = &self.settings.keys;
-                    let hot_keys = HotKeys::start(Arc::clone(&backend), keys, repaint);
+                    let hot_keys = HotKeys::start(Arc::clone(&backend), &self.settings, repaint);
                     let window = Window::new(backend, self.settings.clone(), Some(hot_keys));
                     if let Some(trouble) = self.trouble.take() {
                         window.backend().tell(&trouble);

@@ -17,17 +17,18 @@ use std::{
     time::Instant,
 };
 
+use hark_commands::Request;
 use hark_keys::Ticket;
 use hark_node::{
     event::{Event, StampedEvent},
-    snapshot::{Command, Snapshot, TicketRequest},
+    snapshot::{Command, Snapshot, TalkTo, TicketRequest},
 };
 
 pub use self::{
     attached::Attached,
     own::{Own, OwnConfig},
 };
-use crate::air::Air;
+use crate::{air::Air, history::History};
 
 /// Shows and steers a node.
 pub trait Backend: Send + Sync + 'static {
@@ -38,9 +39,9 @@ pub trait Backend: Send + Sync + 'static {
     /// an answer become part of the scene.
     fn order(&self, organisation: &str, order: WindowOrder);
 
-    /// Presses or releases a talk key at once, from any thread. `None` is the plain key, which
-    /// talks in the organisation in front.
-    fn press(&self, organisation: &str, key: Option<&str>, down: bool);
+    /// Begins or ends to talk to `to` at once, from any thread. `None` is what the plain key talks
+    /// to in the organisation in front.
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, down: bool);
 
     /// Tells the person a line that does not come from the node.
     fn tell(&self, line: &str);
@@ -59,6 +60,8 @@ pub enum WindowOrder {
     Command(Command),
     /// A ticket that lets others in.
     Ticket(TicketRequest),
+    /// A request to the charter.
+    Charter(Box<Request>),
 }
 
 impl From<Command> for WindowOrder {
@@ -87,6 +90,8 @@ pub struct Organisation {
     pub snapshot: Arc<Snapshot>,
     /// Who talks and has talked there.
     pub air: Arc<Air>,
+    /// How well its links worked lately.
+    pub history: Arc<History>,
 }
 
 /// Something that was told to the person.
@@ -128,10 +133,12 @@ impl Scene {
             .map(|snapshot| {
                 let same =
                     |it: &Organisation| it.snapshot.organisation_id == snapshot.organisation_id;
-                let air = before.iter().position(same).map(|at| before.swap_remove(at).air);
-                let mut air = air.unwrap_or_default();
+                let before = before.iter().position(same).map(|at| before.swap_remove(at));
+                let (mut air, mut history) =
+                    before.map_or_else(Default::default, |it| (it.air, it.history));
                 Arc::make_mut(&mut air).note(now, &snapshot);
-                Organisation { snapshot, air }
+                Arc::make_mut(&mut history).note(now, &snapshot);
+                Organisation { snapshot, air, history }
             })
             .collect();
     }

@@ -9,7 +9,9 @@
 pub mod air;
 pub mod app;
 pub mod backend;
+pub mod history;
 pub mod keys;
+pub mod profile_file;
 pub mod samples;
 pub mod settings;
 pub mod start;

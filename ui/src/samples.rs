@@ -3,7 +3,9 @@
 use hark_keys::DeviceKey;
 use hark_node::{
     event::{DeviceText, Path, PeerStats},
-    snapshot::{KeyView, NetView, PeerView, Snapshot, TalkTo, TransmitMode, Verification},
+    snapshot::{
+        KeyView, MasterVolumes, NetView, PeerView, Snapshot, TalkTo, TransmitMode, Verification,
+    },
 };
 
 /// An organisation without nets and peers, in front.
@@ -17,7 +19,9 @@ pub fn snapshot() -> Snapshot {
         silenced: Vec::new(),
         unheard: false,
         presets: Vec::new(),
+        all_presets: Vec::new(),
         nets: Vec::new(),
+        master: MasterVolumes::default(),
         profile: "default".to_owned(),
         profiles: vec!["default".to_owned(), "pilot".to_owned()],
         talk_to: Vec::new(),

@@ -35,7 +35,7 @@ pub struct Settings {
     pub shows_unheard: bool,
     /// The order of the plates by net id, for each organisation by its id. Nets that are not named
     /// come last.
-    pub order: BTreeMap<String, Vec<String>>,
+    pub order: PlateOrder,
     /// The size of the window.
     pub size: [f32; 2],
     /// Keys and what they do.
@@ -59,6 +59,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// The nets of each organisation by their ids, in the order of their plates.
+pub type PlateOrder = BTreeMap<String, Vec<String>>;
 
 /// The size of plates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,22 +6,25 @@ pub mod bind;
 pub mod bottom;
 pub mod channels;
 pub mod drawer;
+pub mod key_list;
 pub mod lamp;
 pub mod members;
 pub mod mesh;
 pub mod options;
 pub mod plate;
+pub mod plot;
 pub mod stack;
 pub mod ticket;
 pub mod top;
 pub mod welcome;
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
-use hark_node::snapshot::{Command, NetChange, NetView, Snapshot};
+use hark_node::snapshot::{Command, NetChange, NetView, Snapshot, TalkTo};
 
 use crate::{
     backend::{Organisation, Scene, WindowOrder},
+    keys::KeyAction,
     settings::Settings,
     tokens::Colours,
 };
@@ -53,15 +56,19 @@ pub enum Asked {
     WindowOrder(String, WindowOrder),
     /// A talk key of the organisation in front was pressed or released with the mouse.
     Press {
-        /// The name of the key or net. `None` is the plain key.
-        key: Option<String>,
+        /// Whom to talk to. `None` is what the plain key talks to.
+        to: Option<TalkTo>,
         /// Whether it is down.
         down: bool,
     },
-    /// A key is to be chosen for this net.
-    Bind(String),
+    /// A key is to be chosen for this.
+    Bind(KeyAction),
     /// Another part of the window is to be shown.
     Open(Part),
+    /// Everything that the person has chosen goes to this file.
+    Export(PathBuf),
+    /// What this file says is taken over.
+    Import(PathBuf),
     /// A text goes to the clipboard.
     Copy(String),
 }
@@ -71,6 +78,8 @@ pub enum Asked {
 pub enum Part {
     /// Settings of the window.
     Options,
+    /// All keys.
+    Keys,
     /// A ticket that lets others in.
     Ticket,
     /// The window with live and armed nets alone.
@@ -87,8 +96,13 @@ impl<'a> Drawing<'a> {
 
     /// Sends a command to the organisation in front.
     pub fn command(&mut self, command: Command) {
+        self.order(command.into());
+    }
+
+    /// Sends an order to the organisation in front.
+    pub fn order(&mut self, order: WindowOrder) {
         let organisation = self.front.snapshot.organisation_id.clone();
-        self.asked.push(Asked::WindowOrder(organisation, WindowOrder::Command(command)));
+        self.asked.push(Asked::WindowOrder(organisation, order));
     }
 
     /// Changes how a net is heard.

@@ -11,12 +11,13 @@ use hark_node::snapshot::{Command, NetChange, NetView, TalkTo};
 use crate::{
     backend::{Backend, Organisation, Scene},
     keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
-    settings::{Settings, Tab},
+    profile_file::ProfileFile,
+    settings::{PlateOrder, Settings, Tab},
     tokens::{self, BADGE_COLUMN, Colours, DRAWER, SPACE},
     view::{
         Asked, Drawing, Part, badges,
         bind::{self, Choice},
-        bottom, drawer,
+        bottom, drawer, key_list,
         members::MembersState,
         options, stack, ticket, top,
     },
@@ -30,6 +31,9 @@ pub struct Window {
     members: MembersState,
     options: Option<String>,
     shows_ticket: bool,
+    shows_keys: bool,
+    /// The keys and plates that were told to the listeners.
+    told: (Vec<KeySetting>, PlateOrder),
     /// What was applied to the whole window.
     applied: Option<(tokens::Theme, f32)>,
     /// Whether the size of the window was that of the mini window.
@@ -47,6 +51,8 @@ impl Window {
     pub fn new(backend: Arc<dyn Backend>, settings: Settings, hot_keys: Option<HotKeys>) -> Self {
         Self {
             backend,
+            shows_keys: false,
+            told: (settings.keys.clone(), settings.order.clone()),
             was_mini: settings.mini,
             settings,
             members: MembersState::default(),
@@ -101,25 +107,58 @@ impl Window {
         if self.shows_ticket && !ticket::show(ui, &mut view) {
             self.shows_ticket = false;
         }
+        if self.shows_keys && self.choosing.is_none() && !key_list::show(ui, &mut view) {
+            self.shows_keys = false;
+        }
         if let Some(at) = view.next_change {
             ctx.request_repaint_after(at.saturating_duration_since(now));
         }
         let (asked, colours) = (std::mem::take(&mut view.asked), view.colours);
         self.choose_key(ui, colours);
         asked.into_iter().for_each(|it| self.carry_out(&ctx, front, &scene, it));
+        self.tell_keys();
     }
 
     fn carry_out(&mut self, ctx: &Context, front: &Organisation, scene: &Scene, asked: Asked) {
         let organisation = &front.snapshot.organisation_id;
         match asked {
             Asked::WindowOrder(organisation, order) => self.backend.order(&organisation, order),
-            Asked::Press { key, down } => self.backend.press(organisation, key.as_deref(), down),
+            Asked::Press { to, down } => self.backend.press(organisation, to.as_ref(), down),
             Asked::Open(Part::Options) => self.options = Some(String::new()),
+            Asked::Open(Part::Keys) => self.shows_keys = true,
             Asked::Open(Part::Ticket) => self.shows_ticket = true,
             Asked::Open(Part::Mini) => self.set_mini(ctx, scene, true),
             Asked::Open(Part::Whole) => self.set_mini(ctx, scene, false),
             Asked::Copy(text) => ctx.copy_text(text),
-            Asked::Bind(net) => self.begin_choice(KeyAction::TalkTo { net }),
+            Asked::Export(path) => {
+                let told = ProfileFile::new(&self.settings, scene).write(&path);
+                let wrote = || format!("written to {}", path.display());
+                self.backend.tell(&told.map_or_else(|error| error.to_string(), |()| wrote()));
+            }
+            Asked::Import(path) => match ProfileFile::read(&path) {
+                Ok(file) => {
+                    for (organisation, order) in file.orders(scene) {
+                        self.backend.order(&organisation, order);
+                    }
+                    // The window stays as large as it is.
+                    self.settings = Settings { size: self.settings.size, ..file.window };
+                    self.backend.tell(&format!("taken from {}", path.display()));
+                }
+                Err(error) => self.backend.tell(&error.to_string()),
+            },
+            Asked::Bind(action) => self.begin_choice(action),
+        }
+    }
+
+    /// Tells the listeners which keys there are, if that has changed.
+    fn tell_keys(&mut self) {
+        let (keys, order) = &self.told;
+        if (keys, order) == (&self.settings.keys, &self.settings.order) || self.choosing.is_some() {
+            return;
+        }
+        self.told = (self.settings.keys.clone(), self.settings.order.clone());
+        if let Some(hot_keys) = &self.hot_keys {
+            hot_keys.set(&self.settings);
         }
     }
 
@@ -156,7 +195,6 @@ impl Window {
         self.choosing = None;
         if let Some(hot_keys) = &self.hot_keys {
             hot_keys.capture(false, &self.settings.keys);
-            hot_keys.set(&self.settings.keys);
         }
         ui.ctx().request_repaint();
     }
@@ -251,7 +289,7 @@ fn shortcuts(ctx: &Context, view: &mut Drawing) {
     }
     let own = view.snapshot();
     let pressed = |key| ctx.input_mut(|input| input.consume_key(Modifiers::NONE, key));
-    let nets: Vec<NetView> = stack::in_order(&own.nets, &own.organisation_id, view.settings)
+    let nets: Vec<NetView> = stack::in_order(&own.nets, &own.organisation_id, &view.settings.order)
         .into_iter()
         .cloned()
         .collect();

@@ -12,7 +12,7 @@ use std::{
 use hark_node::{
     control::{Client, ControlError},
     event::StampedEvent,
-    snapshot::{Command, Snapshot},
+    snapshot::{Command, Snapshot, TalkTo},
 };
 use serde_json::{Value, json};
 
@@ -86,9 +86,9 @@ impl Backend for Attached {
         }
     }
 
-    fn press(&self, organisation: &str, key: Option<&str>, down: bool) {
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, down: bool) {
         let Some(door) = self.doors.get(organisation) else { return };
-        let command = Command::Ptt { down, key: key.map(str::to_owned), for_secs: None };
+        let command = Command::Ptt { down, key: None, to: to.cloned(), for_secs: None };
         let mut keys = door.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = keys.request(json!(command)) {
             self.stage.change(|scene| scene.tell(error.to_string(), true));
@@ -142,6 +142,7 @@ fn show(
 fn carry_out(stage: &Stage, organisation: &str, client: &mut Client, order: WindowOrder) {
     let request = match order {
         WindowOrder::Command(command) => json!(command),
+        WindowOrder::Charter(request) => json!({"command": "charter", "request": request}),
         WindowOrder::Ticket(request) => json!({
             "command": "invite",
             "uses": request.uses,

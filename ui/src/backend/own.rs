@@ -13,7 +13,7 @@ use hark_node::{
     event::{Event, StampedEvent},
     node::{Node, NodeConfig, NodeHandle},
     records::{EventFile, Records},
-    snapshot::Command,
+    snapshot::{Command, TalkTo},
     store::Home,
 };
 
@@ -81,10 +81,10 @@ impl Backend for Own {
         }
     }
 
-    fn press(&self, organisation: &str, key: Option<&str>, down: bool) {
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, down: bool) {
         let Some(handle) = self.of(organisation) else { return };
-        let key = key.map(str::to_owned);
-        if let Err(error) = handle.command(Command::Ptt { down, key, for_secs: None }) {
+        let to = to.cloned();
+        if let Err(error) = handle.command(Command::Ptt { down, key: None, to, for_secs: None }) {
             self.stage.change(|scene| scene.tell(error.to_string(), true));
         }
     }
@@ -198,6 +198,11 @@ impl Keeper {
                 }
                 Err(error) => self.stage.change(|scene| scene.tell(error.to_string(), true)),
             },
+            WindowOrder::Charter(request) => {
+                if let Err(error) = handle.charter(*request) {
+                    self.stage.change(|scene| scene.tell(error.to_string(), true));
+                }
+            }
             WindowOrder::Ticket(request) => match handle.ticket(request) {
                 Ok(ticket) => {
                     self.stage

@@ -103,7 +103,7 @@ mod tests {
     fn what_a_key_gets_in_the_way_of_is_said() {
         let keys = usual_keys();
         let told = |chord: &str| {
-            let action = KeyAction::TalkTo { net: "Flight".to_owned() };
+            let action = KeyAction::net("Flight");
             warnings(&action, &chord.parse().expect("a chord"), &keys)
         };
         assert_eq!(told("Right Ctrl"), ["also does: Talk"]);

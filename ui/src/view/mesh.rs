@@ -1,6 +1,6 @@
 //! How well the links work, for this person and for who is asked for help.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Instant};
 
 use eframe::egui::{Button, Label, RichText, ScrollArea, Ui};
 use hark_node::{
@@ -9,8 +9,16 @@ use hark_node::{
     snapshot::{PeerView, Snapshot},
 };
 
-use super::{Asked, Drawing, plate::named};
-use crate::tokens::{self, SMALL};
+use super::{
+    Asked, Drawing,
+    plate::named,
+    plot::{self, PLOTS},
+};
+use crate::{
+    backend::Organisation,
+    history::LinkSample,
+    tokens::{self, SMALL},
+};
 
 /// Draws the panel.
 pub fn show(ui: &mut Ui, view: &mut Drawing) {
@@ -25,11 +33,15 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) {
             }
             ui.add_space(6.0);
         }
+        for plot in &PLOTS {
+            plot::show(ui, plot, &view.front.history, view.now, colours);
+            ui.add_space(4.0);
+        }
         let copy = named(ui.add(Button::new("Copy a report")), "Copy a report");
         let hint =
             "what stands here, without names, addresses and secrets: for whom you ask for help";
         if copy.on_hover_text(hint).clicked() {
-            view.asked.push(Asked::Copy(report(own)));
+            view.asked.push(Asked::Copy(report(view.front, view.now)));
         }
     });
 }
@@ -99,7 +111,8 @@ fn router(report: &PortReport) -> (String, bool) {
 }
 
 /// What can be sent to somebody who helps. It has no names and no addresses.
-fn report(own: &Snapshot) -> String {
+fn report(front: &Organisation, now: Instant) -> String {
+    let own = &*front.snapshot;
     let mut text = format!("Hark {}\n", env!("CARGO_PKG_VERSION"));
     for (heading, lines) in sections(own) {
         if heading == "Trouble" {
@@ -128,18 +141,34 @@ fn report(own: &Snapshot) -> String {
             stats.frames_recovered,
         );
     }
+    let _ = writeln!(text, "\nThe last ten minutes: seconds ago, devices, round trip, loss");
+    for sample in front.history.since(now) {
+        let ago = now.saturating_duration_since(sample.at).as_secs();
+        let LinkSample { reached, rtt_ms, loss_percent, .. } = sample;
+        let _ = writeln!(text, "  {ago} {reached} {rtt_ms:.0} ms {loss_percent:.1} %");
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::samples;
+    use crate::{history::History, samples};
 
     #[test]
     fn a_report_names_nobody() {
-        let own = samples::operation();
-        let text = report(&own);
+        let (own, now) = (samples::operation(), Instant::now());
+        let mut history = History::default();
+        history.note(now, &own);
+        let front = Organisation {
+            snapshot: Arc::new(own.clone()),
+            air: Arc::default(),
+            history: Arc::new(history),
+        };
+        let text = report(&front, now);
+        assert!(text.ends_with("  0 6 71 ms 8.0 %\n"), "{text}");
         for secret in ["Kestrel", "Wren", "192.0.2", &own.device.0.to_string()] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }

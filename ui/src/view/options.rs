@@ -1,11 +1,16 @@
 //! The settings of the window, searchable.
 
-use eframe::egui::{Align2, ComboBox, ScrollArea, Slider, TextEdit, Ui, Window};
+use std::path::{MAIN_SEPARATOR, PathBuf};
 
-use super::{Drawing, plate::toggle};
+use eframe::egui::{Align2, ComboBox, RichText, ScrollArea, Slider, TextEdit, Ui, Window};
+
+use super::{
+    Asked, Drawing,
+    plate::{named, toggle},
+};
 use crate::{
     settings::{Density, Settings},
-    tokens::Theme,
+    tokens::{SMALL, Theme},
 };
 
 /// A setting: what it is called, other words by which people look for it, and its controls.
@@ -50,8 +55,46 @@ pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
                 ui.weak("No setting is called so.");
             }
         });
+        ui.separator();
+        file(ui, view);
     });
     open
+}
+
+/// The file by which everything that was chosen goes to another machine.
+fn file(ui: &mut Ui, view: &mut Drawing) {
+    let text = "Keys, plates, looks and how each net is heard, as one file without secrets:";
+    ui.label(RichText::new(text).size(SMALL).color(view.colours.weak));
+    let held = ui.scope_id().with("profile file");
+    let usual = || format!("~{MAIN_SEPARATOR}hark-profile.toml");
+    let mut path = ui.data(|data| data.get_temp::<String>(held)).unwrap_or_else(usual);
+    ui.name_inputs("Profile file", |ui| {
+        if ui.add(TextEdit::singleline(&mut path).desired_width(400.0)).changed() {
+            ui.data_mut(|data| data.insert_temp(held, path.clone()));
+        }
+    });
+    ui.horizontal(|ui| {
+        let path = expanded(path.trim());
+        let export = named(ui.button("Export"), "Export to the profile file");
+        if export.on_hover_text("writes what you have chosen to this file").clicked() {
+            view.asked.push(Asked::Export(path.clone()));
+        }
+        let import = named(ui.button("Import"), "Import the profile file");
+        let hint = "takes over what the file says; in each organisation it becomes the profile \
+                    \"imported\", and the one in use now stays as it is";
+        if import.on_hover_text(hint).clicked() {
+            view.asked.push(Asked::Import(path));
+        }
+    });
+}
+
+/// The path that was typed. `~` at its beginning is the person's home.
+fn expanded(typed: &str) -> PathBuf {
+    let below = typed.strip_prefix('~').and_then(|rest| rest.strip_prefix(['/', '\\']));
+    match (below, std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(typed),
+    }
 }
 
 fn colours(ui: &mut Ui, settings: &mut Settings) {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     air::{Call, ago, next_ago},
+    keys::KeyAction,
     settings::Density,
     tokens::{self, CORNER, Colours, GAP, SMALL, SPACE},
 };
@@ -208,7 +209,7 @@ fn key(ui: &mut Ui, view: &mut Drawing, net: &NetView, weak: Color32) {
     let text = RichText::new(text).size(SMALL).color(weak);
     let button = Button::new(text).small().frame(key.is_some());
     if named(ui.add(button), &what).on_hover_text(&what).clicked() {
-        view.asked.push(Asked::Bind(net.path.clone()));
+        view.asked.push(Asked::Bind(KeyAction::net(&net.path)));
     }
     if net.priority > 0 {
         let text = RichText::new(format!("P{}", net.priority)).size(SMALL).color(weak);
@@ -356,12 +357,12 @@ fn push_to_talk(ui: &mut Ui, view: &mut Drawing, net: &NetView) {
     let button = Button::new(RichText::new("Talk").size(SMALL)).small().sense(Sense::drag());
     let response = ui.add_enabled(net.may_speak, button);
     let response = named(response, &format!("Talk to {}", net.path));
-    let key = Some(net.path.clone());
+    let to = Some(TalkTo::nets(vec![net.path.clone()]));
     if response.drag_started() {
-        view.asked.push(Asked::Press { key: key.clone(), down: true });
+        view.asked.push(Asked::Press { to: to.clone(), down: true });
     }
     if response.drag_stopped() {
-        view.asked.push(Asked::Press { key, down: false });
+        view.asked.push(Asked::Press { to, down: false });
     }
     response.on_hover_text("talks to this net alone while it is held");
 }
@@ -402,7 +403,7 @@ fn menu(ui: &mut Ui, view: &mut Drawing, net: &NetView) {
         ui.close();
     }
     if ui.button("Choose a key …").clicked() {
-        view.asked.push(Asked::Bind(net.path.clone()));
+        view.asked.push(Asked::Bind(KeyAction::net(&net.path)));
         ui.close();
     }
     ui.separator();

@@ -5,7 +5,7 @@ use hark_node::snapshot::NetView;
 
 use super::{Drawing, plate};
 use crate::{
-    settings::{Density, Settings},
+    settings::{Density, PlateOrder, Settings},
     tokens::SPACE,
 };
 
@@ -14,7 +14,7 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) {
     let own = view.snapshot();
     let density = if view.settings.mini { Density::Row } else { view.settings.density };
     let mini = view.settings.mini;
-    let nets: Vec<&NetView> = in_order(&own.nets, &own.organisation_id, view.settings)
+    let nets: Vec<&NetView> = in_order(&own.nets, &own.organisation_id, &view.settings.order)
         .into_iter()
         .filter(|net| match mini {
             true => net.talked_to || !net.talking.is_empty(),
@@ -82,9 +82,9 @@ fn drag(
 pub fn in_order<'a>(
     nets: &'a [NetView],
     organisation: &str,
-    settings: &Settings,
+    order: &PlateOrder,
 ) -> Vec<&'a NetView> {
-    let order = settings.order.get(organisation).map_or(&[][..], Vec::as_slice);
+    let order = order.get(organisation).map_or(&[][..], Vec::as_slice);
     let mut sorted: Vec<_> = nets.iter().collect();
     sorted.sort_by_key(|net| order.iter().position(|id| *id == net.id).unwrap_or(order.len()));
     sorted
@@ -101,7 +101,7 @@ fn place_before(
     if moved == before || !nets.iter().any(|net| net.id == moved) {
         return;
     }
-    let sorted = in_order(nets, organisation, settings);
+    let sorted = in_order(nets, organisation, &settings.order);
     let mut order: Vec<String> =
         sorted.iter().map(|net| net.id.clone()).filter(|id| id != moved).collect();
     let at = order.iter().position(|id| id == before).unwrap_or(order.len());
@@ -124,7 +124,10 @@ mod tests {
         let nets = samples::operation().nets;
         let mut settings = Settings::default();
         let order = |settings: &Settings| {
-            in_order(&nets, "org", settings).iter().map(|it| it.name.clone()).collect::<Vec<_>>()
+            in_order(&nets, "org", &settings.order)
+                .iter()
+                .map(|it| it.name.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(order(&settings), ["Command", "Flight", "Alpha", "Ground", "Logistics"]);
         place_before(&mut settings, "org", &nets, "id-Ground", "id-Command");

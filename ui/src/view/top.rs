@@ -1,11 +1,12 @@
 //! The bar at the top: who hears this person, the microphone, and what is in use.
 
 use eframe::egui::{
-    Align, Button, Frame, Label, Layout, Rect, RichText, Role, Sense, Ui, WidgetInfo, vec2,
+    Align, Button, Frame, Label, Layout, Rect, RichText, Role, Sense, Slider, Ui, WidgetInfo,
+    containers::menu::MenuButton, vec2,
 };
 use hark_node::{
     profile::ProfileAction,
-    snapshot::{Command, Snapshot, TransmitMode},
+    snapshot::{Command, MasterChange, Snapshot, TransmitMode},
 };
 
 use super::{
@@ -13,7 +14,10 @@ use super::{
     lamp::{meter, triangle},
     plate::{named, toggle},
 };
-use crate::tokens::{self, HEADING, SMALL, SPACE};
+use crate::{
+    keys::preset,
+    tokens::{self, HEADING, SMALL, SPACE},
+};
 
 /// Draws the line that says who hears this person. It is red and filled while somebody does.
 pub fn air(ui: &mut Ui, view: &mut Drawing) {
@@ -109,15 +113,17 @@ pub fn bar(ui: &mut Ui, view: &mut Drawing) {
         ui.separator();
         modes(ui, view, own);
         profiles(ui, view, own);
-        if !own.presets.is_empty() {
-            let text = format!("Preset: {}", own.presets.join(", "));
-            ui.label(RichText::new(text).size(SMALL).color(view.colours.armed));
-        }
+        presets(ui, view, own);
+        masters(ui, view, own);
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let small = |text: &str| RichText::new(text.to_owned()).size(SMALL);
             let options = named(ui.add(Button::new(small("Settings")).small()), "Settings");
             if options.clicked() {
                 view.asked.push(Asked::Open(Part::Options));
+            }
+            let keys = named(ui.add(Button::new(small("Keys")).small()), "Keys");
+            if keys.on_hover_text("all keys and what they do").clicked() {
+                view.asked.push(Asked::Open(Part::Keys));
             }
             let mini = named(ui.add(Button::new(small("Mini")).small()), "Mini window");
             if mini.on_hover_text("live and armed nets alone").clicked() {
@@ -151,7 +157,7 @@ fn profiles(ui: &mut Ui, view: &mut Drawing, own: &Snapshot) {
         return;
     }
     let text = RichText::new(format!("Profile: {}", own.profile)).size(SMALL);
-    ui.menu_button(text, |ui| {
+    menu(ui, text, |ui| {
         for name in &own.profiles {
             if ui.selectable_label(*name == own.profile, name).clicked() {
                 let (action, name) = (ProfileAction::Use, name.clone());
@@ -160,6 +166,70 @@ fn profiles(ui: &mut Ui, view: &mut Drawing, own: &Snapshot) {
             }
         }
     });
+}
+
+/// A small button that opens a menu.
+fn menu(ui: &mut Ui, text: RichText, contents: impl FnOnce(&mut Ui)) {
+    MenuButton::from_button(Button::new(text).small()).ui(ui, contents);
+}
+
+/// The presets, of which several can be in force.
+fn presets(ui: &mut Ui, view: &mut Drawing, own: &Snapshot) {
+    if own.all_presets.is_empty() && own.presets.is_empty() {
+        return;
+    }
+    let loaded = if own.presets.is_empty() { "none".to_owned() } else { own.presets.join(", ") };
+    let mut text = RichText::new(format!("Preset: {loaded}")).size(SMALL);
+    if !own.presets.is_empty() {
+        text = text.color(view.colours.armed);
+    }
+    menu(ui, text, |ui| {
+        ui.small("for everybody; takes the right to load presets");
+        for name in &own.all_presets {
+            let is_loaded = own.presets.contains(name);
+            let verb = if is_loaded { "Unload" } else { "Load" };
+            let button = ui.selectable_label(is_loaded, name);
+            if named(button, &format!("{verb} the preset {name}")).clicked() {
+                view.order(preset(name, !is_loaded));
+                ui.close();
+            }
+        }
+    });
+}
+
+/// The volumes of all nets together.
+fn masters(ui: &mut Ui, view: &mut Drawing, own: &Snapshot) {
+    let master = own.master;
+    let change = |view: &mut Drawing, change| view.command(Command::Master { change });
+    let text = RichText::new("Volume").size(SMALL);
+    let text = if (master.talked_to, master.others) == (1.0, 1.0) { text } else { text.strong() };
+    menu(ui, text, |ui| {
+        for (name, volume) in [("Nets I talk to", master.talked_to), ("Other nets", master.others)]
+        {
+            ui.label(name);
+            let mut percent = volume * 100.0;
+            let chosen = ui.name_inputs(format!("Volume of: {name}"), |ui| {
+                let slider = Slider::new(&mut percent, 0.0..=200.0).integer().suffix(" %");
+                let slider = ui.add(slider);
+                if slider.double_clicked() {
+                    Some(100.0)
+                } else {
+                    slider.changed().then_some(percent)
+                }
+            });
+            let Some(volume) = chosen.map(|percent| Some(percent / 100.0)) else { continue };
+            let wanted = match name {
+                "Nets I talk to" => MasterChange { talked_to: volume, ..MasterChange::default() },
+                _ => MasterChange { others: volume, ..MasterChange::default() },
+            };
+            change(view, wanted);
+        }
+    });
+    let down = toggle(ui, "Others down", master.others_down, "Turn the other nets down");
+    if down.on_hover_text("nets that you do not talk to, by 18 dB, until it is off").clicked() {
+        let others_down = Some(!master.others_down);
+        change(view, MasterChange { others_down, ..MasterChange::default() });
+    }
 }
 
 /// A microphone that is louder than this hears somebody talk.

@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eframe::egui::accesskit::Role;
+use eframe::egui::{Modifiers, accesskit::Role};
 use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
-use hark_node::snapshot::{Command, NetChange, Snapshot, TalkTo};
+use hark_node::snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo};
 use hark_ui::{
     air::Air,
     backend::{Backend, Organisation, Scene, WindowOrder},
-    keys::{KeyAction, KeySetting, USUAL_TALK},
+    history::History,
+    keys::{self, KeyAction, KeySetting, USUAL_TALK},
     samples,
     settings::{Density, Settings, Tab},
     tokens::{self, Theme},
@@ -29,20 +30,26 @@ use crate::renderer::CpuRenderer;
 struct Fake {
     scene: Mutex<Arc<Scene>>,
     asked: Mutex<Vec<(String, WindowOrder)>>,
-    pressed: Mutex<Vec<(Option<String>, bool)>>,
+    pressed: Mutex<Vec<(Option<TalkTo>, bool)>>,
+    told: Mutex<Vec<String>>,
 }
 
 impl Fake {
     fn new(scene: Scene) -> Arc<Self> {
         let scene = Mutex::new(Arc::new(scene));
-        Arc::new(Self { scene, asked: Mutex::default(), pressed: Mutex::default() })
+        Arc::new(Self {
+            scene,
+            asked: Mutex::default(),
+            pressed: Mutex::default(),
+            told: Mutex::default(),
+        })
     }
 
     fn take_asked(&self) -> Vec<Command> {
         let asked = std::mem::take(&mut *lock(&self.asked));
         let commands = asked.into_iter().map(|(_, order)| match order {
             WindowOrder::Command(command) => command,
-            WindowOrder::Ticket(request) => panic!("{request:?}"),
+            order => panic!("{order:?}"),
         });
         commands.collect()
     }
@@ -61,12 +68,12 @@ impl Backend for Fake {
         lock(&self.asked).push((organisation.to_owned(), order));
     }
 
-    fn press(&self, _: &str, key: Option<&str>, down: bool) {
-        lock(&self.pressed).push((key.map(str::to_owned), down));
+    fn press(&self, _: &str, to: Option<&TalkTo>, down: bool) {
+        lock(&self.pressed).push((to.cloned(), down));
     }
 
     fn tell(&self, line: &str) {
-        panic!("{line}");
+        lock(&self.told).push(line.to_owned());
     }
 
     fn outlives_window(&self) -> bool {
@@ -79,7 +86,15 @@ impl Backend for Fake {
 /// A scene of these organisations, after Heron has talked on the first one's second net.
 fn scene(start: Instant, organisations: &[Snapshot]) -> Scene {
     let organisations = organisations.iter().map(|own| {
-        let mut air = Air::default();
+        let (mut air, mut history) = (Air::default(), History::default());
+        for (ago, loss) in [(600, 0.4), (340, 1.0), (290, 7.5), (250, 0.2)] {
+            let mut before = own.clone();
+            before.peers.iter_mut().for_each(|peer| peer.stats.loss_percent = loss);
+            if let Some(at) = start.checked_sub(Duration::from_secs(ago)) {
+                history.note(at, &before);
+            }
+        }
+        history.note(start, own);
         if own.nets.len() > 1 {
             let mut before = own.clone();
             before.nets.iter_mut().for_each(|net| net.talking.clear());
@@ -87,7 +102,8 @@ fn scene(start: Instant, organisations: &[Snapshot]) -> Scene {
             air.note(start, &before);
         }
         air.note(start + Duration::from_secs(2), own);
-        Organisation { snapshot: Arc::new(own.clone()), air: Arc::new(air) }
+        let snapshot = Arc::new(own.clone());
+        Organisation { snapshot, air: Arc::new(air), history: Arc::new(history) }
     });
     Scene { organisations: organisations.collect(), ..Scene::default() }
 }
@@ -115,7 +131,7 @@ fn open_at(
     let mut settings = settings;
     let key = |chord: &str, net: &str| KeySetting {
         chord: chord.parse().expect("a chord"),
-        action: KeyAction::TalkTo { net: net.to_owned() },
+        action: KeyAction::net(net),
         talk: USUAL_TALK,
     };
     settings.keys.extend([key("Mouse 4", "Command"), key("Num 1", "Flight")]);
@@ -328,10 +344,88 @@ fn settings_are_found_by_what_people_call_them() {
     harness.get_by_label("Settings").click();
     harness.run();
     harness.snapshot("settings");
-    harness.get_by_role(Role::TextInput).click();
+    harness.get_all_by_role(Role::TextInput).next().expect("a field").click();
     harness.run();
-    harness.get_by_role(Role::TextInput).type_text("zoom");
+    harness.get_all_by_role(Role::TextInput).next().expect("a field").type_text("zoom");
     harness.run();
     assert!(harness.query_by_role_and_label(Role::ComboBox, "Colours").is_none());
     assert!(harness.query_all_by_label("Size of everything").next().is_some());
+}
+
+#[test]
+fn all_keys_stand_in_one_list() {
+    let start = Instant::now();
+    let mut own = samples::operation();
+    own.nets[2].talked_to = true;
+    let all = scene(start, &[own]);
+    let (_, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Keys").click();
+    harness.run();
+    harness.snapshot("keys");
+    harness.get_by_label("Latch: Talk").click();
+    harness.get_by_label("Remove the key of: Talk to Command").click();
+    harness.run();
+    let keys = &harness.state().settings.keys;
+    assert!(keys[0].talk.latch, "{keys:?}");
+    assert!(keys.iter().all(|key| key.action != KeyAction::net("Command")), "{keys:?}");
+    harness.get_by_label("Talk to nets").click();
+    harness.run();
+    harness.get_by_label("Talk to Flight, Flight/Alpha").click();
+    harness.run();
+    harness.snapshot("choose_a_key_for_several_nets");
+}
+
+#[test]
+fn a_preset_is_loaded_and_all_others_are_turned_down() {
+    let start = Instant::now();
+    let mut own = samples::operation();
+    own.all_presets = vec!["Convoy".to_owned(), "Raid".to_owned()];
+    own.presets = vec!["Raid".to_owned()];
+    own.master.others = 0.5;
+    let (fake, mut harness) = open(scene(start, &[own]), start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Turn the other nets down").click();
+    harness.run();
+    let change = MasterChange { others_down: Some(true), ..MasterChange::default() };
+    assert_eq!(fake.take_asked(), [Command::Master { change }]);
+    harness.get_by_label("Preset: Raid").click();
+    harness.run();
+    harness.snapshot("presets");
+    harness.get_by_label("Load the preset Convoy").click();
+    harness.run();
+    let asked = std::mem::take(&mut *lock(&fake.asked));
+    assert_eq!(asked, [("kestrel-guard".to_owned(), keys::preset("Convoy", true))]);
+    harness.get_by_label("Volume").click();
+    harness.run();
+    harness.snapshot("master_volumes");
+}
+
+#[test]
+fn a_profile_is_exported_and_imported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.toml");
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Settings").click();
+    harness.run();
+    let field = || harness.get_all_by_role(Role::TextInput).last().expect("the path");
+    field().click();
+    harness.run();
+    harness.key_press_modifiers(Modifiers::COMMAND, eframe::egui::Key::A);
+    harness.run();
+    let field = harness.get_all_by_role(Role::TextInput).last().expect("the path");
+    field.type_text(path.to_str().expect("text"));
+    harness.run();
+    harness.get_by_label("Export to the profile file").click();
+    harness.run();
+    harness.state_mut().settings.keys.clear();
+    harness.get_by_label("Import the profile file").click();
+    harness.run();
+    assert_eq!(harness.state().settings.keys.len(), 5, "the usual ones and two of this test");
+    assert_eq!(fake.take_asked().len(), 2, "a profile is made and used");
+    let told = lock(&fake.told).join("; ");
+    assert!(told.contains("written to") && told.contains("taken from"), "{told}");
 }
