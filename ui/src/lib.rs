@@ -9,10 +9,16 @@
 pub mod air;
 pub mod app;
 pub mod backend;
+pub mod icon;
 pub mod keys;
+pub mod platform;
 pub mod samples;
 pub mod settings;
+pub mod sound;
 pub mod start;
 pub mod tokens;
 pub mod view;
 pub mod window;
+
+/// The name by which desktops know the window.
+pub const APP_ID: &str = "org.hark.Hark";

@@ -11,6 +11,7 @@ pub mod members;
 pub mod mesh;
 pub mod options;
 pub mod plate;
+pub mod sound;
 pub mod stack;
 pub mod ticket;
 pub mod top;
@@ -23,6 +24,7 @@ use hark_node::snapshot::{Command, NetChange, NetView, Snapshot};
 use crate::{
     backend::{Organisation, Scene, WindowOrder},
     settings::Settings,
+    sound::SoundDevices,
     tokens::Colours,
 };
 
@@ -38,6 +40,8 @@ pub struct Drawing<'a> {
     pub colours: &'static Colours,
     /// What the person has chosen for this window.
     pub settings: &'a mut Settings,
+    /// The microphones and loudspeakers to choose from.
+    pub devices: &'a SoundDevices,
     /// The keys of the keyboard and the mouse that talk, as plates show them.
     pub keys: &'a dyn Fn(&str) -> Option<String>,
     /// What the person asked for in this frame.

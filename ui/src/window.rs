@@ -12,6 +12,7 @@ use crate::{
     backend::{Backend, Organisation, Scene},
     keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
     settings::{Settings, Tab},
+    sound::SoundDevices,
     tokens::{self, BADGE_COLUMN, Colours, DRAWER, SPACE},
     view::{
         Asked, Drawing, Part, badges,
@@ -27,6 +28,7 @@ pub struct Window {
     backend: Arc<dyn Backend>,
     /// What the person has chosen.
     pub settings: Settings,
+    devices: SoundDevices,
     members: MembersState,
     options: Option<String>,
     shows_ticket: bool,
@@ -44,9 +46,15 @@ pub struct Window {
 
 impl Window {
     /// Shows and steers a node.
-    pub fn new(backend: Arc<dyn Backend>, settings: Settings, hot_keys: Option<HotKeys>) -> Self {
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        settings: Settings,
+        devices: SoundDevices,
+        hot_keys: Option<HotKeys>,
+    ) -> Self {
         Self {
             backend,
+            devices,
             was_mini: settings.mini,
             settings,
             members: MembersState::default(),
@@ -83,6 +91,7 @@ impl Window {
             now,
             colours: self.settings.theme.colours(),
             settings: &mut self.settings,
+            devices: &self.devices,
             keys: &shown,
             asked: Vec::new(),
             next_change: None,
@@ -114,7 +123,10 @@ impl Window {
         match asked {
             Asked::WindowOrder(organisation, order) => self.backend.order(&organisation, order),
             Asked::Press { key, down } => self.backend.press(organisation, key.as_deref(), down),
-            Asked::Open(Part::Options) => self.options = Some(String::new()),
+            Asked::Open(Part::Options) => {
+                self.devices.refresh();
+                self.options = Some(String::new());
+            }
             Asked::Open(Part::Ticket) => self.shows_ticket = true,
             Asked::Open(Part::Mini) => self.set_mini(ctx, scene, true),
             Asked::Open(Part::Whole) => self.set_mini(ctx, scene, false),
