@@ -11,9 +11,13 @@ use crate::{
     backend::Repaint,
     keys::HotKeys,
     settings::{Settings, SettingsFile},
+    sound::SoundDevices,
     start::{Begin, Options, Progress},
     tokens,
-    view::welcome::{self, FirstStart},
+    view::{
+        sound,
+        welcome::{self, FirstStart},
+    },
     window::Window,
 };
 
@@ -23,6 +27,7 @@ pub struct App {
     phase: Phase,
     settings: Settings,
     file: SettingsFile,
+    devices: SoundDevices,
     /// A line about what did not work, shown until the node runs.
     trouble: Option<String>,
     /// The title of the window.
@@ -48,6 +53,7 @@ impl App {
             phase: Phase::Failed(String::new()),
             settings,
             file,
+            devices: SoundDevices::of_this_machine(),
             trouble,
             options,
             title: String::new(),
@@ -71,8 +77,15 @@ impl App {
     fn begin(&mut self, begin: Begin, ctx: &Context) {
         let ctx = ctx.clone();
         let repaint: Repaint = Arc::new(move || ctx.request_repaint());
-        let progress = self.options.clone().begin(begin.clone(), repaint);
+        let chosen = self.settings.chosen_devices();
+        let progress = self.options.clone().begin(begin.clone(), chosen, repaint);
         self.phase = Phase::Starting { progress, news: Vec::new(), from: begin };
+    }
+
+    fn keep_settings(&mut self) {
+        if let Err(error) = self.file.keep(&self.settings) {
+            tracing::warn!(%error, "the settings of the window are not kept");
+        }
     }
 
     fn starting(&mut self, ui: &mut Ui) {
@@ -84,7 +97,8 @@ impl App {
                     let ctx = ui.ctx().clone();
                     let repaint: Repaint = Arc::new(move || ctx.request_repaint());
                     let hot_keys = HotKeys::start(Arc::clone(&backend), &self.settings, repaint);
-                    let window = Window::new(backend, self.settings.clone(), Some(hot_keys));
+                    let (settings, devices) = (self.settings.clone(), self.devices.clone());
+                    let window = Window::new(backend, settings, devices, Some(hot_keys));
                     if let Some(trouble) = self.trouble.take() {
                         window.backend().tell(&trouble);
                     }
@@ -93,6 +107,7 @@ impl App {
                     return;
                 }
                 Progress::Done(Err(error)) => {
+                    self.devices.refresh();
                     self.phase = match from {
                         Begin::Stored => Phase::Failed(error),
                         Begin::Found(_) | Begin::Join(_) => Phase::Welcome(FirstStart {
@@ -134,9 +149,10 @@ impl eframe::App for App {
                 if !ui.ctx().egui_wants_keyboard_input() {
                     pasted.iter().for_each(|text| welcome.offer(text));
                 }
-                let begin = welcome::show(ui, welcome, self.settings.theme.colours());
+                let begin = welcome::show(ui, welcome, &mut self.settings, &self.devices);
                 if let Some(begin) = begin {
                     self.options.name = Some(welcome.name.trim().to_owned());
+                    self.keep_settings();
                     self.begin(begin, &ui.ctx().clone());
                 }
             }
@@ -147,6 +163,8 @@ impl eframe::App for App {
                     if why.is_empty() {
                         ui.ctx().send_viewport_cmd(ViewportCommand::Close);
                     } else {
+                        self.settings = window.settings.clone();
+                        self.devices.refresh();
                         self.phase = Phase::Failed(why);
                     }
                 }
@@ -156,6 +174,8 @@ impl eframe::App for App {
                 let again = CentralPanel::default().show(ui, |ui| {
                     ui.heading("Hark does not run");
                     ui.label(RichText::new(why.as_str()).color(colours.warning));
+                    // The reason may be a device that exists and cannot be used.
+                    sound::choose_both(ui, &mut self.settings, &self.devices, 460.0);
                     ui.button("Start again").clicked()
                 });
                 if again.inner {
@@ -187,8 +207,6 @@ impl eframe::App for App {
             self.settings = window.settings.clone();
             window.backend().close();
         }
-        if let Err(error) = self.file.keep(&self.settings) {
-            tracing::warn!(%error, "the settings of the window are not kept");
-        }
+        self.keep_settings();
     }
 }

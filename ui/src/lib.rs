@@ -10,11 +10,17 @@ pub mod air;
 pub mod app;
 pub mod backend;
 pub mod history;
+pub mod icon;
 pub mod keys;
+pub mod platform;
 pub mod profile_file;
 pub mod samples;
 pub mod settings;
+pub mod sound;
 pub mod start;
 pub mod tokens;
 pub mod view;
 pub mod window;
+
+/// The name by which desktops know the window.
+pub const APP_ID: &str = "org.hark.Hark";

@@ -3,7 +3,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(windows, windows_subsystem = "windows")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -14,7 +20,9 @@ use hark_node::{
     reach::names::PeerPlace,
     store::Home,
 };
-use hark_ui::{app::App, settings::SettingsFile, start::Options};
+use hark_ui::{
+    APP_ID, app::App, icon::icon, platform::MenuArguments, settings::SettingsFile, start::Options,
+};
 
 /// Hark's window: talk with your squad, and hear many nets at once
 #[derive(Parser)]
@@ -32,11 +40,13 @@ struct Arguments {
     #[arg(long)]
     name: Option<String>,
     /// mic, mic:NAME, file:PATH, file:PATH?loop or silence
-    #[arg(long, value_name = "SPEC", default_value = "mic")]
-    input: InputSpec,
+    /// [default: the microphone chosen in the window, or mic]
+    #[arg(long, value_name = "SPEC")]
+    input: Option<InputSpec>,
     /// speaker, speaker:NAME, file:PATH, file:PATH?stereo or null
-    #[arg(long, value_name = "SPEC", default_value = "speaker")]
-    output: OutputSpec,
+    /// [default: the loudspeaker chosen in the window, or speaker]
+    #[arg(long, value_name = "SPEC")]
+    output: Option<OutputSpec>,
     /// Listen here; repeatable [default: any address, any port, IPv4 and IPv6]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
@@ -52,6 +62,8 @@ struct Arguments {
     /// Stop by itself (30s, 2m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
+    #[command(flatten)]
+    menu: MenuArguments,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +75,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(done) = arguments.menu.carry_out()? {
+        writeln!(io::stdout(), "{done}")?;
+        return Ok(());
+    }
     let home = match arguments.home {
         Some(home) => home,
         None => Home::default_path().context("this account has no home directory: use --home")?,
@@ -83,7 +99,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (_, settings, _) = SettingsFile::open(&options.home);
     let viewport = ViewportBuilder::default()
         .with_title("Hark")
-        .with_app_id("org.hark.Hark")
+        .with_app_id(APP_ID)
+        .with_icon(icon())
         .with_inner_size(settings.size)
         .with_min_inner_size(vec2(320.0, 120.0));
     let native = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };

@@ -2,6 +2,7 @@
 
 use hark_keys::DeviceKey;
 use hark_node::{
+    device::{DeviceInfo, DeviceList},
     event::{DeviceText, Path, PeerStats},
     snapshot::{
         KeyView, MasterVolumes, NetView, PeerView, Snapshot, TalkTo, TransmitMode, Verification,
@@ -150,6 +151,20 @@ pub fn operation() -> Snapshot {
         down: false,
     }];
     shown
+}
+
+/// Two microphones and two loudspeakers, the headset being the default.
+pub fn sound_devices() -> DeviceList {
+    let device = |name: &str, default| DeviceInfo {
+        name: name.to_owned(),
+        id: name.to_lowercase().replace(' ', "-"),
+        default,
+    };
+    DeviceList {
+        host: "PulseAudio".to_owned(),
+        microphones: vec![device("USB Headset", true), device("Desk Microphone", false)],
+        speakers: vec![device("USB Headset", true), device("Monitor Speakers", false)],
+    }
 }
 
 fn device(number: u16) -> DeviceText {

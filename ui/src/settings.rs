@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::{KeySetting, usual_keys},
+    sound::ChosenDevices,
     tokens::Theme,
 };
 
@@ -38,6 +39,10 @@ pub struct Settings {
     pub order: PlateOrder,
     /// The size of the window.
     pub size: [f32; 2],
+    /// The name of the microphone. `None` is the system's default.
+    pub microphone: Option<String>,
+    /// The name of the loudspeaker. `None` is the system's default.
+    pub loudspeaker: Option<String>,
     /// Keys and what they do.
     pub keys: Vec<KeySetting>,
 }
@@ -55,8 +60,17 @@ impl Default for Settings {
             shows_unheard: true,
             order: BTreeMap::new(),
             size: [1100.0, 700.0],
+            microphone: None,
+            loudspeaker: None,
             keys: usual_keys(),
         }
+    }
+}
+
+impl Settings {
+    /// The devices that sound comes from and goes to.
+    pub fn chosen_devices(&self) -> ChosenDevices {
+        ChosenDevices { microphone: self.microphone.clone(), loudspeaker: self.loudspeaker.clone() }
     }
 }
 
@@ -185,6 +199,7 @@ mod tests {
         let mut chosen = Settings { theme: Theme::Night, density: Density::Row, ..usual };
         chosen.order.insert("org".to_owned(), vec!["b".to_owned(), "a".to_owned()]);
         chosen.drawer = None;
+        chosen.microphone = Some("USB \"Headset\"".to_owned());
         file.keep(&chosen).expect("kept");
         let (_, again, error) = SettingsFile::open(home.path());
         assert!(error.is_none());

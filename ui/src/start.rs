@@ -14,7 +14,7 @@ use hark_command_line::person::{fitting_name, login_name, shown_name};
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     control::ControlError,
-    device::{InputSpec, OutputSpec},
+    device::{InputSpec, OutputSpec, list_devices},
     launch::found,
     network::Flags,
     node::NodeConfig,
@@ -25,7 +25,10 @@ use hark_node::{
     store::{AskPassphrase, Home},
 };
 
-use crate::backend::{Attached, Backend, Own, OwnConfig, Repaint};
+use crate::{
+    backend::{Attached, Backend, Own, OwnConfig, Repaint},
+    sound::ChosenDevices,
+};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -36,10 +39,10 @@ pub struct Options {
     pub organisations: Vec<String>,
     /// The name shown to others.
     pub name: Option<String>,
-    /// Where sound comes from.
-    pub input: InputSpec,
-    /// Where sound goes to.
-    pub output: OutputSpec,
+    /// Where sound comes from. `None` is what was chosen in the window.
+    pub input: Option<InputSpec>,
+    /// Where sound goes to. `None` is what was chosen in the window.
+    pub output: Option<OutputSpec>,
     /// Where the node listens.
     pub listen: Vec<SocketAddr>,
     /// Addresses worth trying.
@@ -84,12 +87,17 @@ impl Options {
     }
 
     /// Starts a node by another thread, or attaches to the one that runs.
-    pub fn begin(self, begin: Begin, repaint: Repaint) -> Receiver<Progress> {
+    pub fn begin(
+        self,
+        begin: Begin,
+        chosen: ChosenDevices,
+        repaint: Repaint,
+    ) -> Receiver<Progress> {
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
             let told = sender.clone();
             let wake = Arc::clone(&repaint);
-            let outcome = self.run(begin, repaint, told);
+            let outcome = self.run(begin, chosen, repaint, told);
             let outcome = outcome.map_err(|error| format!("{error:#}"));
             // A window that was closed asks no more.
             let _ = sender.send(Progress::Done(outcome));
@@ -101,6 +109,7 @@ impl Options {
     fn run(
         self,
         begin: Begin,
+        chosen: ChosenDevices,
         repaint: Repaint,
         news: Sender<Progress>,
     ) -> anyhow::Result<Arc<dyn Backend>> {
@@ -124,6 +133,8 @@ impl Options {
             let all = home.organisations()?;
             organisations = all.iter().map(|store| store.id().to_string()).collect();
         }
+        let (input, output, gone) =
+            chosen.ends(self.input.clone(), self.output.clone(), list_devices);
         let wake = Arc::clone(&repaint);
         let node = NodeConfig {
             home: self.home.clone(),
@@ -141,8 +152,8 @@ impl Options {
                     wake();
                 }
             })),
-            input: self.input.clone(),
-            output: self.output.clone(),
+            input,
+            output,
             listen: self.listen.clone(),
             peers: self.peers.clone(),
             mdns: self.mdns,
@@ -156,6 +167,7 @@ impl Options {
         let events = self.events.as_deref().map(EventFile::open).transpose()?;
         let until = self.lasting.map(|lasting| Instant::now() + lasting);
         let own = Own::start(OwnConfig { node, home: self.open_home()?, events, until }, repaint)?;
+        gone.iter().for_each(|line| own.tell(line));
         if let Some(ticket) = ticket
             && let Some(store) = home.find(ticket.invite().organisation)?
         {

@@ -13,6 +13,7 @@ pub mod mesh;
 pub mod options;
 pub mod plate;
 pub mod plot;
+pub mod sound;
 pub mod stack;
 pub mod ticket;
 pub mod top;
@@ -26,6 +27,7 @@ use crate::{
     backend::{Organisation, Scene, WindowOrder},
     keys::KeyAction,
     settings::Settings,
+    sound::SoundDevices,
     tokens::Colours,
 };
 
@@ -41,6 +43,8 @@ pub struct Drawing<'a> {
     pub colours: &'static Colours,
     /// What the person has chosen for this window.
     pub settings: &'a mut Settings,
+    /// The microphones and loudspeakers to choose from.
+    pub devices: &'a SoundDevices,
     /// The keys of the keyboard and the mouse that talk, as plates show them.
     pub keys: &'a dyn Fn(&str) -> Option<String>,
     /// What the person asked for in this frame.

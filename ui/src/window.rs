@@ -13,6 +13,7 @@ use crate::{
     keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
     profile_file::ProfileFile,
     settings::{PlateOrder, Settings, Tab},
+    sound::SoundDevices,
     tokens::{self, BADGE_COLUMN, Colours, DRAWER, SPACE},
     view::{
         Asked, Drawing, Part, badges,
@@ -28,6 +29,7 @@ pub struct Window {
     backend: Arc<dyn Backend>,
     /// What the person has chosen.
     pub settings: Settings,
+    devices: SoundDevices,
     members: MembersState,
     options: Option<String>,
     shows_ticket: bool,
@@ -48,11 +50,17 @@ pub struct Window {
 
 impl Window {
     /// Shows and steers a node.
-    pub fn new(backend: Arc<dyn Backend>, settings: Settings, hot_keys: Option<HotKeys>) -> Self {
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        settings: Settings,
+        devices: SoundDevices,
+        hot_keys: Option<HotKeys>,
+    ) -> Self {
         Self {
             backend,
             shows_keys: false,
             told: (settings.keys.clone(), settings.order.clone()),
+            devices,
             was_mini: settings.mini,
             settings,
             members: MembersState::default(),
@@ -89,6 +97,7 @@ impl Window {
             now,
             colours: self.settings.theme.colours(),
             settings: &mut self.settings,
+            devices: &self.devices,
             keys: &shown,
             asked: Vec::new(),
             next_change: None,
@@ -124,7 +133,10 @@ impl Window {
         match asked {
             Asked::WindowOrder(organisation, order) => self.backend.order(&organisation, order),
             Asked::Press { to, down } => self.backend.press(organisation, to.as_ref(), down),
-            Asked::Open(Part::Options) => self.options = Some(String::new()),
+            Asked::Open(Part::Options) => {
+                self.devices.refresh();
+                self.options = Some(String::new());
+            }
             Asked::Open(Part::Keys) => self.shows_keys = true,
             Asked::Open(Part::Ticket) => self.shows_ticket = true,
             Asked::Open(Part::Mini) => self.set_mini(ctx, scene, true),
@@ -140,8 +152,9 @@ impl Window {
                     for (organisation, order) in file.orders(scene) {
                         self.backend.order(&organisation, order);
                     }
-                    // The window stays as large as it is.
-                    self.settings = Settings { size: self.settings.size, ..file.window };
+                    // The window stays as large as it is, and this machine's devices are its own.
+                    let Settings { size, microphone, loudspeaker, .. } = self.settings.clone();
+                    self.settings = Settings { size, microphone, loudspeaker, ..file.window };
                     self.backend.tell(&format!("taken from {}", path.display()));
                 }
                 Err(error) => self.backend.tell(&error.to_string()),

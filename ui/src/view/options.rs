@@ -3,21 +3,25 @@
 use std::path::{MAIN_SEPARATOR, PathBuf};
 
 use eframe::egui::{Align2, ComboBox, RichText, ScrollArea, Slider, TextEdit, Ui, Window};
+use hark_node::event::Direction;
 
 use super::{
     Asked, Drawing,
     plate::{named, toggle},
+    sound,
 };
 use crate::{
-    settings::{Density, Settings},
+    settings::Density,
     tokens::{SMALL, Theme},
 };
 
 /// A setting: what it is called, other words by which people look for it, and its controls.
-type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Settings));
+type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Drawing));
 
 /// All settings, in the order in which they are shown.
-const SETTINGS: [Setting; 5] = [
+const SETTINGS: [Setting; 7] = [
+    ("Microphone", "input headset sound card device record", microphone),
+    ("Loudspeaker", "speaker output headphones headset sound card device", loudspeaker),
     ("Colours", "theme dark light night contrast look", colours),
     ("Size of everything", "scale zoom text big small", scale),
     ("Plates", "density row card tile nets layout", density),
@@ -48,7 +52,7 @@ pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
                         ui.set_min_width(180.0);
                         ui.label(*name);
                     });
-                    ui.name_inputs(*name, |ui| draw(ui, view.settings));
+                    ui.name_inputs(*name, |ui| draw(ui, view));
                 });
             }
             if none {
@@ -97,46 +101,67 @@ fn expanded(typed: &str) -> PathBuf {
     }
 }
 
-fn colours(ui: &mut Ui, settings: &mut Settings) {
-    let chosen = ComboBox::from_id_salt("theme").selected_text(settings.theme.name());
+fn microphone(ui: &mut Ui, view: &mut Drawing) {
+    device(ui, view, Direction::Input);
+}
+
+fn loudspeaker(ui: &mut Ui, view: &mut Drawing) {
+    device(ui, view, Direction::Output);
+}
+
+fn device(ui: &mut Ui, view: &mut Drawing, direction: Direction) {
+    ui.vertical(|ui| {
+        let chosen = match direction {
+            Direction::Input => &mut view.settings.microphone,
+            Direction::Output => &mut view.settings.loudspeaker,
+        };
+        sound::choose(ui, direction, chosen, view.devices, (view.colours, 240.0));
+        // The node opens its devices once, when it starts.
+        let line = RichText::new("A change counts from the next start.").size(SMALL);
+        ui.label(line.color(view.colours.weak));
+    });
+}
+
+fn colours(ui: &mut Ui, view: &mut Drawing) {
+    let chosen = ComboBox::from_id_salt("theme").selected_text(view.settings.theme.name());
     chosen.show_ui(ui, |ui| {
         for theme in Theme::ALL {
-            ui.selectable_value(&mut settings.theme, theme, theme.name());
+            ui.selectable_value(&mut view.settings.theme, theme, theme.name());
         }
     });
 }
 
-fn scale(ui: &mut Ui, settings: &mut Settings) {
+fn scale(ui: &mut Ui, view: &mut Drawing) {
     // It is applied when the mouse lets go: the slider would flee from under it.
     let held = ui.scope_id().with("scale");
-    let mut chosen = ui.data(|data| data.get_temp(held)).unwrap_or(settings.scale);
+    let mut chosen = ui.data(|data| data.get_temp(held)).unwrap_or(view.settings.scale);
     let response = ui.add(Slider::new(&mut chosen, 0.75..=3.0).step_by(0.05));
     if response.dragged() {
         ui.data_mut(|data| data.insert_temp(held, chosen));
     } else {
         ui.data_mut(|data| data.remove_temp::<f32>(held));
-        settings.scale = chosen;
+        view.settings.scale = chosen;
     }
 }
 
-fn density(ui: &mut Ui, settings: &mut Settings) {
+fn density(ui: &mut Ui, view: &mut Drawing) {
     for (density, name) in
         [(Density::Row, "Rows"), (Density::Card, "Cards"), (Density::Tile, "Tiles")]
     {
-        ui.selectable_value(&mut settings.density, density, name);
+        ui.selectable_value(&mut view.settings.density, density, name);
     }
 }
 
-fn unheard(ui: &mut Ui, settings: &mut Settings) {
-    let shown = settings.shows_unheard;
+fn unheard(ui: &mut Ui, view: &mut Drawing) {
+    let shown = view.settings.shows_unheard;
     if toggle(ui, "Shown", shown, "Show nets that are not heard").clicked() {
-        settings.shows_unheard = !shown;
+        view.settings.shows_unheard = !shown;
     }
 }
 
-fn on_top(ui: &mut Ui, settings: &mut Settings) {
-    let on = settings.on_top;
+fn on_top(ui: &mut Ui, view: &mut Drawing) {
+    let on = view.settings.on_top;
     if toggle(ui, "On top", on, "Stay above other windows").clicked() {
-        settings.on_top = !on;
+        view.settings.on_top = !on;
     }
 }

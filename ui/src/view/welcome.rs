@@ -3,10 +3,12 @@
 use eframe::egui::{Align, Button, CentralPanel, Label, Layout, RichText, TextEdit, Ui, vec2};
 use hark_keys::Ticket;
 
-use super::plate::named;
+use super::{plate::named, sound};
 use crate::{
+    settings::Settings,
+    sound::SoundDevices,
     start::Begin,
-    tokens::{self, Colours, HEADING, SPACE},
+    tokens::{self, HEADING, SPACE},
 };
 
 /// What the person has typed.
@@ -35,21 +37,33 @@ impl FirstStart {
 }
 
 /// Draws it. Returns what the person wants to begin with.
-pub fn show(ui: &mut Ui, welcome: &mut FirstStart, colours: &Colours) -> Option<Begin> {
+pub fn show(
+    ui: &mut Ui,
+    welcome: &mut FirstStart,
+    settings: &mut Settings,
+    devices: &SoundDevices,
+) -> Option<Begin> {
     let mut begin = None;
     CentralPanel::default().show(ui, |ui| {
         let width = 460.0_f32.min(ui.available_width());
         ui.vertical_centered(|ui| {
-            ui.add_space((ui.available_height() / 2.0 - 190.0).max(SPACE));
-            ui.allocate_ui_with_layout(vec2(width, 380.0), Layout::top_down(Align::Min), |ui| {
-                begin = form(ui, welcome, colours, width);
+            ui.add_space((ui.available_height() / 2.0 - 220.0).max(SPACE));
+            ui.allocate_ui_with_layout(vec2(width, 440.0), Layout::top_down(Align::Min), |ui| {
+                begin = form(ui, welcome, settings, devices, width);
             });
         });
     });
     begin
 }
 
-fn form(ui: &mut Ui, welcome: &mut FirstStart, colours: &Colours, width: f32) -> Option<Begin> {
+fn form(
+    ui: &mut Ui,
+    welcome: &mut FirstStart,
+    settings: &mut Settings,
+    devices: &SoundDevices,
+    width: f32,
+) -> Option<Begin> {
+    let colours = settings.theme.colours();
     let mut begin = None;
     ui.label(RichText::new("Talk with your squad").size(24.0).text_style(tokens::strong()));
     let what = "No account and no server: your voice goes straight to the others, and only they \
@@ -57,6 +71,8 @@ fn form(ui: &mut Ui, welcome: &mut FirstStart, colours: &Colours, width: f32) ->
     ui.add(Label::new(RichText::new(what).color(colours.weak)).wrap());
     ui.add_space(SPACE * 2.0);
     field(ui, "Your name, as the others see it", &mut welcome.name, "Wren", width);
+    ui.add_space(SPACE);
+    sound::choose_both(ui, settings, devices, width);
     ui.add_space(SPACE * 2.0);
 
     heading(ui, "Join with a ticket");

@@ -12,7 +12,10 @@ use std::{
 
 use eframe::egui::{Modifiers, accesskit::Role};
 use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
-use hark_node::snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo};
+use hark_node::{
+    device::DeviceList,
+    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo},
+};
 use hark_ui::{
     air::Air,
     backend::{Backend, Organisation, Scene, WindowOrder},
@@ -20,7 +23,9 @@ use hark_ui::{
     keys::{self, KeyAction, KeySetting, USUAL_TALK},
     samples,
     settings::{Density, Settings, Tab},
+    sound::SoundDevices,
     tokens::{self, Theme},
+    view::welcome::{self, FirstStart},
     window::Window,
 };
 
@@ -135,7 +140,8 @@ fn open_at(
         talk: USUAL_TALK,
     };
     settings.keys.extend([key("Mouse 4", "Command"), key("Num 1", "Flight")]);
-    let window = Window::new(backend, settings, None);
+    let window =
+        Window::new(backend, settings, SoundDevices::fixed(samples::sound_devices()), None);
     let now = start + Duration::from_secs(3);
     let builder = Harness::builder()
         .with_size(size)
@@ -333,6 +339,50 @@ fn a_key_is_chosen_on_its_plate() {
     harness.get_by_label("Cancel").click();
     harness.run();
     assert!(harness.query_by_label("Cancel").is_none());
+}
+
+/// Draws the first start of a person with these settings and devices.
+fn first_start(list: DeviceList, settings: Settings) -> Harness<'static, (FirstStart, Settings)> {
+    let devices = SoundDevices::fixed(list);
+    let welcome = FirstStart { name: "Wren".to_owned(), ..FirstStart::default() };
+    let builder = Harness::builder()
+        .with_size([900.0, 640.0])
+        .renderer(CpuRenderer::default())
+        .with_context_setup(|ctx| {
+            tokens::add_fonts(ctx);
+            tokens::apply(ctx, Theme::Dark);
+        });
+    builder.build_ui_state(
+        move |ui, (welcome, settings): &mut (FirstStart, Settings)| {
+            welcome::show(ui, welcome, settings, &devices);
+        },
+        (welcome, settings),
+    )
+}
+
+#[test]
+fn microphone_and_loudspeaker_are_chosen_at_the_first_start() {
+    let mut harness = first_start(samples::sound_devices(), Settings::default());
+    harness.run();
+    harness.snapshot("first_start");
+    harness.get_by_role_and_label(Role::ComboBox, "Microphone").click();
+    harness.run();
+    harness.snapshot("first_start_microphones");
+    harness.get_by_label("Desk Microphone").click();
+    harness.run();
+    let (_, settings) = harness.state();
+    assert_eq!(settings.microphone.as_deref(), Some("Desk Microphone"));
+    assert_eq!(settings.loudspeaker, None);
+}
+
+#[test]
+fn a_system_without_sound_says_so() {
+    let none = DeviceList { microphones: Vec::new(), ..samples::sound_devices() };
+    let long = "Family 17h/19h/1ah HD Audio Controller Analog Stereo (Front Headphones)";
+    let settings = Settings { loudspeaker: Some(long.to_owned()), ..Settings::default() };
+    let mut harness = first_start(none, settings);
+    harness.run();
+    harness.snapshot("first_start_no_microphone");
 }
 
 #[test]
