@@ -58,10 +58,12 @@ pub enum Program {
     HarkRelay,
     /// `hark-sim`, the simulator.
     HarkSim,
+    /// `hark-ui`, the window.
+    HarkUi,
 }
 
 impl Program {
-    /// All programs.
+    /// All programs of the terminal.
     pub const ALL: [Self; 3] = [Self::Hark, Self::HarkRelay, Self::HarkSim];
 
     /// The program's name.
@@ -70,15 +72,17 @@ impl Program {
             Self::Hark => "hark",
             Self::HarkRelay => "hark-relay",
             Self::HarkSim => "hark-sim",
+            Self::HarkUi => "hark-ui",
         }
     }
 
     /// The path of the program's file.
     pub fn path(self) -> &'static Path {
-        static PATHS: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+        static PATHS: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
         let (package, sources): (_, &[&str]) = match self {
             Self::Hark => ("hark", &["keys", "mesh", "node"]),
             Self::HarkRelay => ("hark-relay", &["keys", "mesh", "node", "relay"]),
+            Self::HarkUi => ("hark-ui", &["keys", "mesh", "node", "ui"]),
             Self::HarkSim => ("hark-simulator", &["keys", "mesh", "node", "relay", "simulator"]),
         };
         PATHS[self as usize].get_or_init(|| path(package, self.name(), sources))

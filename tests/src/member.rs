@@ -60,6 +60,11 @@ impl Member {
         run(&self.home, &[&["invite"], arguments].concat()).success().to_owned()
     }
 
+    /// The id of the member's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends the member a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();

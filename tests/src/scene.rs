@@ -8,7 +8,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    binary::{Outcome, hark, through},
+    binary::{Outcome, Program, hark, through},
     member::Member,
 };
 
@@ -87,6 +87,7 @@ impl Scene {
         let run = format!("{name}-{}", self.runs.get());
         let output = self.path(&format!("{run}.wav"));
         Talk {
+            program: Program::Hark,
             name: name.to_owned(),
             home: self.home(name),
             ticket: None,
@@ -105,8 +106,9 @@ impl Scene {
     }
 }
 
-/// A `hark talk` that is about to start.
+/// A `hark talk`, or a window, that is about to start.
 pub struct Talk {
+    program: Program,
     name: String,
     home: PathBuf,
     ticket: Option<String>,
@@ -195,21 +197,17 @@ impl Talk {
 
     /// Starts the member, and waits until others can join it.
     pub fn start(self) -> Member {
+        let member = self.spawn();
+        member.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned());
+        member
+    }
+
+    fn spawn(self) -> Member {
         let errors = File::create(&self.errors).expect("a file for its standard error");
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let member = Member::new(
-            self.name,
-            self.home,
-            self.before,
-            child,
-            self.speech,
-            self.output,
-            self.errors,
-        );
-        member.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned());
-        member
+        Member::new(self.name, self.home, self.before, child, self.speech, self.output, self.errors)
     }
 
     /// Runs the member until it ends by itself.
@@ -221,13 +219,23 @@ impl Talk {
         self.command().stdin(Stdio::null()).output().expect("it starts").into()
     }
 
+    /// Opens a window, and returns before anybody has told it anything. Its person gives a name.
+    pub fn open(mut self) -> Member {
+        self.program = Program::HarkUi;
+        self.transmit = None;
+        self.spawn()
+    }
+
     fn command(&self) -> Command {
+        let program = self.program.command();
         let mut command = match &self.before[..] {
-            [] => hark(),
-            before => through(before, &hark()),
+            [] => program,
+            before => through(before, &program),
         };
-        command.arg("talk").args(&self.ticket).arg("--home").arg(&self.home);
-        command.args(["--name", &self.name]);
+        if self.program == Program::Hark {
+            command.args(["talk", "--name", &self.name]);
+        }
+        command.args(&self.ticket).arg("--home").arg(&self.home);
         command.args(self.transmit.iter().flat_map(|mode| ["--transmit", mode]));
         command.arg("--events").arg(&self.events);
         command.args(["--input", &self.input, "--output", &self.output_spec]);

@@ -65,7 +65,7 @@ impl App {
             (Ok(_), ticket) => {
                 let mut welcome =
                     FirstStart { name: app.options.usual_name(), ..FirstStart::default() };
-                ticket.iter().for_each(|text| welcome.offer(text));
+                ticket.iter().for_each(|text| welcome.offer(text, false));
                 // What lies on the clipboard may be a ticket. It is looked at once, here.
                 ctx.send_viewport_cmd(ViewportCommand::RequestPaste);
                 app.phase = Phase::Welcome(welcome);
@@ -147,7 +147,7 @@ impl eframe::App for App {
                     })
                 });
                 if !ui.ctx().egui_wants_keyboard_input() {
-                    pasted.iter().for_each(|text| welcome.offer(text));
+                    pasted.iter().for_each(|text| welcome.offer(text, true));
                 }
                 let begin = welcome::show(ui, welcome, &mut self.settings, &self.devices);
                 if let Some(begin) = begin {

@@ -1,6 +1,8 @@
 //! The first start: a name, and a squad to found or to join.
 
-use eframe::egui::{Align, Button, CentralPanel, Label, Layout, RichText, TextEdit, Ui, vec2};
+use eframe::egui::{
+    Align, Button, CentralPanel, Key, Label, Layout, Response, RichText, TextEdit, Ui, vec2,
+};
 use hark_keys::Ticket;
 
 use super::{plate::named, sound};
@@ -22,16 +24,18 @@ pub struct FirstStart {
     pub squad: String,
     /// What was wrong with it.
     pub error: Option<String>,
+    /// Whether the first field has got the keyboard.
+    pub is_focused: bool,
     /// Whether the ticket was found on the clipboard.
     pub from_clipboard: bool,
 }
 
 impl FirstStart {
-    /// Offers a ticket that lies on the clipboard, or was given as a link.
-    pub fn offer(&mut self, text: &str) {
+    /// Offers a ticket that was given as a link, or lies on the clipboard.
+    pub fn offer(&mut self, text: &str, from_clipboard: bool) {
         if self.ticket.is_empty() && Ticket::find(text).is_ok() {
             self.ticket = text.trim().to_owned();
-            self.from_clipboard = true;
+            self.from_clipboard = from_clipboard;
         }
     }
 }
@@ -70,13 +74,16 @@ fn form(
                 can hear it.";
     ui.add(Label::new(RichText::new(what).color(colours.weak)).wrap());
     ui.add_space(SPACE * 2.0);
-    field(ui, "Your name, as the others see it", &mut welcome.name, "Wren", width);
+    let name = field(ui, "Your name, as the others see it", &mut welcome.name, "Wren", width);
+    if !std::mem::replace(&mut welcome.is_focused, true) {
+        name.request_focus();
+    }
     ui.add_space(SPACE);
     sound::choose_both(ui, settings, devices, width);
     ui.add_space(SPACE * 2.0);
 
     heading(ui, "Join with a ticket");
-    field(ui, "Ticket", &mut welcome.ticket, "paste what somebody sent you", width);
+    let pasted = field(ui, "Ticket", &mut welcome.ticket, "paste what somebody sent you", width);
     let ticket = Ticket::find(&welcome.ticket);
     match &ticket {
         Ok(ticket) => {
@@ -93,16 +100,21 @@ fn form(
     let named_well = !welcome.name.trim().is_empty();
     let join = Button::new("Join").selected(ticket.is_ok());
     let join = ui.add_enabled(named_well && ticket.is_ok(), join);
-    if named(join, "Join").clicked()
-        && let Ok(ticket) = ticket
-    {
+    // Enter in any field does the evident: it joins if there is a ticket, and founds if not.
+    let enters = |ui: &Ui, field: &Response| {
+        field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter)) && named_well
+    };
+    let joins = named(join, "Join").clicked() || enters(ui, &name) || enters(ui, &pasted);
+    if joins && let Ok(ticket) = ticket {
         begin = Some(Begin::Join(Box::new(ticket)));
     }
     ui.add_space(SPACE * 2.0);
 
     heading(ui, "Or found a squad of your own");
-    field(ui, "Name of the squad", &mut welcome.squad, "squad", width);
-    if named(ui.add_enabled(named_well, Button::new("Found it")), "Found it").clicked() {
+    let squad = field(ui, "Name of the squad", &mut welcome.squad, "squad", width);
+    let founds = named(ui.add_enabled(named_well, Button::new("Found it")), "Found it").clicked();
+    let nothing_pasted = welcome.ticket.trim().is_empty();
+    if founds || enters(ui, &squad) || nothing_pasted && enters(ui, &name) {
         let name = welcome.squad.trim();
         begin = Some(Begin::Found(if name.is_empty() { "squad" } else { name }.to_owned()));
     }
@@ -117,10 +129,10 @@ fn heading(ui: &mut Ui, text: &str) {
     ui.label(RichText::new(text).size(HEADING).text_style(tokens::strong()));
 }
 
-fn field(ui: &mut Ui, name: &str, text: &mut String, hint: &str, width: f32) {
+fn field(ui: &mut Ui, name: &str, text: &mut String, hint: &str, width: f32) -> Response {
     ui.label(RichText::new(name).size(tokens::SMALL));
     ui.name_inputs(name, |ui| {
         let edit = TextEdit::singleline(text).hint_text(hint).desired_width(width - 20.0);
-        ui.add(edit.char_limit(4096));
-    });
+        ui.add(edit.char_limit(4096))
+    })
 }

@@ -1,0 +1,255 @@
+//! People use the window: keys and clicks come from a screen of their own, and nothing is drawn by a
+//! graphics card. Without the programs that it takes, each test says so and passes.
+//!
+//! Pictures of the screen lie in `target/window` afterwards.
+
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use hark_tests::{Member, Scene};
+use serde_json::{Value, json};
+
+/// Somebody who has read nothing founds a squad, another joins, and they talk while a third window
+/// has the keyboard; all by keys.
+#[test]
+fn an_evening_goes_by_keys_alone() {
+    let Some(screen) = Screen::open("evening") else { return };
+    let scene = Scene::default();
+    let open = |name: &str| {
+        let window = scene.talk(name).environment("DISPLAY", &screen.display);
+        window.environment("WAYLAND_DISPLAY", "").environment("LIBGL_ALWAYS_SOFTWARE", "1")
+    };
+    // Two keys besides the usual ones.
+    fs::create_dir_all(scene.home("Kestrel")).expect("a home");
+    fs::write(scene.home("Kestrel").join("window.toml"), SETTINGS).expect("settings");
+    let mut kestrel = open("Kestrel").speaking("english").open();
+    let own = screen.window(&kestrel);
+    screen.give_keyboard(own);
+    screen.picture("1-first-start");
+    screen.types("Kestrel");
+    ready(&kestrel);
+    for command in [&["charter", "channel", "add", "Flight"][..], &["ctl", "transmit", "ptt"]] {
+        scene.run("Kestrel", command).success();
+    }
+    let preset = scene.path("raid.toml");
+    fs::write(&preset, PRESET).expect("a preset");
+    let preset = preset.display().to_string();
+    scene.run("Kestrel", &["charter", "preset", "add", &preset]).success();
+
+    let wren = open("Wren").ticket(&kestrel.ticket()).open();
+    screen.give_keyboard(screen.window(&wren));
+    screen.picture("2-a-ticket");
+    screen.types("Wren");
+    ready(&wren);
+    kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+
+    // The third one has the keyboard.
+    let magpie = open("Magpie").open();
+    screen.give_keyboard(screen.window(&magpie));
+    let hears = |before: usize, what: &str| {
+        wren.wait_after(before, what, |event| event.is(what) && event.is_about(&kestrel.device()))
+    };
+    let before = wren.events().len();
+    screen.run(&["keydown", "Control_R"]);
+    hears(before, "talk_started");
+    wren.receives(&kestrel, 50);
+    // It comes into sight, and the other keeps the keyboard.
+    screen.run(&["windowraise", &own.to_string()]);
+    screen.picture("3-on-air");
+    screen.run(&["keyup", "Control_R"]);
+    hears(before, "talk_ended");
+
+    screen.run(&["key", "F8"]);
+    let volume = |status: &Value| status["nets"][0]["volume"].as_f64().unwrap_or_default();
+    shows(&kestrel, |status| (volume(status) - 1.1).abs() < 0.001);
+    screen.run(&["key", "F9"]);
+    shows(&kestrel, |status| status["presets"] == json!(["Raid"]));
+    screen.give_keyboard(own);
+    screen.picture("4-a-preset");
+
+    // A screen that stands still stops the window and no voice.
+    let before = wren.events().len();
+    screen.run(&["keydown", "Control_R"]);
+    hears(before, "talk_started");
+    screen.signal("STOP");
+    let heard = wren.received(&kestrel);
+    wren.receives(&kestrel, heard + 100);
+    screen.signal("CONT");
+    screen.run(&["keyup", "Control_R"]);
+
+    kestrel.ctl(&["quit"]);
+    assert_eq!(kestrel.ended(), "quit");
+}
+
+/// A window shows a node that runs already, talks by it, and says when it has gone.
+#[test]
+fn a_window_attaches_to_the_node_that_runs() {
+    let Some(screen) = Screen::open("attached") else { return };
+    let scene = Scene::default();
+    let mut kestrel = scene.talk("Kestrel").transmit("ptt").speaking("english").start();
+    let wren = scene.talk("Wren").transmit("ptt").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+    let window = scene.talk("Kestrel").environment("DISPLAY", &screen.display);
+    let window =
+        window.environment("WAYLAND_DISPLAY", "").environment("LIBGL_ALWAYS_SOFTWARE", "1");
+    let window = window.open();
+    screen.window(&window);
+    screen.titled("(attached)");
+    let before = wren.events().len();
+    screen.run(&["keydown", "Control_R"]);
+    let about = kestrel.device();
+    wren.wait_after(before, "speech", |event| event.is("talk_started") && event.is_about(&about));
+    wren.receives(&kestrel, 50);
+    screen.picture("1-attached");
+    screen.run(&["keyup", "Control_R"]);
+    wren.wait_after(before, "its end", |event| event.is("talk_ended") && event.is_about(&about));
+    kestrel.kill();
+    screen.titled("^Hark$");
+    screen.picture("2-the-node-has-gone");
+}
+
+/// A screen without a graphics card, which goes when this is dropped.
+struct Screen {
+    server: Child,
+    display: String,
+    pictures: PathBuf,
+}
+
+impl Screen {
+    /// Opens a screen. `None`, with a line that says why, if this machine lacks the programs.
+    fn open(name: &str) -> Option<Self> {
+        for program in ["Xvfb", "xdotool", "import"] {
+            let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+            if !found.is_ok_and(|output| output.status.success()) {
+                println!("skipped: needs {program}");
+                return None;
+            }
+        }
+        let mut server = Command::new("Xvfb");
+        server.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]);
+        let mut server =
+            server.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut number = String::new();
+        let said = server.stdout.as_mut().expect("a pipe");
+        BufReader::new(said).read_line(&mut number).expect("its number");
+        let tests = std::env::current_exe().expect("a test has a path");
+        let target = tests.ancestors().nth(3).expect("tests lie in TARGET/PROFILE/deps");
+        let pictures = target.join("window").join(name);
+        fs::create_dir_all(&pictures).expect("a folder for pictures");
+        Some(Self { server, display: format!(":{}", number.trim()), pictures })
+    }
+
+    /// Runs `xdotool`, which must succeed, and returns what it prints.
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("timeout");
+        command.args(["60", "xdotool"]).args(arguments).env("DISPLAY", &self.display);
+        let output = command.output().expect("it starts");
+        assert!(output.status.success(), "xdotool {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Waits for the window of a process.
+    #[track_caller]
+    fn window(&self, member: &Member) -> u64 {
+        let process = member.process().to_string();
+        let found = self.run(&["search", "--sync", "--onlyvisible", "--pid", &process]);
+        found.lines().next().and_then(|id| id.parse().ok()).expect("a number")
+    }
+
+    /// Waits for a window whose title is like this.
+    #[track_caller]
+    fn titled(&self, pattern: &str) {
+        self.run(&["search", "--sync", "--onlyvisible", "--name", pattern]);
+    }
+
+    fn give_keyboard(&self, window: u64) {
+        let window = window.to_string();
+        self.run(&["windowraise", &window, "windowfocus", "--sync", &window]);
+    }
+
+    /// Types into the field that has the keyboard, in place of what stands there.
+    fn types(&self, text: &str) {
+        self.run(&["key", "ctrl+a"]);
+        self.run(&["type", "--delay", "20", text]);
+        self.run(&["key", "Return"]);
+    }
+
+    fn picture(&self, name: &str) {
+        let path = self.pictures.join(format!("{name}.png"));
+        let mut command = Command::new("import");
+        command.args(["-window", "root"]).arg(&path).env("DISPLAY", &self.display);
+        assert!(command.status().is_ok_and(|status| status.success()), "{command:?}");
+        assert!(colours(&path) > 20, "something is drawn: {}", path.display());
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.server.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(status.is_ok_and(|status| status.success()), "the screen gets no SIG{name}");
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A screen that has ended needs no end.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// How many colours a picture has.
+fn colours(path: &Path) -> u64 {
+    let mut command = Command::new("identify");
+    let output = command.args(["-format", "%k"]).arg(path).output().expect("it comes with import");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+}
+
+#[track_caller]
+fn ready(member: &Member) {
+    member.wait_after(0, "start", |event| event.is("ready"));
+}
+
+#[track_caller]
+fn shows(member: &Member, like: impl Fn(&Value) -> bool) {
+    let status = || {
+        let status = member.ctl(&["status", "--json"]);
+        let mut answer: Value = serde_json::from_str(&status).expect("JSON");
+        answer["status"].take()
+    };
+    assert!((0..1_000).any(|_| like(&status())), "{}", status());
+}
+
+const SETTINGS: &str = r#"
+[[keys]]
+chord = "Right Ctrl"
+does = "talk"
+
+[[keys]]
+chord = "F8"
+does = "louder"
+
+[[keys]]
+chord = "F9"
+does = "preset"
+name = "Raid"
+"#;
+
+const PRESET: &str = r#"
+name = "Raid"
+
+[[layout]]
+for = "everyone"
+keys = [["Flight"]]
+
+[[layout.net]]
+channel = "Flight"
+"#;
