@@ -17,7 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    button::{Button, Chord, DeviceName},
+    button::{Button, Chord},
     platform::KeyInput,
 };
 
@@ -82,7 +82,7 @@ pub struct Bindings<A> {
     fired: VecDeque<Fired<A>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bound<A> {
     binding: Binding<A>,
     /// The first binding of the same action.
@@ -107,6 +107,16 @@ enum State {
     Latched,
 }
 
+impl State {
+    /// Whether the action goes on.
+    fn is_down(self) -> bool {
+        match self {
+            Self::Held(..) | Self::Tail(_) | Self::Latched => true,
+            Self::Up | Self::Starting(_) => false,
+        }
+    }
+}
+
 impl<A: Clone + Eq> Default for Bindings<A> {
     fn default() -> Self {
         Self {
@@ -122,31 +132,42 @@ impl<A: Clone + Eq> Default for Bindings<A> {
 }
 
 impl<A: Clone + Eq> Bindings<A> {
-    /// Binds these and nothing else. What was held ends.
+    /// Binds these and nothing else. A binding that was there before goes on as it is; what the
+    /// others hold ends.
     pub fn set(&mut self, bindings: Vec<Binding<A>>) {
-        self.end_all();
+        for at in 0..self.bound.len() {
+            if !bindings.contains(&self.bound[at].binding) {
+                self.end(at);
+            }
+        }
+        let before = std::mem::take(&mut self.bound);
         self.holds = vec![0; bindings.len()];
-        self.bound = bindings
-            .iter()
-            .map(|binding| Bound {
-                group: bindings
-                    .iter()
-                    .position(|it| it.action == binding.action)
-                    .unwrap_or_default(),
-                binding: binding.clone(),
-                state: State::Up,
-                pressed: None,
-                latches: false,
-            })
-            .collect();
+        for binding in &bindings {
+            let same = |it: &Binding<A>| it.action == binding.action;
+            let group = bindings.iter().position(same).unwrap_or_default();
+            let bound = match before.iter().find(|it| it.binding == *binding) {
+                Some(same) => Bound { group, ..same.clone() },
+                None => Bound {
+                    binding: binding.clone(),
+                    group,
+                    state: State::Up,
+                    pressed: None,
+                    latches: false,
+                },
+            };
+            self.holds[group] += u16::from(bound.state.is_down());
+            self.bound.push(bound);
+        }
     }
 
-    /// Takes in what a listener tells.
+    /// Takes in what a listener tells. What was due before is carried out first: a press that was
+    /// held for long enough counts, even if its release is waiting already.
     pub fn handle(&mut self, now: Instant, input: KeyInput) {
+        self.handle_timeout(now);
         match input {
             KeyInput::Pressed(button) => self.press(now, button),
             KeyInput::Released(button) => self.release(now, &button),
-            KeyInput::Gone(device) => self.lose(&device),
+            KeyInput::Gone(device) => self.lose(|it| it.device() == Some(&device)),
             KeyInput::AllUp => {
                 self.down.clear();
                 self.seen.clear();
@@ -155,7 +176,7 @@ impl<A: Clone + Eq> Bindings<A> {
             KeyInput::Confirmed(down) => {
                 let known = self.down.union(&self.seen);
                 let lost: Vec<Button> = known.filter(|it| !down.contains(it)).cloned().collect();
-                for button in lost.iter().filter(|it| !matches!(it, Button::Portal(_))) {
+                for button in &lost {
                     self.release(now, button);
                 }
                 self.seen = down.difference(&self.down).cloned().collect();
@@ -163,26 +184,10 @@ impl<A: Clone + Eq> Bindings<A> {
         }
     }
 
-    /// Carries out what is due.
+    /// Carries out what is due, in the order of time.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for at in 0..self.bound.len() {
-            match self.bound[at].state {
-                State::Starting(due) if due <= now => self.begin(at, due),
-                State::Tail(due) if due <= now => self.end(at),
-                State::Held(since, warned) if self.is_unconfirmed(at) => {
-                    let held = now.saturating_duration_since(since);
-                    if held >= LONGEST_HOLD {
-                        // Its next press counts, though its release was lost.
-                        self.down.retain(|it| !matches!(it, Button::Portal(_)));
-                        self.end(at);
-                    } else if held >= LONGEST_HOLD - WARNING && !warned {
-                        self.bound[at].state = State::Held(since, true);
-                        let action = self.bound[at].binding.action.clone();
-                        self.fired.push_back(Fired::EndsSoon(action));
-                    }
-                }
-                _ => {}
-            }
+        while let Some((due, at)) = self.next_due().filter(|(due, _)| *due <= now) {
+            self.carry_out(due, at);
         }
     }
 
@@ -202,6 +207,9 @@ impl<A: Clone + Eq> Bindings<A> {
     pub fn suspend(&mut self, suspended: bool) {
         self.suspended = suspended;
         if suspended {
+            // Releases go to what chooses the key, and none of them is told here.
+            self.down.clear();
+            self.seen.clear();
             self.end_all();
         }
     }
@@ -213,21 +221,48 @@ impl<A: Clone + Eq> Bindings<A> {
 
     /// When [`Self::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.bound.iter().enumerate().filter_map(|(at, bound)| match bound.state {
-            State::Starting(due) | State::Tail(due) => Some(due),
-            State::Held(since, false) if self.is_unconfirmed(at) => {
-                Some(since + (LONGEST_HOLD - WARNING))
-            }
-            State::Held(since, true) if self.is_unconfirmed(at) => Some(since + LONGEST_HOLD),
-            _ => None,
-        });
-        due.min()
+        self.next_due().map(|(due, _)| due)
     }
 
     /// The buttons that a listener has to pass on.
     pub fn named(&self) -> BTreeSet<Button> {
         let chords = self.bound.iter().map(|bound| &bound.binding.chord);
         chords.flat_map(Chord::buttons).cloned().collect()
+    }
+
+    /// What is due first, with the place of its binding.
+    fn next_due(&self) -> Option<(Instant, usize)> {
+        let due = self.bound.iter().enumerate().filter_map(|(at, bound)| {
+            let due = match bound.state {
+                State::Starting(due) | State::Tail(due) => due,
+                State::Held(since, false) if self.is_unconfirmed(at) => {
+                    since + (LONGEST_HOLD - WARNING)
+                }
+                State::Held(since, true) if self.is_unconfirmed(at) => since + LONGEST_HOLD,
+                State::Up | State::Held(..) | State::Latched => return None,
+            };
+            Some((due, at))
+        });
+        due.min()
+    }
+
+    fn carry_out(&mut self, due: Instant, at: usize) {
+        let binding = &self.bound[at].binding;
+        match self.bound[at].state {
+            State::Starting(_) => self.begin(at, due),
+            State::Held(since, false) => {
+                self.fired.push_back(Fired::EndsSoon(binding.action.clone()));
+                self.bound[at].state = State::Held(since, true);
+            }
+            State::Held(_, true) => {
+                // The next press counts, though the release was lost.
+                let chord = binding.chord.clone();
+                let lost = |it: &Button| matches!(it, Button::Portal(_));
+                self.lose(|it| lost(it) && chord.buttons().contains(it));
+            }
+            State::Tail(_) => self.end(at),
+            State::Up | State::Latched => {}
+        }
     }
 
     fn press(&mut self, now: Instant, button: Button) {
@@ -272,6 +307,10 @@ impl<A: Clone + Eq> Bindings<A> {
             self.fired.push_back(Fired::Once(bound.binding.action.clone()));
             return;
         };
+        if matches!(bound.state, State::Starting(_) | State::Held(..)) {
+            // One of its buttons was seen before its press was told.
+            return;
+        }
         let before = bound.pressed.replace(now);
         bound.latches = talk.latch
             && bound.state != State::Latched
@@ -280,9 +319,9 @@ impl<A: Clone + Eq> Bindings<A> {
             State::Up if talk.start_delay_ms > 0 => {
                 bound.state = State::Starting(now + millis(talk.start_delay_ms));
             }
-            State::Up | State::Starting(_) => self.begin(at, now),
+            State::Up => self.begin(at, now),
             // It is down already, and goes on.
-            State::Tail(_) | State::Latched | State::Held(..) => {
+            State::Tail(_) | State::Latched | State::Starting(_) | State::Held(..) => {
                 bound.state = State::Held(now, false);
             }
         }
@@ -310,12 +349,12 @@ impl<A: Clone + Eq> Bindings<A> {
         }
     }
 
-    fn lose(&mut self, device: &DeviceName) {
-        self.down.retain(|button| button.device() != Some(device));
-        self.seen.retain(|button| button.device() != Some(device));
+    /// Ends at once what these buttons hold.
+    fn lose(&mut self, gone: impl Fn(&Button) -> bool) {
+        self.down.retain(|button| !gone(button));
+        self.seen.retain(|button| !gone(button));
         for at in 0..self.bound.len() {
-            let buttons = self.bound[at].binding.chord.buttons();
-            if buttons.iter().any(|it| it.device() == Some(device)) {
+            if self.bound[at].binding.chord.buttons().iter().any(&gone) {
                 self.end(at);
             }
         }
@@ -335,7 +374,7 @@ impl<A: Clone + Eq> Bindings<A> {
     fn end(&mut self, at: usize) {
         let bound = &mut self.bound[at];
         bound.latches = false;
-        let was_down = !matches!(bound.state, State::Up | State::Starting(_));
+        let was_down = bound.state.is_down();
         bound.state = State::Up;
         if was_down {
             let holds = &mut self.holds[bound.group];

@@ -71,17 +71,13 @@ impl HatDirection {
 impl Button {
     /// Whether the key types text or edits it, so that it means something else in a text field.
     pub fn types(&self) -> bool {
-        // Letters, digits, Enter, Backspace, Tab, Space and signs; Delete and the arrows; the pad.
+        // Letters, digits, Enter, Backspace, Tab, Space and signs; Delete and the arrows; the
+        // keypad; both Shifts, since every capital letter needs one.
+        let Self::Key(usage) = self else { return false };
         matches!(
-            self,
-            Self::Key(Usage(0x04..=0x28 | 0x2a..=0x38 | 0x4c | 0x4f..=0x52 | 0x54..=0x64))
+            usage.0,
+            0x04..=0x28 | 0x2a..=0x38 | 0x4c | 0x4f..=0x52 | 0x54..=0x64 | 0xe1 | 0xe5
         )
-    }
-
-    /// Whether the key changes what other keys mean, without typing itself.
-    pub fn modifies(&self) -> bool {
-        // Ctrl, Alt and Meta of both sides. Shift only changes letters.
-        matches!(self, Self::Key(Usage(0xe0 | 0xe2 | 0xe3 | 0xe4 | 0xe6 | 0xe7)))
     }
 
     /// The pad or stick that has the button, if it is one of theirs.
@@ -103,17 +99,17 @@ impl fmt::Display for Button {
                 None => write!(f, "Key {:#04x}", usage.0),
             },
             Self::Mouse(button) => write!(f, "Mouse {button}"),
-            Self::Pad { device, button } => write!(f, "Button {button} ({})", device.0),
+            Self::Pad { device, button } => write!(f, "Button {button} ({})", escape(&device.0)),
             Self::Hat { device, hat, direction } => {
                 let mut all = HatDirection::ALL.iter();
                 let name = all.find(|(it, _)| it == direction).map_or("up", |(_, name)| name);
-                write!(f, "Hat {hat} {name} ({})", device.0)
+                write!(f, "Hat {hat} {name} ({})", escape(&device.0))
             }
             Self::Axis { device, axis, upper } => {
                 let end = if *upper { "upper" } else { "lower" };
-                write!(f, "Axis {axis} {end} ({})", device.0)
+                write!(f, "Axis {axis} {end} ({})", escape(&device.0))
             }
-            Self::Portal(id) => write!(f, "Desktop {id}"),
+            Self::Portal(id) => write!(f, "{PORTAL}{}", escape(id)),
         }
     }
 }
@@ -130,13 +126,17 @@ impl FromStr for Button {
     type Err = ButtonError;
 
     fn from_str(text: &str) -> Result<Self, ButtonError> {
+        // Spaces at the end may belong to the id of a shortcut.
+        if let Some(id) = text.trim_start().strip_prefix(PORTAL).filter(|id| !id.is_empty()) {
+            return Ok(Self::Portal(unescape(id)));
+        }
         let text = text.trim();
         let unknown = || ButtonError { text: text.to_owned(), near: names::near(text) };
         if let Some(usage) = names::usage(text) {
             return Ok(Self::Key(usage));
         }
         let (head, device) = match text.split_once(" (") {
-            Some((head, rest)) => (head, rest.strip_suffix(')').map(|it| DeviceName(it.into()))),
+            Some((head, rest)) => (head, rest.strip_suffix(')').map(|it| DeviceName(unescape(it)))),
             None => (text, None),
         };
         let words: Vec<&str> = head.split(' ').collect();
@@ -146,7 +146,6 @@ impl FromStr for Button {
                 u16::from_str_radix(number, 16).ok().map(|it| Self::Key(Usage(it)))
             }
             (["Mouse", button], None) => button.parse().ok().map(Self::Mouse),
-            (["Desktop", ..], None) => Some(Self::Portal(head["Desktop ".len()..].into())),
             (["Button", button], Some(device)) => {
                 button.parse().ok().map(|button| Self::Pad { device, button })
             }
@@ -168,6 +167,25 @@ impl FromStr for Button {
         button.ok_or_else(unknown)
     }
 }
+
+/// Marks the plus signs of a name. A plus sign without a mark parts the buttons of a chord.
+fn escape(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('+', "\\+")
+}
+
+/// Takes away the marks of [`escape`]. Other backslashes stay.
+fn unescape(name: &str) -> Arc<str> {
+    let mut plain = String::with_capacity(name.len());
+    let mut letters = name.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let marked = letters.next_if(|next| letter == '\\' && matches!(next, '\\' | '+'));
+        plain.push(marked.unwrap_or(letter));
+    }
+    plain.into()
+}
+
+/// What the text of a shortcut of the desktop begins with.
+const PORTAL: &str = "Desktop ";
 
 impl Serialize for Button {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -207,10 +225,12 @@ impl Chord {
         self.0.len() > other.0.len() && other.0.iter().all(|it| self.0.contains(it))
     }
 
-    /// Whether it does something else while text is being typed.
+    /// Whether it is made only of keys that type, so that it is pressed while text is typed.
+    ///
+    /// A lone Shift types, for capital letters. A chord with Ctrl, Alt or Meta is a command, and
+    /// nobody holds F13 or a side button of the mouse while typing.
     pub fn types(&self) -> bool {
-        let all_keys = self.0.iter().all(|it| matches!(it, Button::Key(_)));
-        all_keys && self.0.iter().any(Button::types) && !self.0.iter().any(Button::modifies)
+        self.0.iter().all(Button::types)
     }
 }
 
@@ -266,6 +286,8 @@ impl<'de> Deserialize<'de> for Chord {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -299,6 +321,68 @@ mod tests {
         assert_eq!(error, "no button is called \"Left Contrl\"; did you mean \"Left Ctrl\"?");
         for bad in ["", "V + V", "A + B + C + D", "Mouse 900", "Hat 1 sideways (x)"] {
             assert!(bad.parse::<Chord>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_lone_shift_talked_while_a_capital_letter_was_typed() {
+        for text in ["Left Shift", "Right Shift", "Left Shift + V"] {
+            assert!(text.parse::<Chord>().expect("a chord").types(), "{text}");
+        }
+        for text in ["Left Ctrl", "Right Alt", "Left Shift + F13", "Left Shift + Mouse 4"] {
+            assert!(!text.parse::<Chord>().expect("a chord").types(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plus_sign_in_the_name_of_a_device_parted_the_chord() {
+        let device = DeviceName("Throttle + Stick \\+ (X52)".into());
+        let chord = Chord::new(vec![Button::Pad { device, button: 3 }, Button::Mouse(4)]);
+        let chord = chord.expect("two buttons");
+        assert_eq!(chord.to_string(), r"Mouse 4 + Button 3 (Throttle \+ Stick \\\+ (X52))");
+        assert_eq!(chord.to_string().parse(), Ok(chord));
+        // Names without marks are read as before.
+        let old: Button = r"Button 3 (A+B\c)".parse().expect("a button");
+        assert_eq!(old.device(), Some(&DeviceName(r"A+B\c".into())));
+    }
+
+    fn button() -> impl Strategy<Value = Button> {
+        // Names are made mostly of what parts buttons, names and chords.
+        let name = || "([ +()\\\\]|.){0,12}".prop_map(|name| DeviceName(name.into()));
+        let direction = prop::sample::select(HatDirection::ALL.map(|(it, _)| it).to_vec());
+        prop_oneof![
+            any::<u16>().prop_map(|usage| Button::Key(Usage(usage))),
+            any::<u8>().prop_map(Button::Mouse),
+            (name(), any::<u16>()).prop_map(|(device, button)| Button::Pad { device, button }),
+            (name(), any::<u8>(), direction).prop_map(|(device, hat, direction)| Button::Hat {
+                device,
+                hat,
+                direction
+            }),
+            (name(), any::<u8>(), any::<bool>()).prop_map(|(device, axis, upper)| Button::Axis {
+                device,
+                axis,
+                upper
+            }),
+            "([ +()\\\\]|.){1,12}".prop_map(|id| Button::Portal(id.into())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_chord_is_read_back_from_its_text(
+            buttons in prop::collection::vec(button(), 1..4),
+        ) {
+            if let Some(chord) = Chord::new(buttons) {
+                prop_assert_eq!(chord.to_string().parse(), Ok(chord));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".*") {
+            if let Ok(chord) = text.parse::<Chord>() {
+                prop_assert_eq!(chord.to_string().parse(), Ok(chord));
+            }
         }
     }
 

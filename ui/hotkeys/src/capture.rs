@@ -1,4 +1,7 @@
 //! Choosing a key by pressing it.
+//!
+//! Only a press counts that was told after the beginning. What was down before does not count until
+//! it was let go of: the mode switch of some sticks is always down.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,8 +17,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Capture {
     down: BTreeSet<Button>,
-    /// What was down before: switches of a stick that are always on.
-    stuck: BTreeSet<Button>,
+    /// What was down before, and still is.
+    before: BTreeSet<Button>,
+    /// When the system first said what is down.
+    begun: Option<Instant>,
     /// When each button changed lately.
     changes: BTreeMap<Button, Vec<Instant>>,
     ignored: BTreeSet<DeviceName>,
@@ -32,24 +37,32 @@ impl Capture {
                 None
             }
             KeyInput::Released(button) => {
-                self.stuck.remove(&button);
-                let chord = self.counts(now, &button) && self.down.contains(&button);
-                chord.then(|| Chord::new(std::mem::take(&mut self.down).into_iter().collect()))?
+                let counts = !self.before.remove(&button) && self.counts(now, &button);
+                (counts && self.down.contains(&button)).then(|| self.take())?
             }
             KeyInput::Gone(device) => {
                 self.down.retain(|button| button.device() != Some(&device));
+                self.before.retain(|button| button.device() != Some(&device));
                 None
             }
             KeyInput::AllUp => {
                 self.down.clear();
+                self.before.clear();
                 None
             }
             KeyInput::Confirmed(down) => {
-                // It is told once at the beginning, before anything can be pressed.
-                let before: Vec<Button> =
-                    down.into_iter().filter(|it| !self.down.contains(it)).collect();
-                self.stuck.extend(before);
-                None
+                if self.begun.is_none() {
+                    // A press that was told until now is the repeat of a key that was down before.
+                    self.down.clear();
+                }
+                let begun = *self.begun.get_or_insert(now);
+                let released = !self.down.is_subset(&down);
+                self.before.retain(|button| down.contains(button));
+                // Later, the press of a button that is named may still be on its way.
+                if now.saturating_duration_since(begun) <= BEGINNING {
+                    self.before.extend(down.difference(&self.down).cloned());
+                }
+                released.then(|| self.take())?
             }
             KeyInput::Pressed(_) => None,
         }
@@ -66,6 +79,10 @@ impl Capture {
         self.ignored.insert(device);
     }
 
+    fn take(&mut self) -> Option<Chord> {
+        Chord::new(std::mem::take(&mut self.down).into_iter().collect())
+    }
+
     /// Whether a person may have pressed the button, rather than a driver.
     fn counts(&mut self, now: Instant, button: &Button) -> bool {
         let recent = |at: &Instant| now.saturating_duration_since(*at) < CHATTER_SPAN;
@@ -78,7 +95,7 @@ impl Capture {
             self.down.remove(button);
         }
         !chatters
-            && !self.stuck.contains(button)
+            && !self.before.contains(button)
             && button.device().is_none_or(|device| !self.ignored.contains(device))
             // The left button presses the window's own buttons.
             && *button != Button::Mouse(1)
@@ -88,6 +105,11 @@ impl Capture {
 /// A button that changes more often than this within [`CHATTER_SPAN`] is not pressed by a person.
 const CHATTER_MAX: usize = 10;
 const CHATTER_SPAN: Duration = Duration::from_secs(1);
+
+/// How long the listeners take to say what was down before, each of them once.
+///
+/// Longer, and a key that a person presses at once may count as down before.
+const BEGINNING: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {
@@ -117,6 +139,44 @@ mod tests {
         capture.handle(now, KeyInput::Pressed(button("Button 2 (X52)")));
         let chord = capture.handle(now, KeyInput::Released(button("Button 2 (X52)")));
         assert_eq!(chord.expect("a chord").to_string(), "Button 2 (X52)");
+    }
+
+    /// Windows repeats a key that is held, and the first repeat came before its word on what is
+    /// down.
+    #[test]
+    fn the_release_of_a_key_that_was_down_before_was_taken_for_the_choice() {
+        let (now, mut capture) = (Instant::now(), Capture::default());
+        let later = now + Duration::from_secs(5);
+        assert_eq!(capture.handle(now, KeyInput::Pressed(button("F22"))), None);
+        capture.handle(now, KeyInput::Confirmed([button("F22"), button("Enter")].into()));
+        assert_eq!(capture.held().count(), 0);
+        for text in ["F22", "Enter", "Space"] {
+            assert_eq!(capture.handle(later, KeyInput::Released(button(text))), None, "{text}");
+        }
+        capture.handle(later, KeyInput::Pressed(button("Enter")));
+        let chord = capture.handle(later, KeyInput::Released(button("Enter")));
+        assert_eq!(chord.expect("it was up since").to_string(), "Enter");
+    }
+
+    #[test]
+    fn a_press_that_the_system_confirmed_before_it_was_told_was_dropped() {
+        let (now, mut capture) = (Instant::now(), Capture::default());
+        let later = now + Duration::from_secs(1);
+        capture.handle(now, KeyInput::Confirmed(BTreeSet::new()));
+        capture.handle(later, KeyInput::Pressed(button("Left Ctrl")));
+        capture.handle(later, KeyInput::Confirmed([button("Left Ctrl"), button("V")].into()));
+        capture.handle(later, KeyInput::Pressed(button("V")));
+        let chord = capture.handle(later, KeyInput::Released(button("V")));
+        assert_eq!(chord.expect("a chord").to_string(), "Left Ctrl + V");
+    }
+
+    #[test]
+    fn a_release_that_was_lost_left_the_question_open() {
+        let (now, mut capture) = (Instant::now(), Capture::default());
+        capture.handle(now, KeyInput::Confirmed(BTreeSet::new()));
+        capture.handle(now, KeyInput::Pressed(button("V")));
+        let chord = capture.handle(now, KeyInput::Confirmed(BTreeSet::new()));
+        assert_eq!(chord.expect("a chord").to_string(), "V");
     }
 
     /// Some drivers press F22 or Num Lock again and again.

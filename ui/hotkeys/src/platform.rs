@@ -55,8 +55,8 @@ pub enum KeyInput {
     Gone(DeviceName),
     /// Everything is up: the session was locked, or the listener has begun anew.
     AllUp,
-    /// Those buttons of the watched ones that the system says are down now. Any other that was
-    /// thought to be down is up.
+    /// Those buttons of the watched ones that the system says are down now, and the desktop's
+    /// shortcuts whose release was not told yet. Any other that was thought to be down is up.
     ///
     /// It is told while a watched button is held, and once after [`KeyListener::watch`]. It may name
     /// a button whose press was never told, such as a switch that was down before: that is not a

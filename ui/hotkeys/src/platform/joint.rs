@@ -24,6 +24,8 @@ pub(super) struct Joint {
 struct State {
     /// What each listener has told as down.
     down: Vec<BTreeSet<Button>>,
+    /// What each listener says is down besides that. The presses were never told.
+    seen: Vec<BTreeSet<Button>>,
     /// While the session is locked nothing passes: what is typed then may be a password.
     locked: bool,
 }
@@ -41,10 +43,11 @@ impl Joint {
         Arc::new(Self { sink, state: Mutex::default() })
     }
 
-    /// An gate for one more listener. It watches nothing yet.
+    /// A gate for one more listener. It watches nothing yet.
     pub(super) fn gate(self: &Arc<Self>) -> Arc<Gate> {
         let mut state = lock_of(&self.state);
         state.down.push(BTreeSet::new());
+        state.seen.push(BTreeSet::new());
         Arc::new(Gate {
             joint: self.clone(),
             source: state.down.len() - 1,
@@ -63,6 +66,7 @@ impl Joint {
         state.locked = locked;
         if locked {
             state.down.iter_mut().for_each(BTreeSet::clear);
+            state.seen.iter_mut().for_each(BTreeSet::clear);
             (self.sink)(at, KeyInput::AllUp);
         }
     }
@@ -76,8 +80,9 @@ impl State {
 
     /// What other listeners than `source` say is down.
     fn elsewhere(&self, source: usize) -> BTreeSet<Button> {
-        let others = self.down.iter().enumerate().filter(|(at, _)| *at != source);
-        others.flat_map(|(_, down)| down.iter().cloned()).collect()
+        let all = self.down.iter().zip(&self.seen).enumerate();
+        let others = all.filter(|(at, _)| *at != source);
+        others.flat_map(|(_, (down, seen))| down.union(seen).cloned()).collect()
     }
 }
 
@@ -142,16 +147,21 @@ impl Gate {
         if state.locked || self.is_closed() {
             return;
         }
-        // A repeat is no press, and neither is what another listener has told already.
+        // A repeat is no press, and neither is what another listener has told already. A shortcut
+        // of the desktop does not repeat: if it is down already, its release was lost.
         let known = state.down_elsewhere(self.source, &button);
-        if state.down[self.source].insert(button.clone()) && !known {
+        state.seen[self.source].remove(&button);
+        let new = state.down[self.source].insert(button.clone());
+        if (new || matches!(button, Button::Portal(_))) && !known {
             (self.joint.sink)(at, KeyInput::Pressed(button));
         }
     }
 
     fn released(&self, at: Instant, button: Button) {
         let mut state = lock_of(&self.joint.state);
-        if state.down[self.source].remove(&button)
+        let was_down = state.down[self.source].remove(&button);
+        let was_seen = state.seen[self.source].remove(&button);
+        if (was_down || was_seen)
             && !state.down_elsewhere(self.source, &button)
             && !self.is_closed()
         {
@@ -161,7 +171,8 @@ impl Gate {
 
     fn gone(&self, at: Instant, device: DeviceName) {
         let mut state = lock_of(&self.joint.state);
-        state.down[self.source].retain(|button| device_of(button) != Some(&device));
+        state.down[self.source].retain(|button| button.device() != Some(&device));
+        state.seen[self.source].retain(|button| button.device() != Some(&device));
         if !self.is_closed() {
             (self.joint.sink)(at, KeyInput::Gone(device));
         }
@@ -170,6 +181,7 @@ impl Gate {
     fn all_up(&self, at: Instant) {
         let mut state = lock_of(&self.joint.state);
         state.down[self.source].clear();
+        state.seen[self.source].clear();
         if self.is_closed() {
             return;
         }
@@ -187,18 +199,10 @@ impl Gate {
         state.down[self.source].retain(|button| down.contains(button));
         let told = &state.down[self.source];
         down.retain(|button| told.contains(button) || self.watches(button));
+        let seen = down.difference(told).cloned().collect();
+        state.seen[self.source] = seen;
         down.append(&mut state.elsewhere(self.source));
         (self.joint.sink)(at, KeyInput::Confirmed(down));
-    }
-}
-
-/// The pad or stick that a button belongs to.
-fn device_of(button: &Button) -> Option<&DeviceName> {
-    match button {
-        Button::Pad { device, .. } | Button::Hat { device, .. } | Button::Axis { device, .. } => {
-            Some(device)
-        }
-        Button::Key(_) | Button::Mouse(_) | Button::Portal(_) => None,
     }
 }
 
@@ -207,7 +211,10 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::button::Usage;
+    use crate::{
+        bindings::{Binding, BindingKind, Bindings, Fired, Talk},
+        button::Usage,
+    };
 
     const V: Button = Button::Key(Usage(0x19));
     const B: Button = Button::Key(Usage(0x05));
@@ -287,6 +294,70 @@ mod tests {
                 KeyInput::Pressed(B),
                 KeyInput::Confirmed(set(&[V])),
                 KeyInput::AllUp,
+            ]
+        );
+    }
+
+    /// A desktop that lost the release of a shortcut, and began anew while a key was held.
+    #[test]
+    fn a_portal_that_began_anew_kept_its_shortcut_down_while_a_key_was_held() {
+        let (joint, told) = joint();
+        let (keys, portal) = (joint.gate(), joint.gate());
+        let now = Instant::now();
+        let mut bindings = Bindings::default();
+        let talk =
+            |chord, action| Binding { chord, action, kind: BindingKind::Talk(Talk::default()) };
+        let shortcut = Button::Portal("talk".into());
+        bindings.set(vec![talk(V.into(), "lead"), talk(shortcut.clone().into(), "squad")]);
+        for gate in [&keys, &portal] {
+            gate.watch(Watch::Named(bindings.named()));
+        }
+        let mut heard = |gate: &Gate, input| {
+            gate.tell(now, input);
+            told.try_iter().for_each(|input| bindings.handle(now, input));
+            std::iter::from_fn(|| bindings.poll_action()).collect::<Vec<_>>()
+        };
+        assert_eq!(heard(&keys, KeyInput::Pressed(V)), [Fired::Down("lead")]);
+        let pressed = KeyInput::Pressed(shortcut);
+        assert_eq!(heard(&portal, pressed.clone()), [Fired::Down("squad")]);
+        assert_eq!(heard(&keys, KeyInput::Confirmed(set(&[V]))), []);
+        assert_eq!(heard(&portal, KeyInput::AllUp), [Fired::Up("squad")]);
+        assert_eq!(heard(&portal, pressed), [Fired::Down("squad")]);
+        assert_eq!(heard(&portal, KeyInput::AllUp), [Fired::Up("squad")]);
+        assert_eq!(heard(&portal, KeyInput::AllUp), []);
+        assert_eq!(heard(&keys, KeyInput::Released(V)), [Fired::Up("lead")]);
+    }
+
+    #[test]
+    fn a_shortcut_whose_release_was_lost_was_never_heard_again() {
+        let (joint, told) = joint();
+        let gate = joint.gate();
+        gate.watch(Watch::Everything);
+        let pressed = KeyInput::Pressed(Button::Portal("talk".into()));
+        for _ in 0..2 {
+            gate.tell(Instant::now(), pressed.clone());
+        }
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [pressed.clone(), pressed]);
+    }
+
+    /// Shift was down before it was watched.
+    #[test]
+    fn a_modifier_that_was_only_seen_stayed_down_after_its_release() {
+        let (joint, told) = joint();
+        let (first, second) = (joint.gate(), joint.gate());
+        first.watch(Watch::Everything);
+        second.watch(Watch::Everything);
+        let now = Instant::now();
+        first.tell(now, KeyInput::Confirmed(set(&[V])));
+        second.tell(now, KeyInput::Confirmed(set(&[B])));
+        first.tell(now, KeyInput::Released(V));
+        first.tell(now, KeyInput::Released(V));
+        assert_eq!(
+            told.try_iter().collect::<Vec<_>>(),
+            [
+                KeyInput::Confirmed(set(&[V])),
+                KeyInput::Confirmed(set(&[V, B])),
+                KeyInput::Released(V),
             ]
         );
     }
