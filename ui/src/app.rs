@@ -5,7 +5,10 @@ use std::{
     time::Instant,
 };
 
-use eframe::egui::{CentralPanel, Context, Event, RichText, Ui, ViewportCommand};
+use eframe::{
+    NativeOptions,
+    egui::{CentralPanel, Context, Event, RichText, Ui, ViewportCommand, Visuals},
+};
 
 use crate::{
     backend::Repaint,
@@ -13,7 +16,7 @@ use crate::{
     settings::{Settings, SettingsFile},
     sound::SoundDevices,
     start::{Begin, Options, Progress},
-    tokens,
+    tokens::{self, Theme},
     view::{
         sound,
         welcome::{self, FirstStart},
@@ -39,6 +42,12 @@ enum Phase {
     Starting { progress: Receiver<Progress>, news: Vec<String>, from: Begin },
     Running(Box<Window>),
     Failed(String),
+}
+
+/// How windows of Hark are drawn.
+pub fn native_options() -> NativeOptions {
+    // Dithering doubles what a pixel costs where no graphics card draws, and even colours need none.
+    NativeOptions { dithering: false, ..NativeOptions::default() }
 }
 
 impl App {
@@ -72,6 +81,13 @@ impl App {
             }
         }
         app
+    }
+
+    fn theme(&self) -> Theme {
+        match &self.phase {
+            Phase::Running(window) => window.settings.theme,
+            _ => self.settings.theme,
+        }
     }
 
     fn begin(&mut self, begin: Begin, ctx: &Context) {
@@ -136,6 +152,10 @@ impl App {
 }
 
 impl eframe::App for App {
+    fn clear_color(&self, _: &Visuals) -> [f32; 4] {
+        self.theme().colours().ground.to_normalized_gamma_f32()
+    }
+
     fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
         match &mut self.phase {
             Phase::Welcome(welcome) => {

@@ -21,7 +21,12 @@ use hark_node::{
     store::Home,
 };
 use hark_ui::{
-    APP_ID, app::App, icon::icon, platform::MenuArguments, settings::SettingsFile, start::Options,
+    APP_ID,
+    app::{App, native_options},
+    icon::icon,
+    platform::MenuArguments,
+    settings::SettingsFile,
+    start::Options,
 };
 
 /// Hark's window: talk with your squad, and hear many nets at once
@@ -103,7 +108,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_icon(icon())
         .with_inner_size(settings.size)
         .with_min_inner_size(vec2(320.0, 120.0));
-    let native = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
+    let native = eframe::NativeOptions { viewport, ..native_options() };
     let started = eframe::run_native(
         "Hark",
         native,

@@ -1,5 +1,8 @@
 //! Snapshots made up for tests, pictures and benchmarks.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::backend::{Backend, Scene, WindowOrder};
 use hark_keys::DeviceKey;
 use hark_node::{
     device::{DeviceInfo, DeviceList},
@@ -8,6 +11,76 @@ use hark_node::{
         KeyView, MasterVolumes, NetView, PeerView, Snapshot, TalkTo, TransmitMode, Verification,
     },
 };
+
+/// A node that only notes what it is asked for.
+pub struct FakeNode {
+    scene: Mutex<Arc<Scene>>,
+    orders: Mutex<Vec<(String, WindowOrder)>>,
+    pressed: Mutex<Vec<(Option<TalkTo>, bool)>>,
+    told: Mutex<Vec<String>>,
+}
+
+impl FakeNode {
+    /// A node that shows this.
+    pub fn new(scene: Scene) -> Self {
+        Self {
+            scene: Mutex::new(Arc::new(scene)),
+            orders: Mutex::default(),
+            pressed: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Shows something else from now on.
+    pub fn show(&self, scene: Scene) {
+        *self.scene.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(scene);
+    }
+
+    /// What was asked for since the last call, each with the id of the organisation.
+    pub fn take_orders(&self) -> Vec<(String, WindowOrder)> {
+        take(&self.orders)
+    }
+
+    /// The presses and releases since the last call.
+    pub fn take_pressed(&self) -> Vec<(Option<TalkTo>, bool)> {
+        take(&self.pressed)
+    }
+
+    /// What the person was told since the last call.
+    pub fn take_told(&self) -> Vec<String> {
+        take(&self.told)
+    }
+}
+
+fn take<T: Default>(mutex: &Mutex<T>) -> T {
+    std::mem::take(&mut *mutex.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Backend for FakeNode {
+    fn scene(&self) -> Arc<Scene> {
+        Arc::clone(&self.scene.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn order(&self, organisation: &str, order: WindowOrder) {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.push((organisation.to_owned(), order));
+    }
+
+    fn press(&self, _: &str, to: Option<&TalkTo>, down: bool) {
+        let mut pressed = self.pressed.lock().unwrap_or_else(PoisonError::into_inner);
+        pressed.push((to.cloned(), down));
+    }
+
+    fn tell(&self, line: &str) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+    }
+
+    fn outlives_window(&self) -> bool {
+        false
+    }
+
+    fn close(&self) {}
+}
 
 /// An organisation without nets and peers, in front.
 pub fn snapshot() -> Snapshot {

@@ -268,7 +268,9 @@ fn whole(ui: &mut Ui, view: &mut Drawing, members: &mut MembersState) {
         let side = side.show_separator_line(false).frame(bar(Margin::same(10)));
         side.show(ui, |ui| drawer::show(ui, view, members));
     }
-    let ground = Frame::new().fill(colours.ground).inner_margin(vec2(SPACE, SPACE));
+    // The window is cleared with the colour of the ground: to fill it once more would take longer
+    // than all plates where no graphics card draws.
+    let ground = Frame::new().inner_margin(vec2(SPACE, SPACE));
     CentralPanel::default().frame(ground).show(ui, |ui| stack::show(ui, view));
 }
 
@@ -291,7 +293,7 @@ fn mini(ui: &mut Ui, view: &mut Drawing) {
             });
         });
     });
-    let ground = Frame::new().fill(colours.ground).inner_margin(vec2(6.0, 6.0));
+    let ground = Frame::new().inner_margin(vec2(6.0, 6.0));
     CentralPanel::default().frame(ground).show(ui, |ui| stack::show(ui, view));
 }
 

@@ -6,7 +6,7 @@
 mod renderer;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use hark_ui::{
     backend::{Backend, Organisation, Scene, WindowOrder},
     history::History,
     keys::{self, KeyAction, KeySetting, USUAL_TALK},
-    samples,
+    samples::{self, FakeNode},
     settings::{Density, Settings, Tab},
     sound::SoundDevices,
     tokens::{self, Theme},
@@ -31,61 +31,13 @@ use hark_ui::{
 
 use crate::renderer::CpuRenderer;
 
-/// A node that only notes what it is asked for.
-struct Fake {
-    scene: Mutex<Arc<Scene>>,
-    asked: Mutex<Vec<(String, WindowOrder)>>,
-    pressed: Mutex<Vec<(Option<TalkTo>, bool)>>,
-    told: Mutex<Vec<String>>,
-}
-
-impl Fake {
-    fn new(scene: Scene) -> Arc<Self> {
-        let scene = Mutex::new(Arc::new(scene));
-        Arc::new(Self {
-            scene,
-            asked: Mutex::default(),
-            pressed: Mutex::default(),
-            told: Mutex::default(),
-        })
-    }
-
-    fn take_asked(&self) -> Vec<Command> {
-        let asked = std::mem::take(&mut *lock(&self.asked));
-        let commands = asked.into_iter().map(|(_, order)| match order {
-            WindowOrder::Command(command) => command,
-            order => panic!("{order:?}"),
-        });
-        commands.collect()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Backend for Fake {
-    fn scene(&self) -> Arc<Scene> {
-        Arc::clone(&lock(&self.scene))
-    }
-
-    fn order(&self, organisation: &str, order: WindowOrder) {
-        lock(&self.asked).push((organisation.to_owned(), order));
-    }
-
-    fn press(&self, _: &str, to: Option<&TalkTo>, down: bool) {
-        lock(&self.pressed).push((to.cloned(), down));
-    }
-
-    fn tell(&self, line: &str) {
-        lock(&self.told).push(line.to_owned());
-    }
-
-    fn outlives_window(&self) -> bool {
-        false
-    }
-
-    fn close(&self) {}
+/// The commands that were asked for since the last call.
+fn commands(fake: &FakeNode) -> Vec<Command> {
+    let commands = fake.take_orders().into_iter().map(|(_, order)| match order {
+        WindowOrder::Command(command) => command,
+        order => panic!("{order:?}"),
+    });
+    commands.collect()
 }
 
 /// A scene of these organisations, after Heron has talked on the first one's second net.
@@ -120,7 +72,7 @@ fn open(
     start: Instant,
     settings: Settings,
     size: [f32; 2],
-) -> (Arc<Fake>, WindowHarness) {
+) -> (Arc<FakeNode>, WindowHarness) {
     open_at(scene, start, settings, size, 1.0)
 }
 
@@ -130,8 +82,8 @@ fn open_at(
     settings: Settings,
     size: [f32; 2],
     scale: f32,
-) -> (Arc<Fake>, WindowHarness) {
-    let fake = Fake::new(scene);
+) -> (Arc<FakeNode>, WindowHarness) {
+    let fake = Arc::new(FakeNode::new(scene));
     let backend: Arc<dyn Backend> = Arc::clone(&fake) as _;
     let mut settings = settings;
     let key = |chord: &str, net: &str| KeySetting {
@@ -140,13 +92,14 @@ fn open_at(
         talk: USUAL_TALK,
     };
     settings.keys.extend([key("Mouse 4", "Command"), key("Num 1", "Flight")]);
+    let renderer = CpuRenderer::new(settings.theme);
     let window =
         Window::new(backend, settings, SoundDevices::fixed(samples::sound_devices()), None);
     let now = start + Duration::from_secs(3);
     let builder = Harness::builder()
         .with_size(size)
         .with_pixels_per_point(scale)
-        .renderer(CpuRenderer::default())
+        .renderer(renderer)
         .with_context_setup(tokens::add_fonts);
     let harness = builder.build_ui_state(
         move |ui, window: &mut Window| {
@@ -278,18 +231,18 @@ fn a_click_on_a_plate_talks_to_it_and_its_buttons_do_what_they_say() {
     harness.get_by_label_contains("Ground, somebody talks").click();
     harness.run();
     let to = TalkTo::nets(vec!["Ground".to_owned()]);
-    assert_eq!(fake.take_asked(), [Command::TalkTo { to, keep: false }]);
+    assert_eq!(commands(&fake), [Command::TalkTo { to, keep: false }]);
     harness.get_by_label("Mute Flight").click();
     harness.run();
     let change = NetChange { muted: Some(true), ..NetChange::default() };
-    assert_eq!(fake.take_asked(), [Command::Net { net: "Flight".to_owned(), change }]);
+    assert_eq!(commands(&fake), [Command::Net { net: "Flight".to_owned(), change }]);
     harness.get_by_label("Hear Logistics").click();
     harness.run();
     let heard = Command::Listen { net: "Logistics".to_owned(), on: true, keep: false };
-    assert_eq!(fake.take_asked(), [heard]);
+    assert_eq!(commands(&fake), [heard]);
     harness.get_by_label("Mute my microphone").click();
     harness.run();
-    assert_eq!(fake.take_asked(), [Command::Mute { on: true }]);
+    assert_eq!(commands(&fake), [Command::Mute { on: true }]);
 }
 
 #[test]
@@ -308,7 +261,7 @@ fn the_keyboard_does_what_the_mouse_does() {
     ] {
         harness.key_press(key);
         harness.run();
-        assert_eq!(fake.take_asked(), [command]);
+        assert_eq!(commands(&fake), [command]);
     }
 }
 
@@ -323,7 +276,7 @@ fn a_member_s_details_open_beside_the_list() {
     harness.snapshot("member");
     harness.get_by_label("Mute Vesper").click();
     harness.run();
-    let asked = fake.take_asked();
+    let asked = commands(&fake);
     assert!(matches!(asked[..], [Command::Volume { gain: 0.0, .. }]), "{asked:?}");
 }
 
@@ -347,7 +300,7 @@ fn first_start(list: DeviceList, settings: Settings) -> Harness<'static, (FirstS
     let welcome = FirstStart { name: "Wren".to_owned(), ..FirstStart::default() };
     let builder = Harness::builder()
         .with_size([900.0, 640.0])
-        .renderer(CpuRenderer::default())
+        .renderer(CpuRenderer::new(settings.theme))
         .with_context_setup(|ctx| {
             tokens::add_fonts(ctx);
             tokens::apply(ctx, Theme::Dark);
@@ -438,13 +391,13 @@ fn a_preset_is_loaded_and_all_others_are_turned_down() {
     harness.get_by_label("Turn the other nets down").click();
     harness.run();
     let change = MasterChange { others_down: Some(true), ..MasterChange::default() };
-    assert_eq!(fake.take_asked(), [Command::Master { change }]);
+    assert_eq!(commands(&fake), [Command::Master { change }]);
     harness.get_by_label("Preset: Raid").click();
     harness.run();
     harness.snapshot("presets");
     harness.get_by_label("Load the preset Convoy").click();
     harness.run();
-    let asked = std::mem::take(&mut *lock(&fake.asked));
+    let asked = fake.take_orders();
     assert_eq!(asked, [("kestrel-guard".to_owned(), keys::preset("Convoy", true))]);
     harness.get_by_label("Volume").click();
     harness.run();
@@ -475,7 +428,7 @@ fn a_profile_is_exported_and_imported() {
     harness.get_by_label("Import the profile file").click();
     harness.run();
     assert_eq!(harness.state().settings.keys.len(), 5, "the usual ones and two of this test");
-    assert_eq!(fake.take_asked().len(), 2, "a profile is made and used");
-    let told = lock(&fake.told).join("; ");
+    assert_eq!(commands(&fake).len(), 2, "a profile is made and used");
+    let told = fake.take_told().join("; ");
     assert!(told.contains("written to") && told.contains("taken from"), "{told}");
 }

@@ -3,16 +3,25 @@
 use std::collections::HashMap;
 
 use eframe::egui::{
-    ColorImage, Context, FullOutput, ImageData, Pos2, Rect, TextureId, TexturesDelta,
+    Color32, ColorImage, Context, FullOutput, ImageData, Pos2, Rect, TextureId, TexturesDelta,
     epaint::{Primitive, Vertex},
 };
 use egui_kittest::TestRenderer;
+use hark_ui::tokens::Theme;
 use image::{Rgba, RgbaImage};
 
 /// The textures that egui has sent.
-#[derive(Default)]
 pub(crate) struct CpuRenderer {
+    /// What the picture is cleared with.
+    ground: Color32,
     textures: HashMap<TextureId, ColorImage>,
+}
+
+impl CpuRenderer {
+    /// Clears pictures with the ground of a theme, as the window does.
+    pub(crate) fn new(theme: Theme) -> Self {
+        Self { ground: theme.colours().ground, textures: HashMap::new() }
+    }
 }
 
 impl TestRenderer for CpuRenderer {
@@ -40,7 +49,7 @@ impl TestRenderer for CpuRenderer {
         let scale = output.pixels_per_point;
         let size = ctx.content_rect().size() * scale;
         let (width, height) = (size.x.round() as u32, size.y.round() as u32);
-        let mut picture = RgbaImage::from_pixel(width, height, Rgba([0, 0, 0, 255]));
+        let mut picture = RgbaImage::from_pixel(width, height, Rgba(self.ground.to_array()));
         for clipped in ctx.tessellate(output.shapes.clone(), scale) {
             let Primitive::Mesh(mesh) = clipped.primitive else { continue };
             let Some(texture) = self.textures.get(&mesh.texture_id) else { continue };

@@ -21,6 +21,7 @@ use crate::node::unix_us;
 pub(crate) struct Seen {
     /// Unix time in microseconds.
     pub(crate) at_us: u64,
+    #[allow(dead_code, reason = "not every bench looks at it")]
     pub(crate) from_port: u16,
     pub(crate) payload: Vec<u8>,
 }
