@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
         ..NodeConfig::silent(home.clone(), "Echo")
     })?;
     let begun = Instant::now();
-    let key = |down| Command::Ptt { down, key: None, to: None, for_secs: None };
+    let key = |down| Command::Ptt { down, key: None, to: None, for_secs: None, tail_ms: None };
     for stamped in node.subscribe() {
         let Event::TalkEnded { name, .. } = stamped.event else { continue };
         println!("{name} has spoken; Echo answers.");

@@ -52,6 +52,14 @@ pub enum RequestError {
         /// The most seconds.
         max: u32,
     },
+    /// The time after a release is out of its range, in ms.
+    #[error("a microphone stays open for 0 to {max} ms after a key, not {tail_ms}")]
+    Tail {
+        /// The time that was requested.
+        tail_ms: u16,
+        /// The longest time.
+        max: u16,
+    },
     /// The target of the key with this name reaches nobody.
     #[error("key {0}: there is nobody whom it reaches and you may speak to")]
     ReachesNobody(String),

@@ -351,6 +351,10 @@ pub enum Command {
         /// ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_secs: Option<u32>,
+        /// How long the microphone stays open after the release, in ms: 0 to 1000. 150 if it is not
+        /// given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tail_ms: Option<u16>,
     },
     /// Starts or stops listening to a net.
     Listen {

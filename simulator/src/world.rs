@@ -366,8 +366,16 @@ impl<'a> World<'a> {
         match action {
             Action::Start(member) => self.processes[member].waits = true,
             Action::Press { member, key, down } => {
-                self.seats[member]
-                    .send(Input::command(Command::Ptt { down, key, to: None, for_secs: None }).0);
+                self.seats[member].send(
+                    Input::command(Command::Ptt {
+                        down,
+                        key,
+                        to: None,
+                        for_secs: None,
+                        tail_ms: None,
+                    })
+                    .0,
+                );
             }
             Action::Churn { member, net, on } => {
                 self.seats[member].send(Input::command(Command::Listen { net, on, keep: false }).0);

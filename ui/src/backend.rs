@@ -41,7 +41,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Begins or ends to talk to `to` at once, from any thread. `None` is what the plain key talks
     /// to in the organisation in front.
-    fn press(&self, organisation: &str, to: Option<&TalkTo>, down: bool);
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, press: Press);
 
     /// Tells the person a line that does not come from the node.
     fn tell(&self, line: &str);
@@ -51,6 +51,26 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Ends a node in this process, and waits for its end; lets go of another.
     fn close(&self);
+}
+
+/// What is done with a talk key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Press {
+    /// It goes down.
+    Down,
+    /// It goes up, and the microphone stays open for a moment, so that no last word is cut off.
+    Up,
+    /// It goes up, and the microphone closes: its tail has passed.
+    UpAtOnce,
+}
+
+impl Press {
+    /// The command to the node.
+    fn command(self, to: Option<&TalkTo>) -> Command {
+        let tail_ms = (self == Self::UpAtOnce).then_some(0);
+        let down = self == Self::Down;
+        Command::Ptt { down, key: None, to: to.cloned(), for_secs: None, tail_ms }
+    }
 }
 
 /// What a person has asked for.

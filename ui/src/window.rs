@@ -9,7 +9,7 @@ use hark_hotkeys::button::Chord;
 use hark_node::snapshot::{Command, NetChange, NetView, TalkTo};
 
 use crate::{
-    backend::{Backend, Organisation, Scene},
+    backend::{Backend, Organisation, Press, Scene},
     keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
     profile_file::ProfileFile,
     settings::{PlateOrder, Settings, Tab},
@@ -132,7 +132,10 @@ impl Window {
         let organisation = &front.snapshot.organisation_id;
         match asked {
             Asked::WindowOrder(organisation, order) => self.backend.order(&organisation, order),
-            Asked::Press { to, down } => self.backend.press(organisation, to.as_ref(), down),
+            Asked::Press { to, down } => {
+                let press = if down { Press::Down } else { Press::Up };
+                self.backend.press(organisation, to.as_ref(), press);
+            }
             Asked::Open(Part::Options) => {
                 self.devices.refresh();
                 self.options = Some(String::new());

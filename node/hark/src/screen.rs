@@ -469,7 +469,13 @@ impl ViewState {
             return None;
         }
         self.talk_key = down;
-        Some(Wish::Commands(vec![Command::Ptt { down, key: None, to: None, for_secs: None }]))
+        Some(Wish::Commands(vec![Command::Ptt {
+            down,
+            key: None,
+            to: None,
+            for_secs: None,
+            tail_ms: None,
+        }]))
     }
 }
 

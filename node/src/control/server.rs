@@ -107,7 +107,7 @@ struct Held {
 impl Held {
     /// Notes the key that a successful request has pressed or released.
     fn note(&mut self, text: &str) {
-        let Ok(Command::Ptt { down, key, to, for_secs }) = serde_json::from_str(text) else {
+        let Ok(Command::Ptt { down, key, to, for_secs, .. }) = serde_json::from_str(text) else {
             return;
         };
         // A key that is pressed for a limited time is released by itself.
@@ -124,7 +124,13 @@ impl Drop for Held {
     fn drop(&mut self) {
         for (key, to) in std::mem::take(&mut self.keys) {
             // If the node has ended, there is no key to release.
-            let _ = self.node.command(Command::Ptt { down: false, key, to, for_secs: None });
+            let _ = self.node.command(Command::Ptt {
+                down: false,
+                key,
+                to,
+                for_secs: None,
+                tail_ms: None,
+            });
         }
     }
 }

@@ -358,6 +358,7 @@ fn a_dead_program_left_a_hot_microphone() {
         key: key.map(str::to_owned),
         to: None,
         for_secs: None,
+        tail_ms: None,
     };
     let mut looks = (0..1000).map(|_| {
         other.request(json!({"command": "status"})).expect("answered");

@@ -4,7 +4,7 @@ use std::{sync::mpsc::SyncSender, time::Duration};
 
 use hark_commands::{CommandError, Lookup, Outcome, Request, names::unknown};
 use hark_keys::{Door, Ticket, Timestamp};
-use hark_voice::VoiceCommand;
+use hark_voice::{RELEASE_TAIL, VoiceCommand};
 
 use super::{host::RunningHost, member_moves, working::Working};
 use crate::{
@@ -25,10 +25,12 @@ impl Working {
         let squad = &mut self.driver.squad;
         let mut voice_commands = Vec::new();
         let (was_down, mut is_ptt) = (self.radio.is_down(), false);
+        let mut tail = RELEASE_TAIL;
         let talks = matches!(command, Command::TalkTo { .. });
         match command {
-            Command::Ptt { down, key, to, for_secs } => {
+            Command::Ptt { down, key, to, for_secs, tail_ms } => {
                 is_ptt = true;
+                tail = tail_ms.map_or(RELEASE_TAIL, |ms| Duration::from_millis(ms.into()));
                 if down {
                     if let (Some(key), Some(to)) = (&key, to) {
                         self.radio.add_key(squad, key.clone(), to)?;
@@ -87,7 +89,8 @@ impl Working {
         let is_down = self.radio.is_down();
         if was_down && !is_down {
             // The key first: its last words are not for those who are talked to without it.
-            voice_commands.insert(0, VoiceCommand::PushToTalk(false));
+            let released = [VoiceCommand::SetTail(tail), VoiceCommand::PushToTalk(false)];
+            voice_commands.splice(0..0, released);
             self.tell_voice(voice_commands.drain(..));
         } else if is_ptt {
             voice_commands.push(VoiceCommand::PushToTalk(is_down));
@@ -104,7 +107,7 @@ impl Working {
     /// Lets go of keys that were to be held for so long and no longer.
     pub(super) fn release_overdue(&mut self, now: Timestamp) {
         while let Some(key) = self.radio.overdue(now) {
-            let up = Command::Ptt { down: false, key, to: None, for_secs: None };
+            let up = Command::Ptt { down: false, key, to: None, for_secs: None, tail_ms: None };
             if self.handle_command(now, up).is_err() {
                 return;
             }
@@ -141,20 +144,23 @@ impl Working {
             Command::Ptt { for_secs: Some(secs), .. } if !(1..=HELD_SECS_MAX).contains(&secs) => {
                 return Err(RequestError::HeldFor { secs, max: HELD_SECS_MAX });
             }
+            Command::Ptt { tail_ms: Some(tail_ms), .. } if tail_ms > TAIL_MS_MAX => {
+                return Err(RequestError::Tail { tail_ms, max: TAIL_MS_MAX });
+            }
             Command::Ptt { key: Some(key), to: Some(_), .. } => {
                 return Err(RequestError::KeyAndTarget(key));
             }
             Command::Ptt { to: Some(to), .. } if to.is_empty() => {
                 return Err(RequestError::NobodyToTalkTo);
             }
-            Command::Ptt { down, key: None, to: Some(to), for_secs } => {
+            Command::Ptt { down, key: None, to: Some(to), for_secs, tail_ms } => {
                 let key = key_of_run(&to, |key| {
                     radio.key_named(host.squad, key).is_some() && !radio.is_of_run(key)
                 });
                 let to = down.then(|| lookup().to_talk_to(&to)).transpose()?;
-                Command::Ptt { down, key: Some(key), to, for_secs }
+                Command::Ptt { down, key: Some(key), to, for_secs, tail_ms }
             }
-            Command::Ptt { down, key: Some(name), to: None, for_secs } => {
+            Command::Ptt { down, key: Some(name), to: None, for_secs, tail_ms } => {
                 let mut to = None;
                 let key = match radio.key_named(host.squad, &name) {
                     Some(key) => {
@@ -173,7 +179,7 @@ impl Working {
                         path
                     }
                 };
-                Command::Ptt { down, key: Some(key), to, for_secs }
+                Command::Ptt { down, key: Some(key), to, for_secs, tail_ms }
             }
             Command::Listen { net, on: true, keep } => {
                 Command::Listen { net: lookup().to_hear(&net)?, on: true, keep }
@@ -314,3 +320,6 @@ fn wrong(flag: &'static str, value: &str, error: CommandError) -> FlagError {
 
 /// The longest that a key is held for whoever names a time.
 const HELD_SECS_MAX: u32 = 3600;
+
+/// The longest that a microphone stays open after a key.
+const TAIL_MS_MAX: u16 = 1000;

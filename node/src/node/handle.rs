@@ -140,7 +140,10 @@ impl NodeHandle {
         if before != self.line {
             // The plain key is released there, since speech is for another organisation from now
             // on.
-            to(before, Command::Ptt { down: false, key: None, to: None, for_secs: None });
+            to(
+                before,
+                Command::Ptt { down: false, key: None, to: None, for_secs: None, tail_ms: None },
+            );
             to(self.line, Command::Front);
         }
     }

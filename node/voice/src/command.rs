@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use hark_keys::{DeviceId, DeviceKey, EpochKey, EpochSecret, KeySecret, TargetId};
@@ -158,6 +159,8 @@ pub enum VoiceCommand {
     SetTransmit(Transmit),
     /// The user has pressed (true) or released (false) the key to talk.
     PushToTalk(bool),
+    /// Sets how long the microphone stays open after the key: [`RELEASE_TAIL`](crate::RELEASE_TAIL) at first.
+    SetTail(Duration),
     /// Send nothing of our microphone (true), or send again (false).
     Mute(bool),
     /// Hear nobody (true), or hear everybody again (false).

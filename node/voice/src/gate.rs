@@ -16,13 +16,21 @@ pub struct Gate {
     transmit: Transmit,
     muted: bool,
     key: Key,
+    /// How long it stays open after the key.
+    tail: Duration,
     voice: Voice,
 }
 
 impl Gate {
     /// Creates a gate that has heard nothing yet, with the key up and not muted.
     pub fn new(transmit: Transmit) -> Self {
-        Self { transmit, muted: false, key: Key::Up { released: None }, voice: Voice::new() }
+        Self {
+            transmit,
+            muted: false,
+            key: Key::Up { released: None },
+            tail: RELEASE_TAIL,
+            voice: Voice::new(),
+        }
     }
 
     /// Changes what opens the gate.
@@ -33,6 +41,11 @@ impl Gate {
     /// Closes the gate completely, or lifts this again.
     pub fn set_muted(&mut self, muted: bool) {
         self.muted = muted;
+    }
+
+    /// Sets how long the gate stays open after the key.
+    pub fn set_tail(&mut self, tail: Duration) {
+        self.tail = tail;
     }
 
     /// The user has pressed or released the key to talk.
@@ -69,7 +82,7 @@ impl Gate {
             Transmit::PushToTalk => match self.key {
                 Key::Down => GateDecision::Send { last: false },
                 Key::Up { released: Some(released) } => {
-                    let last = now.saturating_duration_since(released) >= RELEASE_TAIL;
+                    let last = now.saturating_duration_since(released) >= self.tail;
                     if last {
                         self.key = Key::Up { released: None };
                     }
@@ -147,7 +160,7 @@ const HOLD: Duration = Duration::from_millis(200);
 
 /// How long push-to-talk stays open after the key is released, since people release it before they
 /// have finished.
-const RELEASE_TAIL: Duration = Duration::from_millis(150);
+pub const RELEASE_TAIL: Duration = Duration::from_millis(150);
 
 /// How far above the noise floor the voice opens the gate. A lower value opens on breath, a higher
 /// one cuts onsets.
@@ -223,6 +236,11 @@ mod tests {
         assert_eq!(feed(&mut gate, &mut clock, 100, 0.0), 10);
         gate.set_key(Timestamp::from_millis(clock), false);
         assert_eq!(feed(&mut gate, &mut clock, 1_000, 0.1), 15);
+        gate.set_tail(Duration::ZERO);
+        gate.set_key(Timestamp::from_millis(clock), true);
+        assert_eq!(feed(&mut gate, &mut clock, 100, 0.0), 10);
+        gate.set_key(Timestamp::from_millis(clock), false);
+        assert_eq!(feed(&mut gate, &mut clock, 1_000, 0.1), 1, "the last one is marked");
     }
 
     #[test]

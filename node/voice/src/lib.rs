@@ -42,6 +42,7 @@ use window::WindowMinimum;
 pub use codec::CodecError;
 pub use command::{Transmit, VoiceCommand, VoiceEvent};
 pub use console::{Console, Line};
+pub use gate::RELEASE_TAIL;
 pub use nets::{Net, NetSettings};
 pub use pipeline::{Pipeline, PipelineConfig};
 pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};

@@ -193,6 +193,7 @@ impl Pipeline {
             VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
             VoiceCommand::SetTransmit(transmit) => self.sender.set_transmit(transmit),
             VoiceCommand::PushToTalk(down) => self.sender.set_key(now, down),
+            VoiceCommand::SetTail(tail) => self.sender.set_tail(tail),
             VoiceCommand::Mute(muted) => self.sender.set_muted(muted),
             VoiceCommand::Deafen(deafened) => self.deafened = deafened,
             VoiceCommand::Volume { device, gain } => {

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use hark_keys::{DeviceId, DeviceKey, EpochSecret, KeySecret, SenderKey, TargetId, Timestamp};
@@ -261,6 +262,11 @@ impl Sender {
     /// is being captured.
     pub fn set_key(&mut self, now: Timestamp, down: bool) {
         self.gate.set_key(now, down);
+    }
+
+    /// Sets how long the microphone stays open after the key.
+    pub fn set_tail(&mut self, tail: Duration) {
+        self.gate.set_tail(tail);
     }
 
     /// Sends nothing of our voice, or sends it again.

@@ -162,11 +162,11 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         Words::Move { person, net, from } => Command::Move { person, from, to: net },
         Words::Follow => Command::Follow,
         Words::Press { key } => {
-            Command::Ptt { down: true, key: Some(key), to: None, for_secs: None }
+            Command::Ptt { down: true, key: Some(key), to: None, for_secs: None, tail_ms: None }
         }
         Words::Volunteer { state, kbps } => Command::Volunteer { on: state == Switch::On, kbps },
         Words::Release { key } => {
-            Command::Ptt { down: false, key: Some(key), to: None, for_secs: None }
+            Command::Ptt { down: false, key: Some(key), to: None, for_secs: None, tail_ms: None }
         }
     };
     Ok(InstructionKind::Radio(command))

@@ -175,11 +175,23 @@ fn an_order_is_in_the_words_of_the_charter_or_of_the_radio() {
         ),
         (
             r#"["press", "k"]"#,
-            Command::Ptt { down: true, key: Some(text("k")), to: None, for_secs: None },
+            Command::Ptt {
+                down: true,
+                key: Some(text("k")),
+                to: None,
+                for_secs: None,
+                tail_ms: None,
+            },
         ),
         (
             r#"["release", "k"]"#,
-            Command::Ptt { down: false, key: Some(text("k")), to: None, for_secs: None },
+            Command::Ptt {
+                down: false,
+                key: Some(text("k")),
+                to: None,
+                for_secs: None,
+                tail_ms: None,
+            },
         ),
     ];
     for (words, command) in radio {

@@ -156,7 +156,7 @@ fn every_command_of_the_table(page: &str, socket: &mut Socket, wren: &Member) {
         json!({"command": "away", "on": true}),
         json!({"command": "away", "on": false}),
         json!({"command": "ptt", "down": true, "for_secs": 1}),
-        json!({"command": "ptt", "down": false}),
+        json!({"command": "ptt", "down": false, "tail_ms": 0}),
         json!({"command": "listen", "net": "Flight", "on": true, "keep": true}),
         json!({"command": "ptt", "down": true, "key": "Flight"}),
         json!({"command": "ptt", "down": false, "key": "Flight"}),

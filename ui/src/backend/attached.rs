@@ -12,11 +12,11 @@ use std::{
 use hark_node::{
     control::{Client, ControlError},
     event::StampedEvent,
-    snapshot::{Command, Snapshot, TalkTo},
+    snapshot::{Snapshot, TalkTo},
 };
 use serde_json::{Value, json};
 
-use super::{Backend, ORDERS_MAX, Repaint, Scene, Stage, WindowOrder};
+use super::{Backend, ORDERS_MAX, Press, Repaint, Scene, Stage, WindowOrder};
 
 /// A node in another process.
 pub struct Attached {
@@ -86,11 +86,10 @@ impl Backend for Attached {
         }
     }
 
-    fn press(&self, organisation: &str, to: Option<&TalkTo>, down: bool) {
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, press: Press) {
         let Some(door) = self.doors.get(organisation) else { return };
-        let command = Command::Ptt { down, key: None, to: to.cloned(), for_secs: None };
         let mut keys = door.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = keys.request(json!(command)) {
+        if let Err(error) = keys.request(json!(press.command(to))) {
             self.stage.change(|scene| scene.tell(error.to_string(), true));
         }
     }

@@ -17,7 +17,7 @@ use hark_node::{
     store::Home,
 };
 
-use super::{Backend, ORDERS_MAX, Repaint, Scene, Stage, WindowOrder};
+use super::{Backend, ORDERS_MAX, Press, Repaint, Scene, Stage, WindowOrder};
 
 /// A node in this process.
 pub struct Own {
@@ -81,10 +81,9 @@ impl Backend for Own {
         }
     }
 
-    fn press(&self, organisation: &str, to: Option<&TalkTo>, down: bool) {
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, press: Press) {
         let Some(handle) = self.of(organisation) else { return };
-        let to = to.cloned();
-        if let Err(error) = handle.command(Command::Ptt { down, key: None, to, for_secs: None }) {
+        if let Err(error) = handle.command(press.command(to)) {
             self.stage.change(|scene| scene.tell(error.to_string(), true));
         }
     }

@@ -18,7 +18,7 @@ use hark_node::{
 };
 use hark_ui::{
     air::Air,
-    backend::{Backend, Organisation, Scene, WindowOrder},
+    backend::{Backend, Organisation, Press, Scene, WindowOrder},
     history::History,
     keys::{self, KeyAction, KeySetting, USUAL_TALK},
     samples::{self, FakeNode},
@@ -402,6 +402,23 @@ fn a_preset_is_loaded_and_all_others_are_turned_down() {
     harness.get_by_label("Volume").click();
     harness.run();
     harness.snapshot("master_volumes");
+}
+
+#[test]
+fn a_plate_talks_while_the_mouse_is_held_on_it() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let settings = Settings { density: Density::Tile, ..Settings::default() };
+    let (fake, mut harness) = open(all, start, settings, USUAL);
+    harness.run();
+    let talk = harness.get_by_label("Talk to Ground").rect().center();
+    harness.drag_at(talk);
+    harness.run();
+    let to = Some(TalkTo::nets(vec!["Ground".to_owned()]));
+    assert_eq!(fake.take_pressed(), [(to.clone(), Press::Down)]);
+    harness.drop_at(talk);
+    harness.run();
+    assert_eq!(fake.take_pressed(), [(to, Press::Up)], "its last word is not cut off");
 }
 
 #[test]

@@ -579,7 +579,13 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
     let mut state = ViewState { key_release: true, ..ViewState::default() };
     let space = |kind| key(KeyCode::Char(' '), kind);
     let wish = |down| {
-        Some(Wish::Commands(vec![Command::Ptt { down, key: None, to: None, for_secs: None }]))
+        Some(Wish::Commands(vec![Command::Ptt {
+            down,
+            key: None,
+            to: None,
+            for_secs: None,
+            tail_ms: None,
+        }]))
     };
     assert_eq!(state.press(space(KeyEventKind::Press), &ptt), wish(true));
     assert_eq!(state.press(space(KeyEventKind::Repeat), &ptt), None);
@@ -592,7 +598,13 @@ fn space_holds_where_the_terminal_cannot_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState::default();
     let wish = |down| {
-        Some(Wish::Commands(vec![Command::Ptt { down, key: None, to: None, for_secs: None }]))
+        Some(Wish::Commands(vec![Command::Ptt {
+            down,
+            key: None,
+            to: None,
+            for_secs: None,
+            tail_ms: None,
+        }]))
     };
     assert_eq!(press(&mut state, &ptt, ' '), wish(true));
     assert!(state.talk_key);
