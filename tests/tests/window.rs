@@ -1,5 +1,5 @@
-//! People use the window: keys and clicks come from a screen of their own, and nothing is drawn by a
-//! graphics card. Without the programs that it takes, each test says so and passes.
+//! People use the window: keys and clicks come from a screen of their own, and the processor draws.
+//! Without the programs that it takes, each test says so and passes.
 //!
 //! Pictures of the screen lie in `target/window` afterwards.
 

@@ -41,7 +41,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Begins or ends to talk to `to` at once, from any thread. `None` is what the plain key talks
     /// to in the organisation in front.
-    fn press(&self, organisation: &str, to: Option<&TalkTo>, press: Press);
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, edge: KeyEdge);
 
     /// Tells the person a line that does not come from the node.
     fn tell(&self, line: &str);
@@ -55,7 +55,7 @@ pub trait Backend: Send + Sync + 'static {
 
 /// What is done with a talk key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Press {
+pub enum KeyEdge {
     /// It goes down.
     Down,
     /// It goes up, and the microphone stays open for a moment, so that no last word is cut off.
@@ -64,7 +64,7 @@ pub enum Press {
     UpAtOnce,
 }
 
-impl Press {
+impl KeyEdge {
     /// The command to the node.
     fn command(self, to: Option<&TalkTo>) -> Command {
         let tail_ms = (self == Self::UpAtOnce).then_some(0);

@@ -29,7 +29,7 @@ use hark_node::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    backend::{Backend, Press, Repaint, Scene, WindowOrder},
+    backend::{Backend, KeyEdge, Repaint, Scene, WindowOrder},
     settings::{PlateOrder, Settings},
     view::stack::in_order,
 };
@@ -312,7 +312,7 @@ impl Worker {
                 Fired::Up(action) => {
                     if let Some(at) = self.held.iter().position(|it| it.action == action) {
                         let Talking { organisation, to, .. } = self.held.swap_remove(at);
-                        self.backend.press(&organisation, to.as_ref(), Press::UpAtOnce);
+                        self.backend.press(&organisation, to.as_ref(), KeyEdge::UpAtOnce);
                     }
                 }
                 Fired::Once(action) => self.once(&action),
@@ -336,7 +336,7 @@ impl Worker {
             _ => None,
         };
         let organisation = front.snapshot.organisation_id.clone();
-        self.backend.press(&organisation, to.as_ref(), Press::Down);
+        self.backend.press(&organisation, to.as_ref(), KeyEdge::Down);
         self.held.push(Talking { action, organisation, to });
     }
 

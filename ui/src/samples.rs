@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend::{Backend, Press, Scene, WindowOrder};
+use crate::backend::{Backend, KeyEdge, Scene, WindowOrder};
 use hark_keys::DeviceKey;
 use hark_node::{
     device::{DeviceInfo, DeviceList},
@@ -16,7 +16,7 @@ use hark_node::{
 pub struct FakeNode {
     scene: Mutex<Arc<Scene>>,
     orders: Mutex<Vec<(String, WindowOrder)>>,
-    pressed: Mutex<Vec<(Option<TalkTo>, Press)>>,
+    pressed: Mutex<Vec<(Option<TalkTo>, KeyEdge)>>,
     told: Mutex<Vec<String>>,
 }
 
@@ -42,7 +42,7 @@ impl FakeNode {
     }
 
     /// The presses and releases since the last call.
-    pub fn take_pressed(&self) -> Vec<(Option<TalkTo>, Press)> {
+    pub fn take_pressed(&self) -> Vec<(Option<TalkTo>, KeyEdge)> {
         take(&self.pressed)
     }
 
@@ -66,9 +66,9 @@ impl Backend for FakeNode {
         orders.push((organisation.to_owned(), order));
     }
 
-    fn press(&self, _: &str, to: Option<&TalkTo>, press: Press) {
+    fn press(&self, _: &str, to: Option<&TalkTo>, edge: KeyEdge) {
         let mut pressed = self.pressed.lock().unwrap_or_else(PoisonError::into_inner);
-        pressed.push((to.cloned(), press));
+        pressed.push((to.cloned(), edge));
     }
 
     fn tell(&self, line: &str) {

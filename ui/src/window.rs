@@ -9,7 +9,7 @@ use hark_hotkeys::button::Chord;
 use hark_node::snapshot::{Command, NetChange, NetView, TalkTo};
 
 use crate::{
-    backend::{Backend, Organisation, Press, Scene},
+    backend::{Backend, KeyEdge, Organisation, Scene},
     keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
     profile_file::ProfileFile,
     settings::{PlateOrder, Settings, Tab},
@@ -133,8 +133,8 @@ impl Window {
         match asked {
             Asked::WindowOrder(organisation, order) => self.backend.order(&organisation, order),
             Asked::Press { to, down } => {
-                let press = if down { Press::Down } else { Press::Up };
-                self.backend.press(organisation, to.as_ref(), press);
+                let edge = if down { KeyEdge::Down } else { KeyEdge::Up };
+                self.backend.press(organisation, to.as_ref(), edge);
             }
             Asked::Open(Part::Options) => {
                 self.devices.refresh();

@@ -300,8 +300,8 @@ impl Working {
     }
 }
 
-/// The name of the key by which a target is pressed that has none, as it was asked for: it is let go
-/// of by the same, whatever the names stand for by then. A key that is `taken` is not meant.
+/// Names the key by which a target without a key is pressed, after the target's own names. So the
+/// same target lets go of it, whatever those names stand for by then. A `taken` key is not meant.
 fn key_of_run(to: &TalkTo, taken: impl Fn(&str) -> bool) -> String {
     let parts = to.nets.iter().chain(&to.members).chain(&to.roles);
     let mut key = format!("to {}", parts.map(String::as_str).collect::<Vec<_>>().join(", "));

@@ -16,7 +16,7 @@ use hark_node::{
 };
 use serde_json::{Value, json};
 
-use super::{Backend, ORDERS_MAX, Press, Repaint, Scene, Stage, WindowOrder};
+use super::{Backend, KeyEdge, ORDERS_MAX, Repaint, Scene, Stage, WindowOrder};
 
 /// A node in another process.
 pub struct Attached {
@@ -86,10 +86,10 @@ impl Backend for Attached {
         }
     }
 
-    fn press(&self, organisation: &str, to: Option<&TalkTo>, press: Press) {
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, edge: KeyEdge) {
         let Some(door) = self.doors.get(organisation) else { return };
         let mut keys = door.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = keys.request(json!(press.command(to))) {
+        if let Err(error) = keys.request(json!(edge.command(to))) {
             self.stage.change(|scene| scene.tell(error.to_string(), true));
         }
     }

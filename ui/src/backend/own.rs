@@ -17,7 +17,7 @@ use hark_node::{
     store::Home,
 };
 
-use super::{Backend, ORDERS_MAX, Press, Repaint, Scene, Stage, WindowOrder};
+use super::{Backend, KeyEdge, ORDERS_MAX, Repaint, Scene, Stage, WindowOrder};
 
 /// A node in this process.
 pub struct Own {
@@ -81,9 +81,9 @@ impl Backend for Own {
         }
     }
 
-    fn press(&self, organisation: &str, to: Option<&TalkTo>, press: Press) {
+    fn press(&self, organisation: &str, to: Option<&TalkTo>, edge: KeyEdge) {
         let Some(handle) = self.of(organisation) else { return };
-        if let Err(error) = handle.command(press.command(to)) {
+        if let Err(error) = handle.command(edge.command(to)) {
             self.stage.change(|scene| scene.tell(error.to_string(), true));
         }
     }

@@ -18,7 +18,7 @@ use hark_node::{
 };
 use hark_ui::{
     air::Air,
-    backend::{Backend, Organisation, Press, Scene, WindowOrder},
+    backend::{Backend, KeyEdge, Organisation, Scene, WindowOrder},
     history::History,
     keys::{self, KeyAction, KeySetting, USUAL_TALK},
     samples::{self, FakeNode},
@@ -415,10 +415,10 @@ fn a_plate_talks_while_the_mouse_is_held_on_it() {
     harness.drag_at(talk);
     harness.run();
     let to = Some(TalkTo::nets(vec!["Ground".to_owned()]));
-    assert_eq!(fake.take_pressed(), [(to.clone(), Press::Down)]);
+    assert_eq!(fake.take_pressed(), [(to.clone(), KeyEdge::Down)]);
     harness.drop_at(talk);
     harness.run();
-    assert_eq!(fake.take_pressed(), [(to, Press::Up)], "its last word is not cut off");
+    assert_eq!(fake.take_pressed(), [(to, KeyEdge::Up)], "its last word is not cut off");
 }
 
 #[test]
