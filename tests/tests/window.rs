@@ -12,7 +12,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use hark_tests::{Member, Scene};
+use hark_tests::{Member, Program, Scene};
 use serde_json::{Value, json};
 
 /// Somebody who has read nothing founds a squad, another joins, and they talk while a third window
@@ -114,6 +114,74 @@ fn a_window_attaches_to_the_node_that_runs() {
     kestrel.kill();
     screen.titled("^Hark$");
     screen.picture("2-the-node-has-gone");
+}
+
+/// Whoever wants to see the window before anybody else is there sees it alive, and nothing stays.
+#[test]
+fn the_demo_talks_on_several_nets() {
+    let Some(screen) = Screen::open("demo") else { return };
+    let scene = Scene::default();
+    let events = scene.path("events.jsonl");
+    let mut command = Program::HarkUi.command();
+    command.args(["--demo", "--output", "null", "--for", "12s", "--events"]).arg(&events);
+    command.env("DISPLAY", &screen.display).env("WAYLAND_DISPLAY", "");
+    command.env("LIBGL_ALWAYS_SOFTWARE", "1").env("TMPDIR", scene.folder());
+    let mut window = command.spawn().expect("it starts");
+    screen.titled("demo");
+    let ended = window.wait().expect("it ends");
+    assert!(ended.success(), "{ended}");
+    let told = fs::read_to_string(&events).expect("events");
+    let told = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let told: Vec<_> = told.filter(|event| event["event"] == "talk_started").collect();
+    let mut nets: Vec<_> = told.iter().map(|event| event["channels"].to_string()).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    assert!(nets.len() >= 3, "{told:?}");
+    let left = fs::read_dir(scene.folder()).expect("a folder").flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["events.jsonl"]);
+}
+
+/// Two hundred plates of ten organisations are drawn anew at every size, and the sound goes on.
+#[test]
+fn sound_goes_on_while_a_full_window_changes_its_size() {
+    let Some(screen) = Screen::open("resized") else { return };
+    let scene = Scene::default();
+    let nets = scene.path("nets.toml");
+    let file: String =
+        (0..19).map(|index| format!("[[channel]]\nname = \"Net {index}\"\n")).collect();
+    fs::write(&nets, file).expect("a file");
+    let nets = nets.display().to_string();
+    let organisations: Vec<_> = (0..9).map(|index| format!("Organisation {index}")).collect();
+    for organisation in &organisations {
+        scene.found("Kestrel", organisation);
+        let apply = ["charter", "apply", &nets, "--org", organisation];
+        scene.run("Kestrel", &apply).success();
+    }
+    let wren = scene.talk("Wren").transmit("open").speaking("english").start();
+    scene.run("Wren", &["charter", "apply", &nets]).success();
+    let joining = scene.talk("Kestrel").ticket(&wren.ticket()).with(&["--for", "2s"]);
+    joining.outcome().success();
+    let kestrel = scene.talk("Kestrel").environment("DISPLAY", &screen.display);
+    let kestrel =
+        kestrel.environment("WAYLAND_DISPLAY", "").environment("LIBGL_ALWAYS_SOFTWARE", "1");
+    let kestrel = kestrel.open();
+    let window = screen.window(&kestrel).to_string();
+    kestrel.hears(&wren, 100);
+    let missing = || kestrel.counter("frames_concealed", &wren);
+    let before = missing();
+    for turn in 0..5 {
+        for step in 0..30 {
+            let index = turn * 30 + step;
+            let size = [400 + index * 137 % 880, 200 + index * 89 % 600];
+            let [width, height] = size.map(|length| length.to_string());
+            screen.run(&["windowsize", &window, &width, &height]);
+        }
+        kestrel.hears(&wren, 50);
+    }
+    screen.picture("1-resized");
+    println!("{before} concealed before, {} after", missing());
+    kestrel.has_concealed_little(&wren);
 }
 
 /// A screen without a graphics card, which goes when this is dropped.

@@ -9,6 +9,7 @@ use eframe::{
     NativeOptions,
     egui::{CentralPanel, Context, Event, RichText, Ui, ViewportCommand, Visuals},
 };
+use hark_keys::Ticket;
 
 use crate::{
     backend::Repaint,
@@ -50,10 +51,20 @@ pub fn native_options() -> NativeOptions {
     NativeOptions { dithering: false, ..NativeOptions::default() }
 }
 
+/// What the program begins with.
+#[derive(Clone, Debug)]
+pub enum Opening {
+    /// What the home has, or the first start if it has nothing.
+    Home,
+    /// The first start, with this text as the ticket.
+    Offer(String),
+    /// Joining by this ticket, without a question.
+    Join(Box<Ticket>),
+}
+
 impl App {
-    /// Opens the home and begins: by `ticket` if there is one, with what the home has, or with the
-    /// first start.
-    pub fn new(options: Options, ticket: Option<String>, ctx: &Context) -> Self {
+    /// Opens the home and begins.
+    pub fn new(options: Options, opening: Opening, ctx: &Context) -> Self {
         tokens::add_fonts(ctx);
         let (file, settings, error) = SettingsFile::open(&options.home);
         tokens::apply(ctx, settings.theme);
@@ -68,13 +79,16 @@ impl App {
             title: String::new(),
         };
         let has = app.options.has_organisations();
-        match (has, ticket) {
+        match (has, opening) {
             (Err(error), _) => app.phase = Phase::Failed(format!("{error:#}")),
-            (Ok(true), None) => app.begin(Begin::Stored, ctx),
-            (Ok(_), ticket) => {
+            (Ok(true), Opening::Home) => app.begin(Begin::Stored, ctx),
+            (Ok(_), Opening::Join(ticket)) => app.begin(Begin::Join(ticket), ctx),
+            (Ok(_), opening) => {
                 let mut welcome =
                     FirstStart { name: app.options.usual_name(), ..FirstStart::default() };
-                ticket.iter().for_each(|text| welcome.offer(text, false));
+                if let Opening::Offer(text) = opening {
+                    welcome.offer(&text, false);
+                }
                 // What lies on the clipboard may be a ticket. It is looked at once, here.
                 ctx.send_viewport_cmd(ViewportCommand::RequestPaste);
                 app.phase = Phase::Welcome(welcome);

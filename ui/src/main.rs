@@ -4,8 +4,9 @@
 #![cfg_attr(windows, windows_subsystem = "windows")]
 
 use std::{
+    env,
     io::{self, Write as _},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -15,6 +16,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use eframe::egui::{ViewportBuilder, vec2};
 use hark_command_line::{Program, duration};
+use hark_demo::Speakers;
 use hark_node::{
     device::{InputSpec, OutputSpec},
     reach::names::PeerPlace,
@@ -22,7 +24,7 @@ use hark_node::{
 };
 use hark_ui::{
     APP_ID,
-    app::{App, native_options},
+    app::{App, Opening, native_options},
     icon::icon,
     platform::MenuArguments,
     settings::SettingsFile,
@@ -36,7 +38,7 @@ struct Arguments {
     /// A ticket or a hark: link to join by
     ticket: Vec<String>,
     /// State of this device [default: the platform's data directory, or $HARK_HOME]
-    #[arg(long, value_name = "DIR", env = "HARK_HOME")]
+    #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
     /// Which organisation, where there are several; repeatable [default: all]
     #[arg(long, value_name = "NAME")]
@@ -67,6 +69,10 @@ struct Arguments {
     /// Stop by itself (30s, 2m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
+    /// Show the window with an operation of members who talk by themselves, on this machine alone.
+    /// Nothing is kept, and no microphone is used
+    #[arg(long, conflicts_with_all = ["ticket", "home", "org", "listen", "peer", "no_mdns"])]
+    demo: bool,
     #[command(flatten)]
     menu: MenuArguments,
 }
@@ -84,7 +90,37 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         writeln!(io::stdout(), "{done}")?;
         return Ok(());
     }
-    let home = match arguments.home {
+    // The speakers of a demo talk for as long as the window is open.
+    let (options, opening, _speakers) = if arguments.demo {
+        let (speakers, ticket) = Speakers::gather()?;
+        (demo(arguments, &speakers), Opening::Join(Box::new(ticket)), Some(speakers))
+    } else {
+        let (options, opening) = real(arguments)?;
+        (options, opening, None)
+    };
+    let (_, settings, _) = SettingsFile::open(&options.home);
+    let viewport = ViewportBuilder::default()
+        .with_title("Hark")
+        .with_app_id(APP_ID)
+        .with_icon(icon())
+        .with_inner_size(settings.size)
+        .with_min_inner_size(vec2(320.0, 120.0));
+    let native = eframe::NativeOptions { viewport, ..native_options() };
+    let started = eframe::run_native(
+        "Hark",
+        native,
+        Box::new(move |created| Ok(Box::new(App::new(options, opening, &created.egui_ctx)))),
+    );
+    started.map_err(|error| {
+        anyhow::anyhow!("the window does not open: {error}: `hark talk` needs none")
+    })
+}
+
+/// The person's own home.
+fn real(arguments: Arguments) -> anyhow::Result<(Options, Opening)> {
+    // Not by clap: the variable alone must not keep somebody from the demo.
+    let home = arguments.home.or_else(|| env::var_os("HARK_HOME").map(PathBuf::from));
+    let home = match home {
         Some(home) => home,
         None => Home::default_path().context("this account has no home directory: use --home")?,
     };
@@ -97,27 +133,33 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         listen: arguments.listen,
         peers: arguments.peer,
         mdns: !arguments.no_mdns,
+        port_mapping: true,
         events: arguments.events,
         lasting: arguments.lasting,
     };
-    let ticket = (!arguments.ticket.is_empty()).then(|| arguments.ticket.join(" "));
-    let (_, settings, _) = SettingsFile::open(&options.home);
-    let viewport = ViewportBuilder::default()
-        .with_title("Hark")
-        .with_app_id(APP_ID)
-        .with_icon(icon())
-        .with_inner_size(settings.size)
-        .with_min_inner_size(vec2(320.0, 120.0));
-    let native = eframe::NativeOptions { viewport, ..native_options() };
-    let started = eframe::run_native(
-        "Hark",
-        native,
-        Box::new(move |created| Ok(Box::new(App::new(options, ticket, &created.egui_ctx)))),
-    );
-    started.map_err(|error| {
-        anyhow::anyhow!("the window does not open: {error}: `hark talk` needs none")
-    })
+    let ticket = arguments.ticket.join(" ");
+    Ok((options, if ticket.is_empty() { Opening::Home } else { Opening::Offer(ticket) }))
 }
+
+/// A home that goes with the speakers, reached from this machine alone.
+fn demo(arguments: Arguments, speakers: &Speakers) -> Options {
+    Options {
+        home: speakers.home(YOU),
+        organisations: Vec::new(),
+        name: arguments.name.or_else(|| Some(YOU.to_owned())),
+        input: arguments.input.or(Some(InputSpec::Silence)),
+        output: arguments.output,
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+        peers: Vec::new(),
+        mdns: false,
+        port_mapping: false,
+        events: arguments.events,
+        lasting: arguments.lasting,
+    }
+}
+
+/// The name of the person in a demo.
+const YOU: &str = "You";
 
 #[cfg(test)]
 #[path = "../../tests/src/command_lines.rs"]

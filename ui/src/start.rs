@@ -49,6 +49,8 @@ pub struct Options {
     pub peers: Vec<PeerPlace>,
     /// Whether peers are looked for on the LAN.
     pub mdns: bool,
+    /// Whether the router is asked for a port that can be reached from outside.
+    pub port_mapping: bool,
     /// The file of events.
     pub events: Option<PathBuf>,
     /// How long the node runs.
@@ -158,7 +160,7 @@ impl Options {
             peers: self.peers.clone(),
             mdns: self.mdns,
             relay_only: false,
-            port_mapping: true,
+            port_mapping: self.port_mapping,
             transmit: None::<TransmitMode>,
             profile: None,
             flags: Flags::default(),

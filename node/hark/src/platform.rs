@@ -2,17 +2,7 @@
 
 #[cfg(unix)]
 mod files {
-    use std::{
-        fs::{self, DirBuilder},
-        io,
-        os::unix::fs::{DirBuilderExt, PermissionsExt},
-        path::Path,
-    };
-
-    /// Makes a folder that only this account can read.
-    pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).create(folder)
-    }
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
     /// Permissions of a file or folder, as `chmod` writes them. `None` if the system has no such
     /// permissions.
@@ -23,12 +13,7 @@ mod files {
 
 #[cfg(not(unix))]
 mod files {
-    use std::{fs, io, path::Path};
-
-    // Each account has a temporary folder of its own.
-    pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
-        fs::create_dir(folder)
-    }
+    use std::path::Path;
 
     pub(crate) fn mode_of(_: &Path) -> Option<u32> {
         None
@@ -119,5 +104,5 @@ mod system {
     }
 }
 
-pub(crate) use files::{make_private, mode_of};
+pub(crate) use files::mode_of;
 pub(crate) use system::{missing_sound, raise_buffer, usable_buffer};

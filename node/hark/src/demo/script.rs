@@ -1,12 +1,8 @@
 //! Who says what, and when.
 
+use hark_demo::MEMBERS;
 use hark_voice::{SAMPLE_RATE, level_dbfs};
 use std::time::Duration;
-
-pub(super) const MEMBERS: usize = 5;
-
-/// The first one founds the squad. The others join in this order.
-pub(super) const NAMES: [&str; MEMBERS] = ["Kestrel", "Heron", "Magpie", "Osprey", "Wren"];
 
 /// The members who speak in each turn, by index. The last member to join speaks first. By the time
 /// the first to join speaks, all have been there for a while, however long joining takes on a busy

@@ -1,7 +1,6 @@
 //! The nodes of the demo.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,21 +11,21 @@ use std::{
 
 use anyhow::Context;
 use hark_commands::TicketRequest;
+use hark_demo::{MEMBERS, NAMES, on_this_machine};
 use hark_keys::Ticket;
 use hark_node::{
     device::{InputSpec, OutputSpec},
     event::{Direction, Event, StampedEvent},
     measure::Recording,
-    network::Flags,
     node::{Node, NodeConfig},
-    snapshot::{Snapshot, TransmitMode},
+    snapshot::Snapshot,
     wav::WavWriter,
 };
 
 use super::{
     progress::Progress,
     report::{Heard, Report},
-    script::{MEMBERS, NAMES, Script},
+    script::Script,
 };
 use crate::stop::StopSignal;
 
@@ -76,24 +75,10 @@ impl Squad {
             writer.push(&track).and_then(|()| writer.flush())?;
             let heard = out.join(format!("heard-by-{}.wav", name.to_lowercase()));
             let node = Node::start(NodeConfig {
-                home,
-                passphrase: Box::new(|| None),
-                organisations: Vec::new(),
                 ticket: ticket.clone(),
-                tell_joining: None,
-                name: name.to_owned(),
                 input: InputSpec::File { path: input, looped: false },
                 output: OutputSpec::File { path: heard.clone(), stereo: false },
-                listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-                peers: Vec::new(),
-                mdns: false,
-                relay_only: false,
-                port_mapping: false,
-                transmit: Some(TransmitMode::Vad),
-                profile: None,
-                flags: Flags::default(),
-                recovery: None,
-                low_delay: false,
+                ..on_this_machine(home, name)
             })?;
             let events = node.subscribe();
             let mut member = Member { node, events, track, spoken_ns: None, heard, heard_ns: None };
