@@ -14,6 +14,7 @@ use hark_keys::Ticket;
 use crate::{
     backend::Repaint,
     keys::HotKeys,
+    recovery::RecoveryWords,
     settings::{Settings, SettingsFile},
     sound::SoundDevices,
     start::{Begin, Options, Progress},
@@ -128,7 +129,8 @@ impl App {
                     let repaint: Repaint = Arc::new(move || ctx.request_repaint());
                     let hot_keys = HotKeys::start(Arc::clone(&backend), &self.settings, repaint);
                     let (settings, devices) = (self.settings.clone(), self.devices.clone());
-                    let window = Window::new(backend, settings, devices, Some(hot_keys));
+                    let recovery = RecoveryWords::of(self.options.home.clone());
+                    let window = Window::new(backend, settings, devices, recovery, Some(hot_keys));
                     if let Some(trouble) = self.trouble.take() {
                         window.backend().tell(&trouble);
                     }

@@ -14,6 +14,7 @@ pub mod icon;
 pub mod keys;
 pub mod platform;
 pub mod profile_file;
+pub mod recovery;
 pub mod samples;
 pub mod settings;
 pub mod sound;

@@ -170,6 +170,9 @@ impl Options {
         let until = self.lasting.map(|lasting| Instant::now() + lasting);
         let own = Own::start(OwnConfig { node, home: self.open_home()?, events, until }, repaint)?;
         gone.iter().for_each(|line| own.tell(line));
+        if ticket.is_some() || matches!(begin, Begin::Found(_)) {
+            own.tell("a lost device costs your membership: see Recovery words in Settings");
+        }
         if let Some(ticket) = ticket
             && let Some(store) = home.find(ticket.invite().organisation)?
         {
@@ -211,6 +214,6 @@ impl Options {
     }
 }
 
-fn passphrase() -> AskPassphrase {
+pub(crate) fn passphrase() -> AskPassphrase {
     Box::new(|| std::env::var("HARK_PASSPHRASE").ok())
 }

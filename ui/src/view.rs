@@ -26,6 +26,7 @@ use hark_node::snapshot::{Command, NetChange, NetView, Snapshot, TalkTo};
 use crate::{
     backend::{Organisation, Scene, WindowOrder},
     keys::KeyAction,
+    recovery::{RecoveryWish, RecoveryWords},
     settings::Settings,
     sound::SoundDevices,
     tokens::Colours,
@@ -45,6 +46,8 @@ pub struct Drawing<'a> {
     pub settings: &'a mut Settings,
     /// The microphones and loudspeakers to choose from.
     pub devices: &'a SoundDevices,
+    /// The words of the recovery key, if they were asked for.
+    pub recovery: &'a RecoveryWords,
     /// The keys of the keyboard and the mouse that talk, as plates show them.
     pub keys: &'a dyn Fn(&str) -> Option<String>,
     /// What the person asked for in this frame.
@@ -73,6 +76,8 @@ pub enum Asked {
     Export(PathBuf),
     /// What this file says is taken over.
     Import(PathBuf),
+    /// Something is to be done with the recovery words.
+    Recovery(RecoveryWish),
     /// A text goes to the clipboard.
     Copy(String),
 }

@@ -9,9 +9,10 @@ use hark_hotkeys::button::Chord;
 use hark_node::snapshot::{Command, NetChange, NetView, TalkTo};
 
 use crate::{
-    backend::{Backend, KeyEdge, Organisation, Scene},
+    backend::{Backend, KeyEdge, Organisation, Repaint, Scene},
     keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
     profile_file::ProfileFile,
+    recovery::{RecoveryWish, RecoveryWords},
     settings::{PlateOrder, Settings, Tab},
     sound::SoundDevices,
     tokens::{self, BADGE_COLUMN, Colours, DRAWER, SPACE},
@@ -30,6 +31,8 @@ pub struct Window {
     /// What the person has chosen.
     pub settings: Settings,
     devices: SoundDevices,
+    /// The words of the recovery key.
+    pub recovery: RecoveryWords,
     members: MembersState,
     options: Option<String>,
     shows_ticket: bool,
@@ -54,6 +57,7 @@ impl Window {
         backend: Arc<dyn Backend>,
         settings: Settings,
         devices: SoundDevices,
+        recovery: RecoveryWords,
         hot_keys: Option<HotKeys>,
     ) -> Self {
         Self {
@@ -61,6 +65,7 @@ impl Window {
             shows_keys: false,
             told: (settings.keys.clone(), settings.order.clone()),
             devices,
+            recovery,
             was_mini: settings.mini,
             settings,
             members: MembersState::default(),
@@ -98,6 +103,7 @@ impl Window {
             colours: self.settings.theme.colours(),
             settings: &mut self.settings,
             devices: &self.devices,
+            recovery: &self.recovery,
             keys: &shown,
             asked: Vec::new(),
             next_change: None,
@@ -112,6 +118,7 @@ impl Window {
             && !options::show(ui, &mut view, filter)
         {
             self.options = None;
+            view.asked.push(Asked::Recovery(RecoveryWish::Hide));
         }
         if self.shows_ticket && !ticket::show(ui, &mut view) {
             self.shows_ticket = false;
@@ -162,6 +169,11 @@ impl Window {
                 }
                 Err(error) => self.backend.tell(&error.to_string()),
             },
+            Asked::Recovery(wish) => {
+                let ctx = ctx.clone();
+                let repaint: Repaint = Arc::new(move || ctx.request_repaint());
+                self.recovery.carry_out(organisation, wish, repaint);
+            }
             Asked::Bind(action) => self.begin_choice(action),
         }
     }

@@ -395,6 +395,35 @@ fn a_newer_generation_replaces_an_older_one_after_ten_seconds() {
 
 /// RFC 9605, section 5.1. The RFC has no vectors of the ratchet. The key expected here was computed
 /// by HKDF as the RFC describes it, with another implementation.
+/// A proof of talk rests on it: neither a frame that was sealed nor one that was not is told wrongly.
+#[test]
+fn a_key_knows_which_frames_it_has_sealed() {
+    let frame = |key, counter| FrameNumber { key, counter };
+    // Its slot is 1, its generation 2, its step 14.
+    let own = 1 << 31 | 1 << 20 | 2 << 4;
+    let used = Sealed { key: own | 14, end: 300 };
+    assert_eq!(used.has(frame(own | 14, 299)), Some(true));
+    assert_eq!(used.has(frame(own | 14, 300)), Some(false));
+    // Steps count on from 15 to 0. The seven ahead are not used; the others may have been.
+    for step in [15, 0, 1, 2, 3, 4, 5] {
+        assert_eq!(used.has(frame(own | step, 256)), Some(false), "step {step}");
+    }
+    for step in [6, 7, 13] {
+        assert_eq!(used.has(frame(own | step, 256)), None, "step {step}");
+    }
+    let other_generation = (1 << 31 | 1 << 20 | 3 << 4) | 15;
+    assert_eq!(used.has(frame(other_generation, 256)), None);
+
+    let epoch = 1 << 39 | 5 << 8;
+    let used = Sealed { key: epoch | 7, end: 300 };
+    assert_eq!(used.has(frame(epoch | 7, 299)), Some(true));
+    assert_eq!(used.has(frame(epoch | 7, 300)), Some(false));
+    assert_eq!(used.has(frame(epoch | 8, 256)), Some(false), "a later generation");
+    assert_eq!(used.has(frame(epoch | 255, 256)), Some(false), "the last generation");
+    assert_eq!(used.has(frame(epoch | 6, 256)), None, "an earlier generation");
+    assert_eq!(used.has(frame(1 << 39 | 6 << 8 | 8, 256)), None, "another epoch");
+}
+
 #[test]
 fn ratchets_as_the_rfc_says() {
     let base_key = std::array::from_fn(|index| index as u8);
@@ -701,6 +730,21 @@ mod epochs {
             assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::Replayed));
         }
         assert_eq!(opened(&mut keyring, now, &next), Ok(b"next".to_vec()));
+        // In an epoch that is held, a given key is not needed.
+        keyring.install_epoch_key(now, &secret.key_of(target, device, 5));
+        assert_eq!(keyring.given.len(), 1);
+        // Of given keys the newest two are held.
+        let mut stranger = SenderKeyring::new(target, device);
+        let mut frames = Vec::new();
+        for generation in 0..3 {
+            stranger.install_epoch_key(now, &secret.key_of(target, device, generation));
+            let mut key = SenderKey::of_epoch(target, device, &secret, generation);
+            frames.push(sealed(&mut key, b"hello"));
+        }
+        assert_eq!(opened(&mut stranger, now, &frames[0]), Err(OpenFrameError::UnknownKey));
+        for frame in &frames[1..] {
+            assert_eq!(opened(&mut stranger, now, frame), Ok(b"hello".to_vec()));
+        }
         // The key opens nothing of another talker.
         let another = DeviceKey::generate(&SeededRandom::new(6)).id();
         let mut other = SenderKeyring::new(target, another);

@@ -12,6 +12,7 @@ use eframe::egui::{CentralPanel, ViewportBuilder, vec2};
 use hark_node::snapshot::Snapshot;
 use hark_ui::{
     backend::{Organisation, Scene},
+    recovery::RecoveryWords,
     samples::{self, FakeNode},
     settings::Settings,
     sound::SoundDevices,
@@ -68,7 +69,8 @@ fn scene(own: Snapshot) -> Scene {
 
 fn window(node: &Arc<FakeNode>, settings: Settings) -> Window {
     let devices = SoundDevices::fixed(samples::sound_devices());
-    Window::new(Arc::clone(node) as _, settings, devices, None)
+    let recovery = RecoveryWords::of("/nowhere".into());
+    Window::new(Arc::clone(node) as _, settings, devices, recovery, None)
 }
 
 /// Draws 20 pictures a second until it is ended: of a `busy` window, of an `empty` panel, or of

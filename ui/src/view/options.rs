@@ -2,7 +2,7 @@
 
 use std::path::{MAIN_SEPARATOR, PathBuf};
 
-use eframe::egui::{Align2, ComboBox, RichText, ScrollArea, Slider, TextEdit, Ui, Window};
+use eframe::egui::{Align2, ComboBox, Grid, RichText, ScrollArea, Slider, TextEdit, Ui, Window};
 use hark_node::event::Direction;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     sound,
 };
 use crate::{
+    recovery::{Recovery, RecoveryWish},
     settings::Density,
     tokens::{SMALL, Theme},
 };
@@ -19,7 +20,7 @@ use crate::{
 type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Drawing));
 
 /// All settings, in the order in which they are shown.
-const SETTINGS: [Setting; 7] = [
+const SETTINGS: [Setting; 8] = [
     ("Microphone", "input headset sound card device record", microphone),
     ("Loudspeaker", "speaker output headphones headset sound card device", loudspeaker),
     ("Colours", "theme dark light night contrast look", colours),
@@ -27,6 +28,7 @@ const SETTINGS: [Setting; 7] = [
     ("Plates", "density row card tile nets layout", density),
     ("Nets that are not heard", "hide show plates channels", unheard),
     ("Stay above other windows", "always on top front", on_top),
+    ("Recovery words", "backup paper founder restore lost device key", recovery),
 ];
 
 /// Draws the settings. Returns whether they stay open.
@@ -119,6 +121,45 @@ fn device(ui: &mut Ui, view: &mut Drawing, direction: Direction) {
         // The node opens its devices once, when it starts.
         let line = RichText::new("A change counts from the next start.").size(SMALL);
         ui.label(line.color(view.colours.weak));
+    });
+}
+
+fn recovery(ui: &mut Ui, view: &mut Drawing) {
+    let weak = view.colours.weak;
+    let small = move |text: &str| RichText::new(text).size(SMALL).color(weak);
+    ui.vertical(|ui| match view.recovery.shown(&view.snapshot().organisation_id) {
+        None => {
+            if named(ui.button("Show"), "Show the recovery words").clicked() {
+                view.asked.push(Asked::Recovery(RecoveryWish::Show));
+            }
+            ui.label(small("They make a new machine yours again when this one is lost."));
+        }
+        Some(Recovery::Line(line)) => {
+            ui.label(small(&line));
+        }
+        Some(Recovery::Words { founder, words }) => {
+            let name = &view.snapshot().organisation;
+            let (whose, acts) = if founder { ("Founder's", ", and for it") } else { ("Member's", "") };
+            ui.label(small(&format!(
+                "{whose} words for {name}. Write them down. Anybody who has them can act for you{acts}."
+            )));
+            Grid::new("recovery words").striped(true).show(ui, |ui| {
+                for (at, word) in words.split(' ').enumerate() {
+                    ui.label(format!("{} {word}", at + 1));
+                    if at % 4 == 3 {
+                        ui.end_row();
+                    }
+                }
+            });
+            let hide = named(ui.button("Hide"), "Hide the recovery words");
+            if hide.clicked() {
+                view.asked.push(Asked::Recovery(RecoveryWish::Hide));
+            }
+            let forget = ui.button("They are on paper: take them off this device");
+            if forget.clicked() {
+                view.asked.push(Asked::Recovery(RecoveryWish::Forget));
+            }
+        }
     });
 }
 

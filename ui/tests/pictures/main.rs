@@ -21,6 +21,7 @@ use hark_ui::{
     backend::{Backend, KeyEdge, Organisation, Scene, WindowOrder},
     history::History,
     keys::{self, KeyAction, KeySetting, USUAL_TALK},
+    recovery::{Recovery, RecoveryWords},
     samples::{self, FakeNode},
     settings::{Density, Settings, Tab},
     sound::SoundDevices,
@@ -93,8 +94,9 @@ fn open_at(
     };
     settings.keys.extend([key("Mouse 4", "Command"), key("Num 1", "Flight")]);
     let renderer = CpuRenderer::new(settings.theme);
-    let window =
-        Window::new(backend, settings, SoundDevices::fixed(samples::sound_devices()), None);
+    let devices = SoundDevices::fixed(samples::sound_devices());
+    let recovery = RecoveryWords::of("/nowhere".into());
+    let window = Window::new(backend, settings, devices, recovery, None);
     let now = start + Duration::from_secs(3);
     let builder = Harness::builder()
         .with_size(size)
@@ -353,6 +355,26 @@ fn settings_are_found_by_what_people_call_them() {
     harness.run();
     assert!(harness.query_by_role_and_label(Role::ComboBox, "Colours").is_none());
     assert!(harness.query_all_by_label("Size of everything").next().is_some());
+}
+
+#[test]
+fn a_founder_finds_the_words_that_bring_a_lost_machine_back() {
+    let start = Instant::now();
+    let own = samples::operation();
+    let organisation = own.organisation_id.clone();
+    let (_, mut harness) = open(scene(start, &[own]), start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Settings").click();
+    harness.run();
+    assert!(harness.query_by_label("Show the recovery words").is_some());
+    let words = vec!["abandon"; 23].join(" ") + " art";
+    let words = Recovery::Words { founder: true, words: words.into() };
+    harness.state_mut().recovery.put(&organisation, words);
+    harness.run();
+    harness.snapshot("recovery_words");
+    harness.get_by_label("Hide the recovery words").click();
+    harness.run();
+    assert!(harness.state().recovery.shown(&organisation).is_none());
 }
 
 #[test]
