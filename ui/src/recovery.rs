@@ -19,12 +19,12 @@ use crate::{backend::Repaint, start::passphrase};
 pub struct RecoveryWords {
     home: PathBuf,
     /// What is shown, and the id of the organisation that it is for.
-    shown: Arc<Mutex<Option<(String, Recovery)>>>,
+    shown: Arc<Mutex<Option<(String, KeptWords)>>>,
 }
 
 /// What was found in the home.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Recovery {
+pub enum KeptWords {
     /// The words.
     Words {
         /// Whether they are a founder's, who can also sign for the organisation by them.
@@ -54,14 +54,14 @@ impl RecoveryWords {
     }
 
     /// What is shown for this organisation.
-    pub fn shown(&self, organisation: &str) -> Option<Recovery> {
+    pub fn shown(&self, organisation: &str) -> Option<KeptWords> {
         let shown = self.lock();
         shown.as_ref().filter(|(id, _)| id == organisation).map(|(_, shown)| shown.clone())
     }
 
     /// Puts something on view, as for a picture.
-    pub fn put(&self, organisation: &str, recovery: Recovery) {
-        *self.lock() = Some((organisation.to_owned(), recovery));
+    pub fn put(&self, organisation: &str, kept: KeptWords) {
+        *self.lock() = Some((organisation.to_owned(), kept));
     }
 
     /// Carries out a wish by another thread, and calls `repaint` once it is done.
@@ -73,31 +73,31 @@ impl RecoveryWords {
         let (words, organisation) = (self.clone(), organisation.to_owned());
         std::thread::spawn(move || {
             let found = words.find(&organisation, wish == RecoveryWish::Forget);
-            let found = found.unwrap_or_else(|error| Recovery::Line(format!("{error:#}")));
+            let found = found.unwrap_or_else(|error| KeptWords::Line(format!("{error:#}")));
             words.put(&organisation, found);
             repaint();
         });
     }
 
-    fn find(&self, organisation: &str, forget: bool) -> anyhow::Result<Recovery> {
+    fn find(&self, organisation: &str, forget: bool) -> anyhow::Result<KeptWords> {
         let home = Home::open(&self.home, passphrase())?;
         let mut stores = home.organisations()?.into_iter();
         let store = stores.find(|store| store.id().to_string() == organisation);
-        let Some(store) = store else { return Ok(Recovery::Line(NOT_HERE.to_owned())) };
+        let Some(store) = store else { return Ok(KeptWords::Line(NOT_HERE.to_owned())) };
         if forget {
             home.forget_recovery(&store)?;
-            return Ok(Recovery::Line("The words are on this device no more.".to_owned()));
+            return Ok(KeptWords::Line("The words are on this device no more.".to_owned()));
         }
         Ok(home.recovery(&store)?.map_or_else(
-            || Recovery::Line(NOT_HERE.to_owned()),
-            |secret| Recovery::Words {
+            || KeptWords::Line(NOT_HERE.to_owned()),
+            |secret| KeptWords::Words {
                 founder: store.charter().is_root(secret.key().id()),
                 words: Zeroizing::new(secret.to_string()),
             },
         ))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(String, Recovery)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(String, KeptWords)>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,11 +140,11 @@ mod tests {
             words.shown(&id)
         };
         let told = Zeroizing::new(secret.to_string());
-        let seen = Recovery::Words { founder: true, words: told };
+        let seen = KeptWords::Words { founder: true, words: told };
         assert!(ask(RecoveryWish::Show) == Some(seen));
         assert!(words.shown("another").is_none());
-        assert!(matches!(ask(RecoveryWish::Forget), Some(Recovery::Line(_))));
-        assert!(ask(RecoveryWish::Show) == Some(Recovery::Line(NOT_HERE.to_owned())));
+        assert!(matches!(ask(RecoveryWish::Forget), Some(KeptWords::Line(_))));
+        assert!(ask(RecoveryWish::Show) == Some(KeptWords::Line(NOT_HERE.to_owned())));
         words.carry_out(&id, RecoveryWish::Hide, Arc::new(|| {}));
         assert!(words.shown(&id).is_none());
     }

@@ -395,7 +395,7 @@ fn a_newer_generation_replaces_an_older_one_after_ten_seconds() {
 
 /// RFC 9605, section 5.1. The RFC has no vectors of the ratchet. The key expected here was computed
 /// by HKDF as the RFC describes it, with another implementation.
-/// A proof of talk rests on it: neither a frame that was sealed nor one that was not is told wrongly.
+/// Proofs of talk rest on it.
 #[test]
 fn a_key_knows_which_frames_it_has_sealed() {
     let frame = |key, counter| FrameNumber { key, counter };

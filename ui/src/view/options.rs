@@ -11,7 +11,7 @@ use super::{
     sound,
 };
 use crate::{
-    recovery::{Recovery, RecoveryWish},
+    recovery::{KeptWords, RecoveryWish},
     settings::Density,
     tokens::{SMALL, Theme},
 };
@@ -134,10 +134,10 @@ fn recovery(ui: &mut Ui, view: &mut Drawing) {
             }
             ui.label(small("They make a new machine yours again when this one is lost."));
         }
-        Some(Recovery::Line(line)) => {
+        Some(KeptWords::Line(line)) => {
             ui.label(small(&line));
         }
-        Some(Recovery::Words { founder, words }) => {
+        Some(KeptWords::Words { founder, words }) => {
             let name = &view.snapshot().organisation;
             let (whose, acts) = if founder { ("Founder's", ", and for it") } else { ("Member's", "") };
             ui.label(small(&format!(

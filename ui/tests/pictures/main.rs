@@ -21,7 +21,7 @@ use hark_ui::{
     backend::{Backend, KeyEdge, Organisation, Scene, WindowOrder},
     history::History,
     keys::{self, KeyAction, KeySetting, USUAL_TALK},
-    recovery::{Recovery, RecoveryWords},
+    recovery::{KeptWords, RecoveryWords},
     samples::{self, FakeNode},
     settings::{Density, Settings, Tab},
     sound::SoundDevices,
@@ -368,7 +368,7 @@ fn a_founder_finds_the_words_that_bring_a_lost_machine_back() {
     harness.run();
     assert!(harness.query_by_label("Show the recovery words").is_some());
     let words = vec!["abandon"; 23].join(" ") + " art";
-    let words = Recovery::Words { founder: true, words: words.into() };
+    let words = KeptWords::Words { founder: true, words: words.into() };
     harness.state_mut().recovery.put(&organisation, words);
     harness.run();
     harness.snapshot("recovery_words");
