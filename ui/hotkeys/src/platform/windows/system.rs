@@ -30,7 +30,7 @@ use windows_sys::Win32::{
         },
     },
     UI::{
-        KeyInput::{
+        Input::{
             GetRawInputData,
             KeyboardAndMouse::{
                 GetAsyncKeyState, MAPVK_VK_TO_VSC_EX, MAPVK_VSC_TO_VK_EX, MapVirtualKeyW,
@@ -53,7 +53,7 @@ use windows_sys::Win32::{
 mod devices;
 
 pub(super) use devices::{ButtonRange, MOST_BUTTONS, PadDevice, Preparsed, Value, pad_devices};
-pub(super) use windows_sys::Win32::UI::KeyInput::XboxController::XINPUT_GAMEPAD as XboxReport;
+pub(super) use windows_sys::Win32::UI::Input::XboxController::XINPUT_GAMEPAD as XboxReport;
 
 /// What came to the window.
 pub(super) enum Message {
