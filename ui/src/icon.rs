@@ -1,6 +1,7 @@
 //! The mark of Hark, a sound wave in a ring, as pixels for the window.
 //!
-//! `assets/icon.svg` is the same mark for menus. A test keeps the two alike.
+//! `assets/icon.svg` is the same mark for menus, and `assets/icon.ico` for the programs of Windows.
+//! Tests keep them alike.
 
 use eframe::egui::{Color32, IconData};
 
@@ -8,17 +9,25 @@ use crate::tokens::Theme;
 
 /// The mark, 64 by 64 pixels.
 pub fn icon() -> IconData {
-    let mut rgba = Vec::with_capacity((SIZE * SIZE * 4) as usize);
-    for y in 0..SIZE {
-        for x in 0..SIZE {
-            rgba.extend(pixel(x as f32 + 0.5, y as f32 + 0.5));
-        }
-    }
-    IconData { rgba, width: SIZE, height: SIZE }
+    drawn(SIZE)
 }
 
-/// The colour around this place. The alpha is not multiplied in.
-fn pixel(x: f32, y: f32) -> [u8; 4] {
+/// The mark with this many pixels on each side.
+fn drawn(side: u32) -> IconData {
+    let mut rgba = Vec::with_capacity((side * side * 4) as usize);
+    let scale = SIZE as f32 / side as f32;
+    for y in 0..side {
+        for x in 0..side {
+            rgba.extend(pixel((x as f32 + 0.5) * scale, (y as f32 + 0.5) * scale, scale));
+        }
+    }
+    IconData { rgba, width: side, height: side }
+}
+
+/// The colour around this place of the mark, which a pixel covers to this width and height. The
+/// alpha is not multiplied in.
+fn pixel(x: f32, y: f32, width: f32) -> [u8; 4] {
+    let covered = |distance: f32| covered(distance / width);
     let from_middle = (x - MIDDLE).hypot(y - MIDDLE);
     let [ground, ring, wave] = colours();
     let disc = covered(from_middle - (RING + STROKE / 2.0));
@@ -60,6 +69,11 @@ const BARS: [(f32, f32); 5] = [(16.0, 2.0), (24.0, 8.0), (32.0, 15.0), (40.0, 8.
 
 #[cfg(test)]
 mod tests {
+    use image::{
+        ExtendedColorType,
+        codecs::ico::{IcoEncoder, IcoFrame},
+    };
+
     use super::*;
 
     #[test]
@@ -78,6 +92,21 @@ mod tests {
             bars.join(" ")
         );
         assert_eq!(include_str!("../assets/icon.svg"), drawn);
+    }
+
+    #[test]
+    fn windows_shows_the_same_mark_in_all_its_sizes() {
+        let frames = [16, 24, 32, 48, 64, 128, 256].map(|side| {
+            let IconData { rgba, width, height } = drawn(side);
+            IcoFrame::as_png(&rgba, width, height, ExtendedColorType::Rgba8).expect("a picture")
+        });
+        let mut made = Vec::new();
+        IcoEncoder::new(&mut made).encode_images(&frames).expect("an icon");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/icon.ico");
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(path, &made).expect("written");
+        }
+        assert!(std::fs::read(path).expect("it is there") == made, "UPDATE_SNAPSHOTS=1 makes it");
     }
 
     #[test]

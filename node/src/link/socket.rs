@@ -1,10 +1,11 @@
 //! The seam for sockets: real ones come from the operating system, others from a simulated network.
 
 mod platform;
+mod room;
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -111,6 +112,21 @@ impl Binder for UdpBinder {
     }
 }
 
+/// The own address from which packets to `address` are sent by a socket that is bound to `bound`.
+fn source_towards(bound: IpAddr, address: SocketAddr) -> Option<IpAddr> {
+    if !bound.is_unspecified() {
+        return Some(bound);
+    }
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // `connect` sends nothing on a UDP socket; it only asks for the route.
+    let asking = UdpSocket::bind((any, 0)).ok()?;
+    asking.connect(address).ok()?;
+    Some(asking.local_addr().ok()?.ip())
+}
+
 impl fmt::Debug for dyn Binder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Binder")
@@ -121,11 +137,9 @@ impl fmt::Debug for dyn Binder {
 /// talkers.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     /// Reports the source address of packets to a neighbour or to ourselves without sending one.

@@ -128,7 +128,7 @@ impl Home {
     /// The platform's data folder for Hark, which is used unless `--home` or `HARK_HOME` names
     /// another one.
     pub fn default_path() -> Option<PathBuf> {
-        directories::ProjectDirs::from("", "", "hark").map(|dirs| dirs.data_dir().to_owned())
+        directories::ProjectDirs::from("", "", "hark").map(|dirs| dirs.data_local_dir().to_owned())
     }
 
     /// Opens the folder, or creates it. Refuses one of a newer version, or one to which other
