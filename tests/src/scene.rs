@@ -88,6 +88,7 @@ impl Scene {
         let output = self.path(&format!("{run}.wav"));
         Talk {
             program: Program::Hark,
+            file: None,
             name: name.to_owned(),
             home: self.home(name),
             ticket: None,
@@ -109,6 +110,8 @@ impl Scene {
 /// A `hark talk`, or a window, that is about to start.
 pub struct Talk {
     program: Program,
+    /// The file of the program, if it is not one for this machine.
+    file: Option<PathBuf>,
     name: String,
     home: PathBuf,
     ticket: Option<String>,
@@ -189,6 +192,13 @@ impl Talk {
         self
     }
 
+    /// Runs the program for Windows that lies at this path, by wine. Its home and files lie where
+    /// those of others do: wine shows it the whole machine.
+    pub fn by_wine(mut self, program: &Path) -> Self {
+        self.file = Some(program.to_owned());
+        self.environment("WINEDEBUG", "-all")
+    }
+
     /// Sets an environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -227,7 +237,14 @@ impl Talk {
     }
 
     fn command(&self) -> Command {
-        let program = self.program.command();
+        let program = match &self.file {
+            None => self.program.command(),
+            Some(file) => {
+                let mut wine = Command::new("wine");
+                wine.arg(file);
+                wine
+            }
+        };
         let mut command = match &self.before[..] {
             [] => program,
             before => through(before, &program),
