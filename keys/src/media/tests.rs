@@ -363,6 +363,39 @@ fn a_key_that_opens_nothing_is_forgotten_after_a_minute() {
     assert!(!keyring.has_own_key());
 }
 
+#[test]
+fn a_keyring_is_empty_while_nothing_opens() {
+    let (target, device, secret) = pair();
+    let epoch = crate::EpochDealer::generate(&SeededRandom::new(5)).secret([0xcd; 32]);
+    let mut keyring = SenderKeyring::new(target, device);
+    assert!(keyring.is_empty());
+    keyring.install(Timestamp::ZERO, &secret);
+    assert!(!keyring.is_empty());
+    keyring.set_epochs(std::slice::from_ref(&epoch));
+    assert!(!keyring.is_empty());
+    keyring.set_own_key_open(false);
+    assert!(!keyring.is_empty(), "the epoch opens");
+    keyring.set_epochs(&[]);
+    assert!(keyring.is_empty(), "its own key is closed");
+}
+
+#[test]
+fn a_frame_without_room_for_its_tag_is_malformed() {
+    let (target, device, secret) = pair();
+    let epoch = crate::EpochDealer::generate(&SeededRandom::new(5)).secret([0xcd; 32]);
+    let mut keyring = SenderKeyring::new(target, device);
+    keyring.install(Timestamp::ZERO, &secret);
+    keyring.set_epochs(std::slice::from_ref(&epoch));
+    let now = Timestamp::ZERO;
+    let own = sealed(&mut SenderKey::new(target, device, &secret), b"");
+    let dealt = sealed(&mut SenderKey::of_epoch(target, device, &epoch, 0), b"");
+    for frame in [own, dealt] {
+        let cut = &frame[..frame.len() - 1];
+        assert_eq!(opened(&mut keyring, now, cut), Err(OpenFrameError::Malformed));
+        assert_eq!(opened(&mut keyring, now, &frame), Ok(Vec::new()));
+    }
+}
+
 /// A key message that was overtaken must not end the generation in use.
 #[test]
 fn an_older_generation_does_not_replace_a_newer_one() {
@@ -422,6 +455,7 @@ fn a_key_knows_which_frames_it_has_sealed() {
     assert_eq!(used.has(frame(epoch | 255, 256)), Some(false), "the last generation");
     assert_eq!(used.has(frame(epoch | 6, 256)), None, "an earlier generation");
     assert_eq!(used.has(frame(1 << 39 | 6 << 8 | 8, 256)), None, "another epoch");
+    assert_eq!(used.has(frame(1 << 39 | 4 << 8 | 8, 256)), None, "another epoch");
 }
 
 #[test]
