@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, mpsc::Receiver},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use eframe::{
@@ -37,11 +37,18 @@ pub struct App {
     trouble: Option<String>,
     /// The title of the window.
     title: String,
+    /// When the settings changed last, if they are not kept yet.
+    changed: Option<Instant>,
 }
 
 enum Phase {
-    Welcome(FirstStart),
-    Starting { progress: Receiver<Progress>, news: Vec<String>, from: Begin },
+    /// The first start. The clipboard was asked for at that time, and is looked at once.
+    Welcome(FirstStart, Option<Instant>),
+    Starting {
+        progress: Receiver<Progress>,
+        news: Vec<String>,
+        from: Begin,
+    },
     Running(Box<Window>),
     Failed(String),
 }
@@ -78,6 +85,7 @@ impl App {
             trouble,
             options,
             title: String::new(),
+            changed: None,
         };
         let has = app.options.has_organisations();
         match (has, opening) {
@@ -92,7 +100,7 @@ impl App {
                 }
                 // What lies on the clipboard may be a ticket. It is looked at once, here.
                 ctx.send_viewport_cmd(ViewportCommand::RequestPaste);
-                app.phase = Phase::Welcome(welcome);
+                app.phase = Phase::Welcome(welcome, Some(Instant::now()));
             }
         }
         app
@@ -114,9 +122,7 @@ impl App {
     }
 
     fn keep_settings(&mut self) {
-        if let Err(error) = self.file.keep(&self.settings) {
-            tracing::warn!(%error, "the settings of the window are not kept");
-        }
+        keep(&mut self.file, &self.settings);
     }
 
     fn starting(&mut self, ui: &mut Ui) {
@@ -142,15 +148,18 @@ impl App {
                     self.devices.refresh();
                     self.phase = match from {
                         Begin::Stored => Phase::Failed(error),
-                        Begin::Found(_) | Begin::Join(_) => Phase::Welcome(FirstStart {
-                            name: self.options.usual_name(),
-                            ticket: match from {
-                                Begin::Join(ticket) => ticket.to_string(),
-                                Begin::Found(_) | Begin::Stored => String::new(),
-                            },
-                            error: Some(error),
-                            ..FirstStart::default()
-                        }),
+                        Begin::Found(_) | Begin::Join(_) => {
+                            let (ticket, squad) = match from {
+                                Begin::Join(ticket) => (ticket.to_string(), String::new()),
+                                Begin::Found(squad) => (String::new(), squad.clone()),
+                                Begin::Stored => Default::default(),
+                            };
+                            let name = self.options.usual_name();
+                            let error = Some(error);
+                            let again =
+                                FirstStart { name, ticket, squad, error, ..FirstStart::default() };
+                            Phase::Welcome(again, None)
+                        }
                     };
                     ui.ctx().request_repaint();
                     return;
@@ -174,16 +183,18 @@ impl eframe::App for App {
 
     fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
         match &mut self.phase {
-            Phase::Welcome(welcome) => {
-                let pasted = ui.input(|input| {
-                    let mut events = input.events.iter();
-                    events.find_map(|event| match event {
-                        Event::Paste(text) => Some(text.clone()),
-                        _ => None,
-                    })
-                });
-                if !ui.ctx().egui_wants_keyboard_input() {
-                    pasted.iter().for_each(|text| welcome.offer(text, true));
+            Phase::Welcome(welcome, asked) => {
+                // What was on the clipboard may be anything: it is for no field.
+                if asked.is_some_and(|at| at.elapsed() < CLIPBOARD_WITHIN)
+                    && let Some(text) = take_paste(ui)
+                {
+                    welcome.offer(&text, true);
+                    *asked = None;
+                }
+                if !ui.ctx().egui_wants_keyboard_input()
+                    && let Some(text) = take_paste(ui)
+                {
+                    welcome.offer(&text, true);
                 }
                 let begin = welcome::show(ui, welcome, &mut self.settings, &self.devices);
                 if let Some(begin) = begin {
@@ -195,6 +206,19 @@ impl eframe::App for App {
             Phase::Starting { .. } => self.starting(ui),
             Phase::Running(window) => {
                 window.show(ui, Instant::now());
+                if self.settings != window.settings {
+                    self.settings = window.settings.clone();
+                    self.changed = Some(Instant::now());
+                }
+                if let Some(at) = self.changed {
+                    let due = KEPT_AFTER.saturating_sub(at.elapsed());
+                    if due.is_zero() {
+                        self.changed = None;
+                        keep(&mut self.file, &self.settings);
+                    } else {
+                        ui.ctx().request_repaint_after(due);
+                    }
+                }
                 if let Some(why) = window.backend().scene().ended.clone() {
                     if why.is_empty() {
                         ui.ctx().send_viewport_cmd(ViewportCommand::Close);
@@ -246,3 +270,25 @@ impl eframe::App for App {
         self.keep_settings();
     }
 }
+
+fn keep(file: &mut SettingsFile, settings: &Settings) {
+    if let Err(error) = file.keep(settings) {
+        tracing::warn!(%error, "the settings of the window are not kept");
+    }
+}
+
+/// Takes the text that was pasted, so that no field gets it.
+fn take_paste(ui: &Ui) -> Option<String> {
+    ui.input_mut(|input| {
+        let at = input.events.iter().position(|event| matches!(event, Event::Paste(_)))?;
+        match input.events.remove(at) {
+            Event::Paste(text) => Some(text),
+            _ => None,
+        }
+    })
+}
+
+/// The clipboard's owner, another program, answers within this time or not at all.
+const CLIPBOARD_WITHIN: Duration = Duration::from_secs(1);
+/// Settings are kept when they have not changed for this long.
+const KEPT_AFTER: Duration = Duration::from_secs(1);

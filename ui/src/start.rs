@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hark_command_line::person::{fitting_name, login_name, shown_name};
+use hark_command_line::{
+    StopSignal,
+    person::{fitting_name, login_name, shown_name},
+};
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     control::ControlError,
@@ -116,6 +119,7 @@ impl Options {
         news: Sender<Progress>,
     ) -> anyhow::Result<Arc<dyn Backend>> {
         let home = self.open_home()?;
+        let is_first = home.organisations()?.is_empty();
         if let (Begin::Stored, Some(attached)) = (&begin, self.attach(&home, &repaint)?) {
             return Ok(attached);
         }
@@ -166,10 +170,16 @@ impl Options {
             flags: Flags::default(),
             low_delay: false,
         };
+        let stop = StopSignal::listen()?;
         let events = self.events.as_deref().map(EventFile::open).transpose()?;
         let until = self.lasting.map(|lasting| Instant::now() + lasting);
-        let own = Own::start(OwnConfig { node, home: self.open_home()?, events, until }, repaint)?;
+        let own =
+            Own::start(OwnConfig { node, home: self.open_home()?, events, until, stop }, repaint)?;
         gone.iter().for_each(|line| own.tell(line));
+        if is_first {
+            // The first start promises a key: nobody is to be heard before it is pressed.
+            own.open_by_key();
+        }
         if ticket.is_some() || matches!(begin, Begin::Found(_)) {
             own.tell("a lost device costs your membership: see Recovery words in Settings");
         }

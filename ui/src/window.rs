@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use eframe::egui::{
-    self, CentralPanel, Context, Frame, Key, Margin, Modifiers, Panel, Ui, ViewportCommand, vec2,
+    self, CentralPanel, Context, Frame, Id, Key, Margin, Modifiers, Panel, Ui, ViewportCommand,
+    vec2,
 };
 use hark_hotkeys::button::Chord;
 use hark_node::snapshot::{Command, NetChange, NetView, TalkTo};
@@ -108,7 +109,16 @@ impl Window {
             asked: Vec::new(),
             next_change: None,
         };
-        shortcuts(&ctx, &mut view);
+        // Letters that are typed into a dialog mute nobody.
+        let in_dialog = self.options.is_some() || self.shows_ticket || self.shows_keys;
+        if !in_dialog {
+            shortcuts(&ctx, &mut view);
+        } else if self.choosing.is_none()
+            && ctx.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Escape))
+        {
+            (self.options, self.shows_ticket, self.shows_keys) = (None, false, false);
+            view.asked.push(Asked::Recovery(RecoveryWish::Hide));
+        }
         if view.settings.mini {
             mini(ui, &mut view);
         } else {
@@ -146,6 +156,7 @@ impl Window {
             Asked::Open(Part::Options) => {
                 self.devices.refresh();
                 self.options = Some(String::new());
+                ctx.memory_mut(|memory| memory.request_focus(Id::unique(options::FILTER)));
             }
             Asked::Open(Part::Keys) => self.shows_keys = true,
             Asked::Open(Part::Ticket) => self.shows_ticket = true,

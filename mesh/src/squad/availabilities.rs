@@ -32,6 +32,8 @@ struct Known {
     /// When it was received.
     at: Timestamp,
     availability: Availability,
+    /// The run of the device in which it had a link, if it had one. [PROTO-2.5]
+    incarnation: Option<u64>,
     /// Whether it came over a link that is still up. If so, the device itself reports any change.
     linked: bool,
 }
@@ -76,11 +78,15 @@ impl Availabilities {
         }
     }
 
-    /// The device has restarted, so its earlier report no longer counts. Returns whether that
-    /// changes anything.
-    fn forget(&mut self, device: DeviceId) -> bool {
-        let known = self.known.remove(&device);
-        known.is_some_and(|known| known.availability != Availability::default())
+    /// The device runs as this incarnation: what it reported in an earlier run no longer counts.
+    /// The number stays, so that nobody repeats that report. Returns whether anything changes.
+    fn forget_earlier(&mut self, device: DeviceId, incarnation: u64, restarted: bool) -> bool {
+        let Some(known) = self.known.get_mut(&device) else { return false };
+        if !restarted && known.incarnation.is_none_or(|earlier| earlier == incarnation) {
+            return false;
+        }
+        known.incarnation = Some(incarnation);
+        std::mem::take(&mut known.availability) != Availability::default()
     }
 
     /// Signs the report, if one is due.
@@ -126,7 +132,13 @@ impl Availabilities {
     }
 
     /// Stores the report of a device. Returns whether the availability has changed.
-    fn keep(&mut self, now: Timestamp, said: &AvailabilityMessage, linked: bool) -> bool {
+    fn keep(
+        &mut self,
+        now: Timestamp,
+        said: &AvailabilityMessage,
+        linked: bool,
+        incarnation: Option<u64>,
+    ) -> bool {
         let AvailabilityMessage { device, number, availability } = *said;
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&device) {
             let oldest = self.known.iter().min_by_key(|(_, known)| (known.linked, known.at));
@@ -134,7 +146,8 @@ impl Availabilities {
                 self.known.remove(&oldest);
             }
         }
-        let before = self.known.insert(device, Known { number, at: now, availability, linked });
+        let before =
+            self.known.insert(device, Known { number, at: now, availability, incarnation, linked });
         before.map(|known| known.availability).unwrap_or_default() != availability
     }
 
@@ -172,9 +185,9 @@ impl Squad {
         &mut self,
         device: DeviceId,
         member: Option<MemberId>,
-        restarted: bool,
+        (incarnation, restarted): (u64, bool),
     ) {
-        if restarted && self.availabilities.forget(device) {
+        if self.availabilities.forget_earlier(device, incarnation, restarted) {
             self.events.push_back(SquadEvent::AvailabilityChanged { device });
         }
         if member.is_some() {
@@ -220,7 +233,8 @@ impl Squad {
         let known_by_link = self.availabilities.known.get(&device).is_some_and(|it| it.linked);
         self.availabilities.authors.spend(now, device, SAYING);
         let linked = known_by_link || from.is_some();
-        if self.availabilities.keep(now, said, linked) {
+        let incarnation = self.links.get(&device).map(|link| link.incarnation);
+        if self.availabilities.keep(now, said, linked, incarnation) {
             self.events.push_back(SquadEvent::AvailabilityChanged { device });
         }
         Ok(())

@@ -77,7 +77,7 @@ impl Squad {
         self.nets.link_up(device, restarted, listening);
         self.names.link_up(device);
         self.epochs.link_changed(now, device, false);
-        self.link_up_availability(device, member, restarted);
+        self.link_up_availability(device, member, (incarnation, restarted));
         self.targets.renew(now, device);
         self.records.link_up(now, device, self.links.len() == 1);
         self.link_up_relaying(now, device, member, restarted);

@@ -7,6 +7,7 @@
 mod nets;
 pub mod news;
 pub mod person;
+mod stop;
 
 use std::{
     ffi::OsString,
@@ -26,6 +27,7 @@ use serde_json::{Map, Value};
 
 pub use hark_commands::duration;
 pub use nets::NetArguments;
+pub use stop::StopSignal;
 
 /// A program, and how it says what went wrong.
 #[derive(Clone, Copy, Debug)]

@@ -12,12 +12,10 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_command_line::StopSignal;
 use hark_demo::{ATTRIBUTION, scratch, voices};
 
-use crate::{
-    person::{say, say_json},
-    stop::StopSignal,
-};
+use crate::person::{say, say_json};
 use progress::Progress;
 use script::Script;
 use squad::Squad;

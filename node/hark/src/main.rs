@@ -17,7 +17,6 @@ mod platform;
 mod recover;
 mod relay;
 mod screen;
-mod stop;
 mod summary;
 mod talk;
 mod ticket;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hark_command_line::{duration, news::describe};
+use hark_command_line::{StopSignal, duration, news::describe};
 use hark_commands::TicketRequest;
 use hark_keys::{OrganisationId, RecoverySecret, Ticket};
 use hark_node::{
@@ -36,7 +36,6 @@ use crate::{
         ask_passphrase, complain, home_path, lasting, open_home, read_ticket, say, shown_name, span,
     },
     screen::{Screen, Wish},
-    stop::StopSignal,
     summary::Summary,
 };
 

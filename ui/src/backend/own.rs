@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hark_command_line::StopSignal;
 use hark_node::{
     event::{Event, StampedEvent},
     node::{Node, NodeConfig, NodeHandle},
     records::{EventFile, Records},
-    snapshot::{Command, TalkTo},
+    snapshot::{Command, TalkTo, TransmitMode},
     store::Home,
 };
 
@@ -38,13 +39,15 @@ pub struct OwnConfig {
     pub events: Option<EventFile>,
     /// When it stops by itself.
     pub until: Option<Instant>,
+    /// Whether the program was asked to end.
+    pub stop: StopSignal,
 }
 
 impl Own {
     /// Starts the node. Fails with one line if it does not start. Blocks while a newcomer waits to
     /// be let in.
     pub fn start(config: OwnConfig, repaint: Repaint) -> anyhow::Result<Arc<Self>> {
-        let OwnConfig { node, home, events, until } = config;
+        let OwnConfig { node, home, events, until, stop } = config;
         let node = Node::start(node)?;
         let stage = Arc::new(Stage::new(repaint));
         let (orders, received) = sync_channel(ORDERS_MAX);
@@ -58,11 +61,21 @@ impl Own {
             stage: Arc::clone(&stage),
             handles: handles.clone(),
             until,
+            stop,
             node: Some(node),
         };
         let thread = std::thread::Builder::new().name("hark-window".to_owned());
         let thread = Mutex::new(Some(thread.spawn(move || keeper.run())?));
         Ok(Arc::new(Self { stage, handles, orders, thread }))
+    }
+
+    /// Has a key open the microphone in all organisations.
+    pub fn open_by_key(&self) {
+        for handle in &self.handles {
+            if let Err(error) = handle.command(Command::Transmit { mode: TransmitMode::Ptt }) {
+                self.tell(&error.to_string());
+            }
+        }
     }
 
     fn of(&self, organisation: &str) -> Option<&NodeHandle> {
@@ -134,6 +147,7 @@ struct Keeper {
     stage: Arc<Stage>,
     handles: Vec<NodeHandle>,
     until: Option<Instant>,
+    stop: StopSignal,
     node: Option<Node>,
 }
 
@@ -145,6 +159,9 @@ impl Keeper {
             }
             if self.until.is_some_and(|until| Instant::now() >= until) {
                 break Some("time");
+            }
+            if self.stop.is_asked() {
+                break Some("quit");
             }
             self.take_events();
             match self.orders.recv_timeout(PATIENCE) {

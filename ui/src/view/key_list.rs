@@ -20,7 +20,8 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) -> bool {
     window.show(ui.ctx(), |ui| {
         let text = "Keys work while the game has the keyboard, and the game gets them as well.";
         ui.label(RichText::new(text).size(SMALL).color(view.colours.weak));
-        let area = ScrollArea::vertical().auto_shrink([false, true]).max_height(360.0);
+        let room = (ui.ctx().content_rect().height() - 240.0).clamp(80.0, 360.0);
+        let area = ScrollArea::vertical().auto_shrink([false, true]).max_height(room);
         area.show(ui, |ui| {
             let mut removed = None;
             for at in 0..view.settings.keys.len() {

@@ -2,7 +2,9 @@
 
 use std::path::{MAIN_SEPARATOR, PathBuf};
 
-use eframe::egui::{Align2, ComboBox, Grid, RichText, ScrollArea, Slider, TextEdit, Ui, Window};
+use eframe::egui::{
+    Align2, ComboBox, Grid, Id, RichText, ScrollArea, Slider, TextEdit, Ui, Window,
+};
 use hark_node::event::Direction;
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
 use crate::{
     recovery::{KeptWords, RecoveryWish},
     settings::Density,
-    tokens::{SMALL, Theme},
+    tokens::{SMALL, SPACE, Theme},
 };
 
 /// A setting: what it is called, other words by which people look for it, and its controls.
@@ -31,6 +33,9 @@ const SETTINGS: [Setting; 8] = [
     ("Recovery words", "backup paper founder restore lost device key", recovery),
 ];
 
+/// The field by which settings are found.
+pub const FILTER: &str = "settings filter";
+
 /// Draws the settings. Returns whether they stay open.
 pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
     let mut open = true;
@@ -38,14 +43,18 @@ pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
     let window = window.anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
     window.default_width(420.0).show(ui.ctx(), |ui| {
         ui.name_inputs("Find a setting", |ui| {
-            ui.add(TextEdit::singleline(filter).hint_text("Find a setting").desired_width(400.0));
+            let edit = TextEdit::singleline(filter).id(Id::unique(FILTER)).hint_text("Find a setting");
+            ui.add(edit.desired_width(400.0));
         });
         let wanted = filter.to_lowercase();
         let found = |(name, words, _): &&Setting| {
             wanted.is_empty() || name.to_lowercase().contains(&wanted) || words.contains(&wanted)
         };
         ui.add_space(4.0);
-        ScrollArea::vertical().auto_shrink([false, true]).show(ui, |ui| {
+        // What stands above and below stays in sight on a small window as well.
+        let room = (ui.ctx().content_rect().height() - 220.0).max(80.0);
+        let area = ScrollArea::vertical().auto_shrink([false, true]).max_height(room);
+        area.show(ui, |ui| {
             let mut none = true;
             for (name, _, draw) in SETTINGS.iter().filter(found) {
                 none = false;
@@ -155,9 +164,19 @@ fn recovery(ui: &mut Ui, view: &mut Drawing) {
             if hide.clicked() {
                 view.asked.push(Asked::Recovery(RecoveryWish::Hide));
             }
-            let forget = ui.button("They are on paper: take them off this device");
-            if forget.clicked() {
-                view.asked.push(Asked::Recovery(RecoveryWish::Forget));
+            ui.add_space(SPACE);
+            // There is no way back.
+            let sure = ui.scope_id().with("sure to forget");
+            let is_sure = ui.data(|data| data.get_temp(sure)).unwrap_or(false);
+            let text = match is_sure {
+                false => "They are on paper: take them off this device",
+                true => "Really? Nobody can show them again",
+            };
+            if ui.button(text).clicked() {
+                ui.data_mut(|data| data.insert_temp(sure, !is_sure));
+                if is_sure {
+                    view.asked.push(Asked::Recovery(RecoveryWish::Forget));
+                }
             }
         }
     });

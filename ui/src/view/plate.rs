@@ -268,7 +268,7 @@ fn quiet(net: &NetView, calls: &[Call], now: Instant) -> (String, Option<Instant
             let since = now.saturating_duration_since(*ended);
             (format!("last {name}, {}", ago(since)), Some(now + next_ago(since)))
         }
-        _ if !net.listening => ("not heard".to_owned(), None),
+        _ if !net.listening => ("you do not hear it".to_owned(), None),
         _ => match net.members.len() {
             0 => ("nobody else here".to_owned(), None),
             1 => (format!("{} here", net.members[0]), None),

@@ -18,10 +18,9 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) -> bool {
         let ticket = view.scene.ticket.as_ref().filter(|(of, _)| *of == organisation);
         match ticket {
             None => {
-                ui.label(
-                    "Whoever has a ticket can join until it expires. Send it by a way that only",
-                );
-                ui.label("they can read.");
+                let text = "Anybody who has a ticket can join for 24 hours, or for less where the \
+                            charter says so. Send it by a way that only they can read.";
+                ui.add(Label::new(text).wrap());
                 let ask = named(ui.button("Make a ticket"), "Make a ticket");
                 if ask.clicked() {
                     let order = WindowOrder::Ticket(TicketRequest::default());

@@ -31,9 +31,10 @@ pub struct FirstStart {
 }
 
 impl FirstStart {
-    /// Offers a ticket that was given as a link, or lies on the clipboard.
+    /// Offers a ticket that was given as a link, or lies on the clipboard. A link that is none is
+    /// shown as it is, with what is wrong with it; the clipboard may hold anything.
     pub fn offer(&mut self, text: &str, from_clipboard: bool) {
-        if self.ticket.is_empty() && Ticket::find(text).is_ok() {
+        if self.ticket.is_empty() && (!from_clipboard || Ticket::find(text).is_ok()) {
             self.ticket = text.trim().to_owned();
             self.from_clipboard = from_clipboard;
         }
@@ -113,6 +114,9 @@ fn form(
     heading(ui, "Or found a squad of your own");
     let squad = field(ui, "Name of the squad", &mut welcome.squad, "squad", width);
     let founds = named(ui.add_enabled(named_well, Button::new("Found it")), "Found it").clicked();
+    if !named_well {
+        ui.label(RichText::new("Give your name first.").size(tokens::SMALL).color(colours.weak));
+    }
     let nothing_pasted = welcome.ticket.trim().is_empty();
     if founds || enters(ui, &squad) || nothing_pasted && enters(ui, &name) {
         let name = welcome.squad.trim();

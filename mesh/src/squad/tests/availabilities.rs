@@ -95,6 +95,41 @@ fn what_a_device_without_a_link_has_said_lapses() {
     }
 }
 
+/// [PROTO-5.12] The mute of an earlier run ended with that run, though the link had ended before.
+#[test]
+fn a_member_who_came_back_was_still_shown_as_muted() {
+    let crowd = Crowd::new(2, 1);
+    let keys = &crowd.members;
+    let member = |index: usize| Some(crowd.charter.member_of(keys[index].id()));
+    let mut near = crowd.squad(&keys[0], member(0));
+    let mut far = crowd.squad(&keys[1], member(1));
+    let hello = |incarnation| PeerHello {
+        device: keys[0].id(),
+        member: member(0),
+        name: "Kestrel".to_owned(),
+        incarnation,
+        ..crowd.hello_of_relay(0)
+    };
+    let at = |seconds| Timestamp::ZERO + Duration::from_secs(seconds);
+    near.handle_link_up(at(0), crowd.hello_of_relay(0), None);
+    far.handle_link_up(at(0), hello(1), None);
+    near.set_availability(at(1), DEAF);
+    let report = gossiped(&mut near).expect("said at once");
+    assert_eq!(far.handle_gossip(at(1), None, &report), Ok(Handled::Done));
+    // The link is lost, and another one opens in the same run.
+    far.handle_link_down(at(2), keys[0].id(), DownReason::Unreachable);
+    far.handle_link_up(at(3), hello(1), None);
+    assert_eq!(far.availability_of(keys[0].id()), DEAF);
+    far.handle_link_down(at(4), keys[0].id(), DownReason::Left);
+    told(&mut far);
+    far.handle_link_up(at(5), hello(2), None);
+    assert_eq!(far.availability_of(keys[0].id()), Availability::default());
+    assert_eq!(told(&mut far), 1);
+    // Nobody brings the old report back.
+    assert_eq!(far.handle_gossip(at(6), None, &report), Ok(Handled::Done));
+    assert_eq!(far.availability_of(keys[0].id()), Availability::default());
+}
+
 /// [PROTO-5.12]
 #[test]
 fn who_changes_all_the_time_is_told_of_as_often_as_others_pass_it_on() {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_command_line::StopSignal;
 use hark_commands::TicketRequest;
 use hark_demo::{MEMBERS, NAMES, on_this_machine};
 use hark_keys::Ticket;
@@ -27,7 +28,6 @@ use super::{
     report::{Heard, Report},
     script::Script,
 };
-use crate::stop::StopSignal;
 
 pub(super) struct Squad {
     script: Script,

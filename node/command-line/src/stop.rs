@@ -12,11 +12,11 @@ use hark_node::signals::EndSignals;
 
 /// Whether the program was asked to end by Ctrl-C, by SIGTERM or by the closing of its terminal.
 #[derive(Clone, Debug)]
-pub(crate) struct StopSignal(Arc<AtomicBool>);
+pub struct StopSignal(Arc<AtomicBool>);
 
 impl StopSignal {
     /// Listens for the signals from now on. They no longer end the program by themselves.
-    pub(crate) fn listen() -> anyhow::Result<Self> {
+    pub fn listen() -> anyhow::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -37,7 +37,8 @@ impl StopSignal {
         Ok(Self(asked))
     }
 
-    pub(crate) fn is_asked(&self) -> bool {
+    /// Whether one has come.
+    pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
