@@ -1,7 +1,6 @@
 //! The seam for sockets: real ones come from the operating system, others from a simulated network.
 
 mod platform;
-mod room;
 
 use std::{
     fmt, io,

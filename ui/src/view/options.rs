@@ -30,9 +30,11 @@ const SETTINGS: [Setting; 8] = [
     ("Plates", "density row card tile nets layout", density),
     ("Nets that are not heard", "hide show plates channels", unheard),
     ("Stay above other windows", "always on top front", on_top),
-    ("Recovery words", "backup paper founder restore lost device key", recovery),
+    (RECOVERY, "backup paper founder restore lost device key", recovery),
 ];
 
+/// The setting that shows the recovery words.
+const RECOVERY: &str = "Recovery words";
 /// The field by which settings are found.
 pub const FILTER: &str = "settings filter";
 
@@ -43,16 +45,25 @@ pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
     let window = window.anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
     window.default_width(420.0).show(ui.ctx(), |ui| {
         ui.name_inputs("Find a setting", |ui| {
-            let edit = TextEdit::singleline(filter).id(Id::unique(FILTER)).hint_text("Find a setting");
+            let edit =
+                TextEdit::singleline(filter).id(Id::unique(FILTER)).hint_text("Find a setting");
             ui.add(edit.desired_width(400.0));
         });
         let wanted = filter.to_lowercase();
-        let found = |(name, words, _): &&Setting| {
-            wanted.is_empty() || name.to_lowercase().contains(&wanted) || words.contains(&wanted)
+        // The recovery words have the place to themselves: they are read from there for a while.
+        let kept = view.recovery.shown(&view.snapshot().organisation_id);
+        let alone = matches!(kept, Some(KeptWords::Words { .. }));
+        let found = |(name, words, _): &&Setting| match alone {
+            true => *name == RECOVERY,
+            false => {
+                wanted.is_empty()
+                    || name.to_lowercase().contains(&wanted)
+                    || words.contains(&wanted)
+            }
         };
         ui.add_space(4.0);
         // What stands above and below stays in sight on a small window as well.
-        let room = (ui.ctx().content_rect().height() - 220.0).max(80.0);
+        let room = (ui.ctx().content_rect().height() - 260.0).max(80.0);
         let area = ScrollArea::vertical().auto_shrink([false, true]).max_height(room);
         area.show(ui, |ui| {
             let mut none = true;

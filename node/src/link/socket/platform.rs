@@ -1,5 +1,8 @@
 //! A UDP socket that waits on the readiness that each operating system reports.
 
+#[cfg(any(unix, windows))]
+mod room;
+
 /// A socket on the readiness of epoll or kqueue.
 ///
 /// tokio's own socket also waits for room to send. The kernel then wakes us whenever a packet has
@@ -22,10 +25,9 @@ mod system {
     use socket2::{SockAddr, SockRef};
     use tokio::io::{Interest, unix::AsyncFd};
 
-    use super::super::{
-        BoundSocket, PlainSocket,
+    use super::{
+        super::{BoundSocket, PlainSocket, source_towards},
         room::{Full, Room},
-        source_towards,
     };
 
     pub(crate) fn wrap(socket: UdpSocket) -> io::Result<BoundSocket> {
@@ -128,10 +130,9 @@ mod system {
         WSAEMSGSIZE, WSAENETRESET, WSAIoctl, setsockopt,
     };
 
-    use super::super::{
-        BoundSocket, PlainSocket,
+    use super::{
+        super::{BoundSocket, PlainSocket, source_towards},
         room::{Full, Room},
-        source_towards,
     };
 
     pub(crate) fn wrap(socket: UdpSocket) -> io::Result<BoundSocket> {
