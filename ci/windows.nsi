@@ -1,4 +1,6 @@
 ; The installer for one account: it needs no administrator. Built by `ci/windows build`, which gives VERSION, FROM and TO.
+; Of 64 bits, like the programs.
+Target amd64-unicode
 Unicode true
 Name "Hark"
 OutFile "${TO}"
