@@ -18,12 +18,14 @@ VIAddVersionKey LegalCopyright ""
 
 !define UNINSTALL "Software\Microsoft\Windows\CurrentVersion\Uninstall\Hark"
 
+Page components
 Page directory
 Page instfiles
 UninstPage uninstConfirm
 UninstPage instfiles
 
-Section
+Section "Hark"
+    SectionIn RO
     SetOutPath "$INSTDIR"
     File "${FROM}\hark.exe" "${FROM}\hark-relay.exe" "${FROM}\hark-ui.exe" "${FROM}\manual.md" "${FROM}\CHANGELOG.md"
     File "${FROM}\LICENSE*"
@@ -44,8 +46,22 @@ Section
     WriteRegDWORD HKCU "${UNINSTALL}" "NoRepair" 1
 SectionEnd
 
+; Without the rule, Windows's firewall drops what others send first, and paths open from this side only. Windows asks for
+; an administrator. A silent installation asks for nothing.
+Section "Let others reach Hark first (asks for an administrator)"
+    IfSilent done
+    ExecShellWait "runas" "cmd.exe" '/c netsh advfirewall firewall add rule name=Hark dir=in action=allow protocol=udp program="$INSTDIR\hark-ui.exe" & netsh advfirewall firewall add rule name=Hark dir=in action=allow protocol=udp program="$INSTDIR\hark.exe"' SW_HIDE
+    WriteRegDWORD HKCU "Software\Hark" "FirewallRule" 1
+done:
+SectionEnd
+
 ; The home with keys and settings stays.
 Section Uninstall
+    ReadRegDWORD $0 HKCU "Software\Hark" "FirewallRule"
+    IfSilent kept
+    StrCmp $0 1 0 kept
+    ExecShellWait "runas" "netsh" "advfirewall firewall delete rule name=Hark" SW_HIDE
+kept:
     Delete "$INSTDIR\hark.exe"
     Delete "$INSTDIR\hark-relay.exe"
     Delete "$INSTDIR\hark-ui.exe"

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod console;
 pub mod control;
 #[cfg(feature = "device")]
 pub mod device;

@@ -55,41 +55,35 @@ mod system {
 
 #[cfg(windows)]
 mod system {
-    use std::ffi::c_void;
+    #[cfg(feature = "device")]
+    use std::sync::Once;
+
+    use windows_sys::Win32::{
+        Foundation::FILETIME,
+        System::Threading::{GetCurrentProcess, GetProcessTimes},
+    };
+    #[cfg(feature = "device")]
+    use windows_sys::Win32::{
+        Media::timeBeginPeriod,
+        System::Threading::{
+            AvSetMmThreadCharacteristicsW, GetCurrentThread, PROCESS_POWER_THROTTLING_STATE,
+            ProcessPowerThrottling, SetProcessInformation, SetThreadPriority,
+            THREAD_PRIORITY_HIGHEST, THREAD_PRIORITY_TIME_CRITICAL,
+        },
+    };
 
     use super::Duration;
     #[cfg(feature = "device")]
     use super::Urgency;
 
-    #[repr(C)]
-    #[derive(Clone, Copy, Default)]
-    struct FileTime {
-        low: u32,
-        high: u32,
-    }
-
-    #[link(name = "kernel32")]
-    unsafe extern "system" {
-        fn GetCurrentProcess() -> *mut c_void;
-        fn GetCurrentThread() -> *mut c_void;
-        fn SetThreadPriority(thread: *mut c_void, priority: i32) -> i32;
-        fn GetProcessTimes(
-            process: *mut c_void,
-            creation: *mut FileTime,
-            exit: *mut FileTime,
-            kernel: *mut FileTime,
-            user: *mut FileTime,
-        ) -> i32;
-    }
-
     pub(super) fn cpu_time() -> Duration {
-        let mut times = [FileTime::default(); 4];
+        let mut times = [FILETIME::default(); 4];
         let [creation, exit, kernel, user] = &mut times;
         // SAFETY: the pseudo handle of this process needs no closing, and the places are valid.
         unsafe { GetProcessTimes(GetCurrentProcess(), creation, exit, kernel, user) };
         times[2..]
             .iter()
-            .map(|time| u64::from(time.high) << 32 | u64::from(time.low))
+            .map(|time| u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime))
             .map(|hundred_ns| Duration::from_nanos(hundred_ns * 100))
             .sum()
     }
@@ -102,13 +96,46 @@ mod system {
 
     #[cfg(feature = "device")]
     pub(super) fn prefer_this_thread(urgency: Urgency) {
-        let priority = match urgency {
-            Urgency::Sound => 15,  // time critical
-            Urgency::Network => 2, // highest of the ordinary ones
-        };
+        static PUNCTUAL: Once = Once::new();
+        PUNCTUAL.call_once(wake_in_time);
+        let sound = urgency == Urgency::Sound;
+        if sound {
+            // The scheduling class of multimedia, which a system under load keeps its time for.
+            let class: Vec<u16> = "Pro Audio\0".encode_utf16().collect();
+            let mut task = 0;
+            // SAFETY: the name ends with zero and lives until the call returns; the place of the
+            // answer is valid. The handle belongs to the thread, and ends with it.
+            if !unsafe { AvSetMmThreadCharacteristicsW(class.as_ptr(), &raw mut task) }.is_null() {
+                return;
+            }
+        }
+        let priority = if sound { THREAD_PRIORITY_TIME_CRITICAL } else { THREAD_PRIORITY_HIGHEST };
         // SAFETY: the pseudo handle of this thread needs no closing. It does not matter whether the
         // call was permitted.
         unsafe { SetThreadPriority(GetCurrentThread(), priority) };
+    }
+
+    /// Has this process woken within a millisecond of its time, also while its window is hidden.
+    /// The system's timer otherwise runs at 15.6 ms, and a process in the background is slowed.
+    #[cfg(feature = "device")]
+    fn wake_in_time() {
+        /// `PROCESS_POWER_THROTTLING_CURRENT_VERSION` (processthreadsapi.h).
+        const VERSION: u32 = 1;
+        /// The speed of execution, and the resolution of timers.
+        const BOTH: u32 = 0x1 | 0x4;
+        let awake =
+            PROCESS_POWER_THROTTLING_STATE { Version: VERSION, ControlMask: BOTH, StateMask: 0 };
+        // SAFETY: the structure lives until the call returns, and its length is told. It does not
+        // matter whether either call has an effect: older systems throttle nothing.
+        unsafe {
+            timeBeginPeriod(1);
+            SetProcessInformation(
+                GetCurrentProcess(),
+                ProcessPowerThrottling,
+                (&raw const awake).cast(),
+                size_of_val(&awake) as u32,
+            );
+        }
     }
 }
 

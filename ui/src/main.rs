@@ -18,6 +18,7 @@ use eframe::egui::{ViewportBuilder, vec2};
 use hark_command_line::{Program, duration};
 use hark_demo::Speakers;
 use hark_node::{
+    console,
     device::{InputSpec, OutputSpec},
     reach::names::PeerPlace,
     store::Home,
@@ -78,6 +79,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    console::attach();
     let program = Program::new("hark-ui");
     match run(program.parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use hark_commands::CommandError;
-use hark_node::control::ControlError;
+use hark_node::{console::complain, control::ControlError};
 use serde_json::{Map, Value};
 
 pub use hark_commands::duration;
@@ -95,7 +95,7 @@ impl Program {
     pub fn parse<A: Parser>(self) -> A {
         A::try_parse().unwrap_or_else(|error| {
             if self.json && error.use_stderr() {
-                print_error(&usage(&error).to_string());
+                complain(&usage(&error).to_string());
                 std::process::exit(error.exit_code());
             }
             error.exit()
@@ -112,9 +112,9 @@ impl Program {
     pub fn complain(self, code: ErrorCode, error: &str) {
         let error = error.replace('\n', " ");
         if self.json {
-            print_error(&object(code, &error, None).to_string());
+            complain(&object(code, &error, None).to_string());
         } else {
-            print_error(&format!("{}: {error}", self.name));
+            complain(&format!("{}: {error}", self.name));
         }
     }
 }
@@ -155,11 +155,6 @@ fn usage(error: &clap::Error) -> Value {
     let told: Vec<_> = told.filter(|line| !line.is_empty() && !line.starts_with("tip:")).collect();
     let told = told.join(" ");
     object(ErrorCode::Usage, told.strip_prefix("error: ").unwrap_or(&told), near)
-}
-
-fn print_error(line: &str) {
-    // There is nowhere else to complain.
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Arguments of `completions`.

@@ -104,5 +104,39 @@ mod system {
     }
 }
 
+#[cfg(windows)]
+mod firewall {
+    use std::{env, process::Command};
+
+    /// The name of the rule that the installer makes.
+    const RULE: &str = "Hark";
+
+    /// Whether the system's own firewall lets others reach this program first. The error is the
+    /// command that makes it do so, for an administrator. `None` if nothing of the kind is known.
+    pub(crate) fn lets_in() -> Option<Result<(), String>> {
+        let shown = Command::new("netsh")
+            .args(["advfirewall", "firewall", "show", "rule", &format!("name={RULE}")])
+            .output()
+            .ok()?;
+        if shown.status.success() {
+            return Some(Ok(()));
+        }
+        let program = env::current_exe().ok()?;
+        Some(Err(format!(
+            "netsh advfirewall firewall add rule name={RULE} dir=in action=allow protocol=udp \
+             program=\"{}\"",
+            program.display()
+        )))
+    }
+}
+
+#[cfg(not(windows))]
+mod firewall {
+    pub(crate) fn lets_in() -> Option<Result<(), String>> {
+        None
+    }
+}
+
 pub(crate) use files::mode_of;
+pub(crate) use firewall::lets_in;
 pub(crate) use system::{missing_sound, raise_buffer, usable_buffer};

@@ -1,5 +1,8 @@
 //! The signals that ask a program to end, on each operating system.
 
+#[cfg(windows)]
+mod session;
+
 #[cfg(unix)]
 mod system {
     use std::io;
@@ -33,11 +36,14 @@ mod system {
 
     use tokio::signal::windows::{CtrlC, CtrlClose, ctrl_c, ctrl_close};
 
+    use super::session;
+
     #[derive(Debug)]
     pub(crate) struct Signals(CtrlC, CtrlClose);
 
     impl Signals {
         pub(crate) fn listen() -> io::Result<Self> {
+            session::watch();
             Ok(Self(ctrl_c()?, ctrl_close()?))
         }
 
@@ -45,6 +51,7 @@ mod system {
             tokio::select! {
                 _ = self.0.recv() => {}
                 _ = self.1.recv() => {}
+                () = session::ended() => {}
             }
         }
     }

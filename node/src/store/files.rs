@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use hark_keys::{DeviceKey, Random, keystore};
+use zeroize::Zeroizing;
 
 use super::{AskPassphrase, StoreError, platform};
 
@@ -143,14 +144,14 @@ impl Disk for SystemDisk {
         options.read(true).write(true).create(true).truncate(false);
         let options = platform::no_link(platform::private(&mut options));
         let mut file = options.open(path).map_err(LockError::Io)?;
-        match file.try_lock() {
+        match platform::try_lock(&file) {
             Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
+            Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
                 let _ = file.take(20).read_to_string(&mut owner);
                 return Err(LockError::Held(owner.trim().to_owned()));
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(LockError::Io(error)),
+            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
         let owner = (|| {
             file.set_len(0)?;
@@ -162,8 +163,8 @@ impl Disk for SystemDisk {
     }
 
     fn owner(&self, folder: &Path) -> io::Result<Option<Owner>> {
-        match std::fs::metadata(folder) {
-            Ok(found) => Ok(Some(platform::owner(&found))),
+        match platform::owner(folder) {
+            Ok(owner) => Ok(Some(owner)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -179,8 +180,8 @@ impl Steps for SystemDisk {
         platform::private(options.write(true).create_new(true));
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(path)?;
-                options.open(path)
+                platform::insist(|| std::fs::remove_file(path))?;
+                platform::insist(|| options.open(path))
             }
             made => made,
         }
@@ -195,11 +196,11 @@ impl Steps for SystemDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+        platform::insist(|| std::fs::rename(from, to))
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
+        platform::insist(|| std::fs::remove_file(path))
     }
 
     fn is_folder(&self, path: &Path) -> bool {
@@ -207,8 +208,7 @@ impl Steps for SystemDisk {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        let mut builder = std::fs::DirBuilder::new();
-        match platform::private_folder(&mut builder).create(path) {
+        match platform::create_private_folder(path) {
             // Another process has created it in the meantime.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             made => made,
@@ -340,9 +340,10 @@ impl Files {
         path: &Path,
         ask: &AskPassphrase,
     ) -> Result<Option<DeviceKey>, StoreError> {
-        let Some(text) = self.read_text(path)? else { return Ok(None) };
-        let passphrase = if keystore::is_protected(&text) { ask() } else { None };
-        keystore::decode(&text, passphrase.as_deref())
+        let Some(text) = self.read_secret(path)? else { return Ok(None) };
+        let text = str::from_utf8(&text).unwrap_or_default();
+        let passphrase = if keystore::is_protected(text) { ask() } else { None };
+        keystore::decode(text, passphrase.as_deref())
             .map(Some)
             .map_err(|error| StoreError::Key { path: path.to_owned(), error })
     }
@@ -350,8 +351,24 @@ impl Files {
     /// Creates an identity, and a key file for it without a passphrase.
     pub fn make_key(&self, path: &Path, random: &dyn Random) -> Result<DeviceKey, StoreError> {
         let key = DeviceKey::generate(random);
-        self.write(path, keystore::encode(&key, None, random).as_bytes())?;
+        self.write_secret(path, keystore::encode(&key, None, random).as_bytes())?;
         Ok(key)
+    }
+
+    /// Returns the bytes of a file that [`Self::write_secret`] has written. A file that is not
+    /// sealed for this account is returned as it is.
+    pub(super) fn read_secret(&self, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
+        let Some(bytes) = self.read(path, SECRET_LIMIT)?.map(Zeroizing::new) else {
+            return Ok(None);
+        };
+        platform::open_for_account(bytes).map(Some).map_err(failed(path))
+    }
+
+    /// Writes the whole file, which only this account of this machine can read where the system
+    /// has means for that beside permissions.
+    pub(super) fn write_secret(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+        let sealed = platform::seal_for_account(bytes).map_err(failed(path))?;
+        self.write(path, &sealed)
     }
 
     /// Checks that no other account can write to a home. A home that does not exist passes: it is
@@ -396,3 +413,6 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError + use<'_> {
 
 /// Longest text file in bytes. A longer one was not written by Hark.
 const TEXT_LIMIT: u64 = 64 * 1024;
+
+/// Longest file with secrets in bytes: all key files of a home, while their protection changes.
+const SECRET_LIMIT: u64 = 2 * 1024 * 1024;

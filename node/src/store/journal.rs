@@ -14,7 +14,7 @@ use super::{Owner, files::folder_of, platform};
 pub fn create_journal(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     platform::private(options.write(true));
-    if platform::owner(&folder_of(path).metadata()?) == Owner::Own {
+    if platform::owner(folder_of(path))? == Owner::Own {
         return options.create(true).truncate(true).open(path);
     }
     match options.clone().create_new(true).open(path) {

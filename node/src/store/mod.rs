@@ -249,10 +249,10 @@ impl Home {
                 .ok_or(StoreError::Damaged(folder));
         }
         let key = self.next_key_path();
-        let text = self.files.read_text(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
+        let text = self.files.read_secret(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
         // The identity is written first and the charter last. The folder counts only once the
         // charter is there, and until then the identity is still the next one as well.
-        self.files.write(&folder.join("device.key"), text.as_bytes())?;
+        self.files.write_secret(&folder.join("device.key"), &text)?;
         self.files.write(&folder.join("member"), member.to_string().as_bytes())?;
         self.files.write(&folder.join("charter"), &charter.snapshot())?;
         self.finish_keeping()?;
@@ -262,9 +262,9 @@ impl Home {
     /// Removes the next identity if an organisation has taken it.
     fn finish_keeping(&self) -> Result<(), StoreError> {
         let next = self.next_key_path();
-        let Some(key) = self.files.read_text(&next)? else { return Ok(()) };
+        let Some(key) = self.files.read_secret(&next)? else { return Ok(()) };
         for folder in self.files.folders(&self.path.join("organisations"))? {
-            let taken = self.files.read_text(&folder.join("device.key"))?.as_ref() == Some(&key);
+            let taken = self.files.read_secret(&folder.join("device.key"))?.as_ref() == Some(&key);
             if taken && OrganisationStore::open(&self.files, &folder)?.is_some() {
                 // The charter can be read, but it may not be durable yet.
                 self.files.settle(&folder)?;
@@ -306,20 +306,18 @@ impl Home {
         }
         // There are several files, and one passphrase must open all of them.
         let bytes = Zeroizing::new(encode(&*texts));
-        self.files.write(&self.protection_path(), &bytes)?;
+        self.files.write_secret(&self.protection_path(), &bytes)?;
         self.finish_protection()
     }
 
     /// Writes the key files that [`Self::protect`] has prepared.
     fn finish_protection(&self) -> Result<(), StoreError> {
         let path = self.protection_path();
-        let Some(bytes) = self.files.read(&path, PROTECTION_LIMIT)?.map(Zeroizing::new) else {
-            return Ok(());
-        };
+        let Some(bytes) = self.files.read_secret(&path)? else { return Ok(()) };
         let texts: Vec<(String, String)> = decode(&bytes, PROTECTION_LIMIT as usize)
             .map_err(|_| StoreError::Damaged(path.clone()))?;
         for (key, text) in &*Zeroizing::new(texts) {
-            self.files.write(&self.path.join(key), text.as_bytes())?;
+            self.files.write_secret(&self.path.join(key), text.as_bytes())?;
         }
         Ok(self.files.remove(&path)?)
     }
@@ -328,8 +326,9 @@ impl Home {
     pub fn protected(&self) -> Result<Option<bool>, StoreError> {
         let mut all = None;
         for path in self.key_paths()? {
-            if let Some(text) = self.files.read_text(&path)? {
-                all = Some(all.unwrap_or(true) && keystore::is_protected(&text));
+            if let Some(text) = self.files.read_secret(&path)? {
+                let text = str::from_utf8(&text).unwrap_or_default();
+                all = Some(all.unwrap_or(true) && keystore::is_protected(text));
             }
         }
         Ok(all)
@@ -344,16 +343,17 @@ impl Home {
         random: &dyn Random,
     ) -> Result<(), StoreError> {
         let key = DeviceKey::from_secret(secret.as_bytes());
-        let device = self.files.read_text(&store.key_path())?.unwrap_or_default();
+        let device = self.files.read_secret(&store.key_path())?.unwrap_or_default();
+        let device = str::from_utf8(&device).unwrap_or_default();
         let path = store.recovery_path();
         let needed = KeyFileError::PassphraseNeeded;
         let missing = || StoreError::Key { path: path.clone(), error: needed };
-        let passphrase = match keystore::is_protected(&device) {
+        let passphrase = match keystore::is_protected(device) {
             true => Some(Zeroizing::new((self.passphrase)().ok_or_else(missing)?)),
             false => None,
         };
         let text = keystore::encode(&key, passphrase.as_ref().map(|it| it.as_str()), random);
-        Ok(self.files.write(&path, text.as_bytes())?)
+        Ok(self.files.write_secret(&path, text.as_bytes())?)
     }
 
     /// The recovery key of this device's member, if it is kept here.

@@ -1,21 +1,43 @@
 //! Owners and permissions of files and folders, as each operating system reports them.
 
 use std::{
-    fs::{DirBuilder, Metadata, OpenOptions},
+    fs::{File, Metadata, OpenOptions, TryLockError},
     io,
     path::Path,
 };
+
+use zeroize::Zeroizing;
 
 use super::Owner;
 
 #[cfg(unix)]
 mod system {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+    use std::{
+        fs::DirBuilder,
+        os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    };
 
-    use super::{DirBuilder, Metadata, OpenOptions, Owner, Path, io};
+    use super::{File, Metadata, OpenOptions, Owner, Path, TryLockError, Zeroizing, io};
 
     pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
-        std::fs::File::open(folder)?.sync_all()
+        File::open(folder)?.sync_all()
+    }
+
+    pub(super) fn insist<T>(step: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        step()
+    }
+
+    pub(super) fn try_lock(file: &File) -> Result<(), TryLockError> {
+        file.try_lock()
+    }
+
+    // Permissions keep other accounts out.
+    pub(super) fn seal_for_account(bytes: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+        Ok(Zeroizing::new(bytes.to_vec()))
+    }
+
+    pub(super) fn open_for_account(bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<Vec<u8>>> {
+        Ok(bytes)
     }
 
     pub(super) fn private(options: &mut OpenOptions) {
@@ -26,12 +48,13 @@ mod system {
         options.custom_flags(libc::O_NOFOLLOW);
     }
 
-    pub(super) fn private_folder(builder: &mut DirBuilder) {
-        builder.mode(0o700);
+    pub(super) fn create_private_folder(path: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(path)
     }
 
-    pub(super) fn owner(folder: &Metadata) -> Owner {
-        judge(folder.uid(), folder.mode(), own_id())
+    pub(super) fn owner(folder: &Path) -> io::Result<Owner> {
+        let folder = folder.metadata()?;
+        Ok(judge(folder.uid(), folder.mode(), own_id()))
     }
 
     pub(super) fn is_own(file: &Metadata) -> bool {
@@ -80,30 +103,11 @@ mod system {
     }
 }
 
-/// On other systems, a home is in the person's profile, which the system keeps from other accounts.
-#[cfg(not(unix))]
-mod system {
-    use super::{DirBuilder, Metadata, OpenOptions, Owner, Path, io};
+#[cfg(windows)]
+mod windows;
 
-    // Windows syncs a name with its file, and has no folder handle to sync.
-    pub(super) fn sync_names(_: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn private(_: &mut OpenOptions) {}
-
-    pub(super) fn no_link(_: &mut OpenOptions) {}
-
-    pub(super) fn private_folder(_: &mut DirBuilder) {}
-
-    pub(super) fn owner(_: &Metadata) -> Owner {
-        Owner::Own
-    }
-
-    pub(super) fn is_own(_: &Metadata) -> bool {
-        true
-    }
-}
+#[cfg(windows)]
+use windows as system;
 
 /// Makes the names in the folder durable.
 pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
@@ -122,15 +126,35 @@ pub(super) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Makes a new folder accessible to its owner alone.
-pub(super) fn private_folder(builder: &mut DirBuilder) -> &mut DirBuilder {
-    system::private_folder(builder);
-    builder
+/// Creates a folder that only its owner can use.
+pub(super) fn create_private_folder(path: &Path) -> io::Result<()> {
+    system::create_private_folder(path)
 }
 
 /// Who can write to a folder.
-pub(super) fn owner(folder: &Metadata) -> Owner {
+pub(super) fn owner(folder: &Path) -> io::Result<Owner> {
     system::owner(folder)
+}
+
+/// Takes a step again for a while if another program, such as a scanner of viruses, has the file
+/// open. Where open files can be renamed and removed, it is taken once.
+pub(super) fn insist<T>(step: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    system::insist(step)
+}
+
+/// Locks the file for this process. Others can still read it.
+pub(super) fn try_lock(file: &File) -> Result<(), TryLockError> {
+    system::try_lock(file)
+}
+
+/// The bytes as only this account of this machine can read them, where permissions are not all.
+pub(super) fn seal_for_account(bytes: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+    system::seal_for_account(bytes)
+}
+
+/// What [`seal_for_account`] was given. Bytes that are not sealed are returned as they are.
+pub(super) fn open_for_account(bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<Vec<u8>>> {
+    system::open_for_account(bytes)
 }
 
 /// Whether this account owns the file and it has no second name.

@@ -485,7 +485,7 @@ fn power_that_fails_while_keys_are_protected_leaves_all_or_none_protected() {
     // The texts are compared, since opening each key would take minutes.
     hold_through(deeds, |home| {
         let paths = home.key_paths().expect("readable").into_iter();
-        let texts = paths.filter_map(|path| home.files.read_text(&path).expect("readable"));
+        let texts = paths.filter_map(|path| home.files.read_secret(&path).expect("readable"));
         texts.collect::<Vec<_>>()
     });
 }

@@ -42,6 +42,7 @@ pub(super) fn check(places: &[PeerPlace], home: &Path) -> Vec<Finding> {
         exchange(Ipv4Addr::LOCALHOST.into()),
         exchange(Ipv6Addr::LOCALHOST.into()),
     ));
+    findings.extend(platform::lets_in().map(judge_firewall));
     findings.push(match granted_buffer() {
         Ok(bytes) => judge_buffer(bytes),
         Err(error) => Finding::warning("receive buffer", error.to_string(), "see UDP above"),
@@ -176,6 +177,18 @@ fn granted_buffer() -> io::Result<usize> {
     Ok(platform::usable_buffer(bytes))
 }
 
+/// Judges whether the system's firewall lets others reach this program first.
+fn judge_firewall(lets_in: Result<(), String>) -> Finding {
+    match lets_in {
+        Ok(()) => Finding::ok("firewall", "a rule lets others reach Hark first"),
+        Err(command) => Finding::warning(
+            "firewall",
+            "no rule lets others reach Hark first: paths to them open from this side only",
+            format!("as an administrator: `{command}`"),
+        ),
+    }
+}
+
 fn judge_buffer(bytes: usize) -> Finding {
     let check = "receive buffer";
     let found =
@@ -254,6 +267,14 @@ mod tests {
 
     fn addresses(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    #[test]
+    fn who_has_no_rule_in_the_firewall_is_told_the_command() {
+        let finding = judge_firewall(Err("netsh rule".to_owned()));
+        assert_eq!(finding.verdict, Verdict::Warning);
+        assert!(finding.advice.is_some_and(|advice| advice.contains("`netsh rule`")));
+        assert_eq!(judge_firewall(Ok(())).verdict, Verdict::Ok);
     }
 
     #[test]

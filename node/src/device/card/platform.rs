@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod pulse;
+#[cfg(windows)]
+mod wasapi;
 
 /// PulseAudio and PipeWire are tried before ALSA, which prints a line about each card that is
 /// missing.
@@ -27,15 +29,28 @@ mod system {
     }
 }
 
+#[cfg(windows)]
+mod system {
+    use super::{super::SoundSystem, wasapi};
+
+    pub(crate) fn preferred() -> Option<Box<dyn SoundSystem>> {
+        wasapi::Wasapi::connect().map(|wasapi| Box::new(wasapi) as _)
+    }
+}
+
 /// On other systems, cpal alone is used.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 mod system {
     use super::super::SoundSystem;
 
     pub(crate) fn preferred() -> Option<Box<dyn SoundSystem>> {
         None
     }
+}
 
+/// Sound libraries of other systems are quiet.
+#[cfg(not(target_os = "linux"))]
+mod library {
     pub(crate) struct Quiet;
 
     impl Quiet {
@@ -49,4 +64,7 @@ mod system {
 pub(super) use system::preferred;
 
 /// Keeps the messages of the system's sound library off the terminal.
+#[cfg(not(target_os = "linux"))]
+pub(super) use library::Quiet;
+#[cfg(target_os = "linux")]
 pub(super) use system::Quiet;
