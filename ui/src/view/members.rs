@@ -1,8 +1,8 @@
 //! Who is here: how each is reached, how well, and how loud.
 
 use eframe::egui::{
-    Align2, Button, FontId, Label, RichText, Role, ScrollArea, Sense, Slider, TextEdit, TextStyle,
-    Ui, WidgetInfo, pos2, vec2,
+    Align2, FontId, Label, RichText, Role, ScrollArea, Sense, Slider, TextEdit, TextStyle, Ui,
+    WidgetInfo, pos2, vec2,
 };
 use hark_node::{
     event::Path,
@@ -209,9 +209,11 @@ fn detail(ui: &mut Ui, view: &mut Drawing, peer: &PeerView) {
             let gain = if silent { 1.0 } else { 0.0 };
             view.command(Command::Volume { device: device.clone(), gain });
         }
-        let whisper = ui.add(Button::new(RichText::new("Talk to").size(SMALL)).small());
-        if whisper.on_hover_text("talks to this person alone from now on").clicked() {
-            let to = TalkTo { members: vec![peer.name.clone()], ..TalkTo::default() };
+        let alone = view.snapshot().talk_to == [peer.name.as_str()];
+        let talk = super::plate::toggle(ui, "Talk to", alone, &format!("Talk to {}", peer.name));
+        if talk.on_hover_text("talks to this person alone from now on, or to nobody").clicked() {
+            let members = if alone { Vec::new() } else { vec![peer.name.clone()] };
+            let to = TalkTo { members, ..TalkTo::default() };
             view.command(Command::TalkTo { to, keep: false });
         }
     });

@@ -30,6 +30,10 @@ pub fn air(ui: &mut Ui, view: &mut Drawing) {
     frame.show(ui, |ui| {
         ui.set_min_size(vec2(ui.available_width(), 34.0));
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            if let Some(text) = whispering(view) {
+                let ink = if live { colours.on_transmit } else { colours.receive };
+                ui.label(RichText::new(text).color(ink).text_style(tokens::strong()));
+            }
             let text = if live {
                 let (space, _) = ui.allocate_exact_size(vec2(16.0, 16.0), Sense::hover());
                 ui.painter().add(triangle(space.center(), 7.0, colours.on_transmit));
@@ -48,6 +52,18 @@ pub fn air(ui: &mut Ui, view: &mut Drawing) {
             }
         });
     });
+}
+
+/// Who whispers to this person now, in any organisation. A whisper is on no plate.
+fn whispering(view: &Drawing) -> Option<String> {
+    let snapshots = view.scene.organisations.iter().map(|it| &it.snapshot);
+    let peers = snapshots.flat_map(|it| &it.peers).filter(|it| it.talking && it.whispers);
+    let names: Vec<_> = peers.map(|peer| peer.name.as_str()).collect();
+    match names[..] {
+        [] => None,
+        [name] => Some(format!("{name} whispers to you")),
+        _ => Some(format!("{} whisper to you", names.join(", "))),
+    }
 }
 
 /// What stands there while nobody hears this person.

@@ -14,7 +14,7 @@ use eframe::egui::{Modifiers, accesskit::Role};
 use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
 use hark_node::{
     device::DeviceList,
-    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo},
+    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo, TransmitMode},
 };
 use hark_ui::{
     air::Air,
@@ -154,6 +154,21 @@ fn being_on_the_air_is_unmistakable() {
     picture(pictures, "on_air", std::slice::from_ref(&own), Settings::default(), USUAL);
     let mini = Settings { mini: true, ..Settings::default() };
     picture(pictures, "on_air_mini", &[own], mini, MINI);
+}
+
+#[test]
+fn a_whisper_was_seen_in_the_list_of_members_alone() {
+    let start = Instant::now();
+    let mut own = samples::operation();
+    (own.peers[0].talking, own.peers[0].whispers) = (true, true);
+    let line = format!("{} whispers to you", own.peers[0].name);
+    let mini = Settings { mini: true, ..Settings::default() };
+    for (settings, size) in [(Settings::default(), USUAL), (mini, MINI)] {
+        let (_, mut harness) =
+            open(scene(start, std::slice::from_ref(&own)), start, settings, size);
+        harness.run();
+        harness.get_by_label(&line);
+    }
 }
 
 #[test]
@@ -355,6 +370,21 @@ fn settings_are_found_by_what_people_call_them() {
     harness.run();
     assert!(harness.query_by_role_and_label(Role::ComboBox, "Colours").is_none());
     assert!(harness.query_all_by_label("Size of everything").next().is_some());
+}
+
+#[test]
+fn the_microphone_opens_by_voice_where_a_person_wants_it() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Settings").click();
+    harness.run();
+    harness.get_by_role_and_label(Role::ComboBox, "Microphone is open").click();
+    harness.run();
+    harness.get_by_label("while you speak").click();
+    harness.run();
+    assert_eq!(commands(&fake), [Command::Transmit { mode: TransmitMode::Vad }]);
 }
 
 #[test]
