@@ -5,10 +5,7 @@ use std::path::{MAIN_SEPARATOR, PathBuf};
 use eframe::egui::{
     Align2, ComboBox, Grid, Id, RichText, ScrollArea, Slider, TextEdit, Ui, Window,
 };
-use hark_node::{
-    event::Direction,
-    snapshot::{Command, TransmitMode},
-};
+use hark_node::event::Direction;
 
 use super::{
     Asked, Drawing,
@@ -25,9 +22,8 @@ use crate::{
 type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Drawing));
 
 /// All settings, in the order in which they are shown.
-const SETTINGS: [Setting; 9] = [
+const SETTINGS: [Setting; 8] = [
     ("Microphone", "input headset sound card device record", microphone),
-    (OPENS, "push to talk ptt voice activity vad open transmit always key", opens),
     ("Loudspeaker", "speaker output headphones headset sound card device", loudspeaker),
     ("Colours", "theme dark light night contrast look", colours),
     ("Size of everything", "scale zoom text big small", scale),
@@ -37,8 +33,6 @@ const SETTINGS: [Setting; 9] = [
     (RECOVERY, "backup paper founder restore lost device key", recovery),
 ];
 
-/// The setting of when others hear the microphone.
-const OPENS: &str = "Microphone is open";
 /// The setting that shows the recovery words.
 const RECOVERY: &str = "Recovery words";
 /// The field by which settings are found.
@@ -135,26 +129,6 @@ fn microphone(ui: &mut Ui, view: &mut Drawing) {
 
 fn loudspeaker(ui: &mut Ui, view: &mut Drawing) {
     device(ui, view, Direction::Output);
-}
-
-/// When the microphone is open, in the organisation in front. The node keeps it.
-fn opens(ui: &mut Ui, view: &mut Drawing) {
-    const CHOICES: [(TransmitMode, &str); 3] = [
-        (TransmitMode::Ptt, "while a key is held"),
-        (TransmitMode::Vad, "while you speak"),
-        (TransmitMode::Open, "always"),
-    ];
-    let now = view.snapshot().transmit;
-    let shown = CHOICES.iter().find(|(mode, _)| *mode == now).map_or("", |(_, words)| words);
-    let mut wanted = now;
-    ComboBox::from_id_salt(OPENS).selected_text(shown).show_ui(ui, |ui| {
-        for (mode, words) in CHOICES {
-            ui.selectable_value(&mut wanted, mode, words);
-        }
-    });
-    if wanted != now {
-        view.command(Command::Transmit { mode: wanted });
-    }
 }
 
 fn device(ui: &mut Ui, view: &mut Drawing, direction: Direction) {

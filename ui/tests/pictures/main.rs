@@ -14,7 +14,7 @@ use eframe::egui::{Modifiers, accesskit::Role};
 use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
 use hark_node::{
     device::DeviceList,
-    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo, TransmitMode},
+    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo},
 };
 use hark_ui::{
     air::Air,
@@ -370,21 +370,6 @@ fn settings_are_found_by_what_people_call_them() {
     harness.run();
     assert!(harness.query_by_role_and_label(Role::ComboBox, "Colours").is_none());
     assert!(harness.query_all_by_label("Size of everything").next().is_some());
-}
-
-#[test]
-fn the_microphone_opens_by_voice_where_a_person_wants_it() {
-    let start = Instant::now();
-    let all = scene(start, &[samples::operation()]);
-    let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
-    harness.run();
-    harness.get_by_label("Settings").click();
-    harness.run();
-    harness.get_by_role_and_label(Role::ComboBox, "Microphone is open").click();
-    harness.run();
-    harness.get_by_label("while you speak").click();
-    harness.run();
-    assert_eq!(commands(&fake), [Command::Transmit { mode: TransmitMode::Vad }]);
 }
 
 #[test]
