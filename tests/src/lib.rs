@@ -21,6 +21,7 @@ mod lan;
 mod member;
 mod relay;
 mod scene;
+mod screen;
 
 pub use binary::{Outcome, Program, is_root};
 pub use events::Event;
@@ -32,3 +33,4 @@ pub use lan::Lan;
 pub use member::Member;
 pub use relay::{Direction, Relay};
 pub use scene::{Scene, Talk, run, speech};
+pub use screen::Screen;

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use hark_tests::{Member, Scene, Talk};
+use hark_tests::{Member, Scene, Screen, Talk};
 
 /// Two on Windows and one on Linux hear each other, also after one was killed and the founder left.
 #[test]
@@ -47,9 +47,52 @@ fn windows_and_linux_talk_with_each_other() {
     heron.hears(&magpie, 100);
 }
 
+/// A key talks while another program of Windows has the keyboard, and that program gets it, too.
+#[test]
+fn a_key_talks_on_windows_while_another_window_has_the_keyboard() {
+    let Some(program) = program("hark-ui.exe") else { return };
+    let Some(screen) = Screen::open("windows") else { return };
+    let scene = Scene::default();
+    let window = by_wine(scene.talk("Kestrel"), &program).environment("DISPLAY", &screen.display);
+    let window = window.environment("LIBGL_ALWAYS_SOFTWARE", "1").speaking("english");
+    let kestrel = window.open();
+    screen.give_keyboard(screen.titled("^Hark"));
+    screen.types("Kestrel");
+    kestrel.wait_after(0, "start", |event| event.is("ready"));
+    let heron = scene.talk("Heron").transmit("ptt").ticket(&kestrel.ticket()).start();
+    heron.is_among(&[&kestrel]);
+    kestrel.is_among(&[&heron]);
+    screen.picture("1-window");
+
+    let mut editor = Command::new("wine");
+    editor.arg("notepad").env("WINEPREFIX", prefix(&program)).env("WINEDEBUG", "-all");
+    let mut editor = editor.env("DISPLAY", &screen.display).spawn().expect("wine has one");
+    screen.give_keyboard(screen.titled("Notepad"));
+    let before = heron.events().len();
+    let about = kestrel.device();
+    let hears = |what: &str| {
+        heron.wait_after(before, what, |event| event.is(what) && event.is_about(&about))
+    };
+    screen.run(&["keydown", "Control_R"]);
+    hears("talk_started");
+    heron.receives(&kestrel, 50);
+    screen.run(&["keyup", "Control_R"]);
+    hears("talk_ended");
+    // It ends when its window goes with the screen.
+    let _ = editor.kill();
+    let _ = editor.wait();
+    // Wine's libraries complain of missing sound cards, so nothing is said of standard error.
+    kestrel.ctl(&["quit"]);
+    kestrel.wait_after(0, "its end", |event| event.is("stopped"));
+}
+
 fn by_wine(talk: Talk, program: &Path) -> Talk {
-    let prefix = program.with_file_name("prefix").display().to_string();
-    talk.by_wine(program).environment("WINEPREFIX", &prefix)
+    talk.by_wine(program).environment("WINEPREFIX", &prefix(program))
+}
+
+/// Where wine keeps what the programs see as drive C.
+fn prefix(program: &Path) -> String {
+    program.with_file_name("prefix").display().to_string()
 }
 
 /// The path of a program for Windows. `None`, with a line that says why, if it cannot be run.
