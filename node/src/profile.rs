@@ -57,6 +57,9 @@ pub struct Profile {
     /// The volume of the other nets, if it is not 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     others_volume: Option<f32>,
+    /// Whether talkers are brought to one loudness, if they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leveling: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transmit: Option<TransmitMode>,
     /// The target of the plain key. The charter decides if the person has not chosen.
@@ -340,7 +343,8 @@ impl Profile {
         Ok(())
     }
 
-    /// Sets the volumes of all nets together, from 0 to 4; 1 leaves them unchanged.
+    /// Sets the volumes of all nets together, from 0 to 4; 1 leaves them unchanged. Sets whether
+    /// talkers are brought to one loudness, too.
     pub fn set_master(&mut self, change: MasterChange) -> Result<(), ProfileError> {
         for volume in [change.talked_to, change.others].into_iter().flatten() {
             if !(0.0..=VOLUME_MAX).contains(&volume) {
@@ -353,6 +357,7 @@ impl Profile {
         };
         self.talked_to_volume = kept(change.talked_to, self.talked_to_volume);
         self.others_volume = kept(change.others, self.others_volume);
+        self.leveling = change.leveling.or(self.leveling).filter(|on| !on);
         Ok(())
     }
 
@@ -431,6 +436,7 @@ impl Profile {
             talked_to: self.talked_to_volume.unwrap_or(1.0),
             others: self.others_volume.unwrap_or(1.0),
             others_down: false,
+            leveling: self.leveling.unwrap_or(true),
         }
     }
 

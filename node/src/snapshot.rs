@@ -219,11 +219,13 @@ pub struct MasterVolumes {
     pub others: f32,
     /// Whether the other nets are turned down by 18 dB for now.
     pub others_down: bool,
+    /// Whether talkers who are far too quiet or too loud are turned up or down.
+    pub leveling: bool,
 }
 
 impl Default for MasterVolumes {
     fn default() -> Self {
-        Self { talked_to: 1.0, others: 1.0, others_down: false }
+        Self { talked_to: 1.0, others: 1.0, others_down: false, leveling: true }
     }
 }
 
@@ -239,6 +241,9 @@ pub struct MasterChange {
     /// Whether the other nets are turned down for now. It is not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others_down: Option<bool>,
+    /// Whether talkers who are far too quiet or too loud are turned up or down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leveling: Option<bool>,
 }
 
 /// A device of a member.

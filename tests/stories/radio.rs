@@ -167,11 +167,16 @@ fn master_volumes_are_kept_beside_those_of_nets() {
         nets.iter().find(|net| net["path"] == "Flight").cloned().unwrap_or_default()
     };
     assert_eq!(flight(&status(&kestrel))["volume"], 0.5, "its own, as it was set");
+    assert_eq!(status(&kestrel)["master"]["leveling"], true);
+    let told = kestrel.ctl(&["master", "--leveling", "off", "--others-down", "off"]);
+    let said = "nets you talk to: 1.25, others: 0.50; talkers stay as loud as they are sent";
+    assert_eq!(told.trim(), said);
     kestrel.ctl(&["quit"]);
     assert_eq!(kestrel.ended(), "quit");
     let kestrel = scene.talk("Kestrel").start();
     let master = &status(&kestrel)["master"];
-    assert_eq!(*master, json!({"talked_to": 1.25, "others": 0.5, "others_down": false}));
+    let set = json!({"talked_to": 1.25, "others": 0.5, "others_down": false, "leveling": false});
+    assert_eq!(*master, set);
 }
 
 /// A regression: when a channel was removed in the middle of a sentence, the rest was heard by

@@ -201,7 +201,7 @@ impl Choices {
         if (self.talked_to_volume, self.others_volume) != (own.master.talked_to, own.master.others)
         {
             let (talked_to, others) = (Some(self.talked_to_volume), Some(self.others_volume));
-            let change = MasterChange { talked_to, others, others_down: None };
+            let change = MasterChange { talked_to, others, ..MasterChange::default() };
             commands.push(Command::Master { change });
         }
         for (key, to) in &self.keys {

@@ -107,6 +107,9 @@ enum Request {
         /// Turn the others down by 18 dB for now, or up again
         #[arg(long, value_name = "on|off")]
         others_down: Option<Switch>,
+        /// Turn up who is far too quiet and turn down who is far too loud, or leave all as they are
+        #[arg(long, value_name = "on|off")]
+        leveling: Option<Switch>,
     },
     /// Have a member hear and talk to another net; needs the right to move
     Move {
@@ -261,9 +264,11 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             let to = (!to.is_empty()).then(|| to.clone());
             json!(Command::Key { key: key.clone(), to })
         }
-        Request::Master { talked_to, others, others_down } => {
-            let others_down = others_down.map(|it| matches!(it, Switch::On));
-            json!(Command::Master { change: MasterChange { talked_to, others, others_down } })
+        Request::Master { talked_to, others, others_down, leveling } => {
+            let on = |it: Option<Switch>| it.map(|it| matches!(it, Switch::On));
+            let (others_down, leveling) = (on(others_down), on(leveling));
+            let change = MasterChange { talked_to, others, others_down, leveling };
+            json!(Command::Master { change })
         }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
@@ -376,7 +381,10 @@ fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, Str
             let volume = |name: &str| master[name].as_f64().unwrap_or_default();
             let down = if master["others_down"] == true { ", turned down for now" } else { "" };
             let (talked_to, others) = (volume("talked_to"), volume("others"));
-            let line = format!("nets you talk to: {talked_to:.2}, others: {others:.2}{down}");
+            let mut line = format!("nets you talk to: {talked_to:.2}, others: {others:.2}{down}");
+            if master["leveling"] == false {
+                line += "; talkers stay as loud as they are sent";
+            }
             (own(&["master"]), line)
         }
         Request::Ducking { decibels } => {

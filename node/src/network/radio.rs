@@ -37,6 +37,8 @@ pub(super) struct Radio {
     transmit: TransmitMode,
     /// By how much it turns nets down.
     ducking_db: f32,
+    /// Whether talkers are brought to one loudness.
+    leveling: bool,
     /// Our voice goes out.
     talking: bool,
     /// Talks on to the target of a key that was let go, until the talkspurt has ended.
@@ -93,6 +95,7 @@ impl Radio {
             talking: false,
             transmit: transmit.unwrap_or_default(),
             ducking_db: DUCKING_DB,
+            leveling: false,
             trailing: false,
             notices: Vec::new(),
             tells_deafness: false,
@@ -537,6 +540,10 @@ impl Radio {
         }
         if std::mem::replace(&mut self.ducking_db, ducking_db) != ducking_db {
             commands.push(VoiceCommand::SetDucking(ducking_db));
+        }
+        let leveling = profile.master().leveling;
+        if std::mem::replace(&mut self.leveling, leveling) != leveling {
+            commands.push(VoiceCommand::SetLeveling(leveling));
         }
     }
 

@@ -155,6 +155,9 @@ pub enum VoiceCommand {
     /// Set by how many decibels talkers are turned down while one of a higher priority is heard, 0
     /// to -60.
     SetDucking(f32),
+    /// Set whether talkers who are far too quiet or too loud are turned up or down. At first they
+    /// are not.
+    SetLeveling(bool),
     /// Change what opens the gate.
     SetTransmit(Transmit),
     /// The user has pressed (true) or released (false) the key to talk.

@@ -6,6 +6,7 @@ use super::{
     SIDES,
     fade::{Duck, Fader},
     keyrings::Keyrings,
+    leveling::Leveler,
     nets::{Aim, Net, NetRank, Nets},
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Hearing {
     nets: Vec<Net>,
     rank: NetRank,
     duck: Duck,
+    /// Measured even while nothing is done about it, so that it is known when it is switched on.
+    pub(super) leveler: Leveler,
 }
 
 impl Default for Hearing {
@@ -33,6 +36,7 @@ impl Default for Hearing {
             nets: Vec::new(),
             rank: Aim::NOWHERE.rank,
             duck: Duck::default(),
+            leveler: Leveler::default(),
         }
     }
 }
@@ -73,6 +77,7 @@ impl Hearing {
             return;
         }
         self.playing = Some(target);
+        self.leveler.begin();
         // The rank has changed, too.
         self.aim(keyrings, nets);
         self.duck.begin(nets.ducks(self.rank));
@@ -96,7 +101,8 @@ impl Hearing {
         let (heard, priority) = keyrings.heard(target);
         let aim = nets.aim(heard, priority);
         self.rank = aim.rank;
-        let gain = self.gain * self.duck.gain(nets.ducking_db());
+        let leveled = if nets.is_leveling() { self.leveler.gain() } else { 1.0 };
+        let gain = self.gain * leveled * self.duck.gain(nets.ducking_db());
         aim.sides.map(|side| side * gain)
     }
 }

@@ -19,6 +19,7 @@ pub mod gate;
 mod hearing;
 pub mod jitter;
 pub mod keyrings;
+mod leveling;
 pub mod mix;
 pub mod nets;
 mod pcm;

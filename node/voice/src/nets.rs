@@ -79,14 +79,16 @@ impl Aim {
 pub struct Nets {
     settings: BTreeMap<Net, NetSettings>,
     ducking_db: f32,
+    /// Whether talkers are brought to one loudness.
+    leveling: bool,
     /// The highest rank that was heard in the last block.
     highest: Option<NetRank>,
 }
 
 impl Default for Nets {
-    /// No nets, and the usual ducking.
+    /// No nets, the usual ducking, and talkers as loud as they are sent.
     fn default() -> Self {
-        Self { settings: BTreeMap::new(), ducking_db: DUCKING_DB, highest: None }
+        Self { settings: BTreeMap::new(), ducking_db: DUCKING_DB, leveling: false, highest: None }
     }
 }
 
@@ -108,6 +110,11 @@ impl Nets {
     pub fn set_ducking(&mut self, decibels: f32) {
         let sane = decibels.is_finite();
         self.ducking_db = if sane { decibels.clamp(DUCKING_MIN_DB, 0.0) } else { DUCKING_DB };
+    }
+
+    /// Sets whether talkers are brought to one loudness.
+    pub fn set_leveling(&mut self, on: bool) {
+        self.leveling = on;
     }
 
     /// A block has been mixed, and `rank` is the highest rank heard in it.
@@ -151,6 +158,11 @@ impl Nets {
     /// By how many decibels lower ranks are turned down.
     pub fn ducking_db(&self) -> f32 {
         self.ducking_db
+    }
+
+    /// Whether talkers are brought to one loudness.
+    pub fn is_leveling(&self) -> bool {
+        self.leveling
     }
 }
 

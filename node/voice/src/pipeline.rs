@@ -191,6 +191,7 @@ impl Pipeline {
             VoiceCommand::SetNet { net, settings } => self.nets.set(net, settings),
             VoiceCommand::RemoveNet(net) => self.nets.remove(net),
             VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
+            VoiceCommand::SetLeveling(on) => self.nets.set_leveling(on),
             VoiceCommand::SetTransmit(transmit) => self.sender.set_transmit(transmit),
             VoiceCommand::PushToTalk(down) => self.sender.set_key(now, down),
             VoiceCommand::SetTail(tail) => self.sender.set_tail(tail),

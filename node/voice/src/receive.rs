@@ -385,6 +385,7 @@ impl Talker {
                 let level = level_dbfs(self.pcm.samples());
                 self.statistics.level_dbfs = level;
                 self.loudest_dbfs = level.max(self.loudest_dbfs - LOUDEST_FALL_DB);
+                self.hearing.leveler.handle_frame(level, self.loudest_dbfs, samples);
                 if level < QUIET_DBFS.max(self.loudest_dbfs - QUIET_BELOW_DB) {
                     self.pcm.adjust(adjust);
                 }

@@ -5,7 +5,10 @@ use std::path::{MAIN_SEPARATOR, PathBuf};
 use eframe::egui::{
     Align2, ComboBox, Grid, Id, RichText, ScrollArea, Slider, TextEdit, Ui, Window,
 };
-use hark_node::event::Direction;
+use hark_node::{
+    event::Direction,
+    snapshot::{Command, MasterChange},
+};
 
 use super::{
     Asked, Drawing,
@@ -22,9 +25,10 @@ use crate::{
 type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Drawing));
 
 /// All settings, in the order in which they are shown.
-const SETTINGS: [Setting; 8] = [
+const SETTINGS: [Setting; 9] = [
     ("Microphone", "input headset sound card device record", microphone),
     ("Loudspeaker", "speaker output headphones headset sound card device", loudspeaker),
+    ("Loudness of people", "leveling quiet loud volume talkers same", leveling),
     ("Colours", "theme dark light night contrast look", colours),
     ("Size of everything", "scale zoom text big small", scale),
     ("Plates", "density row card tile nets layout", density),
@@ -142,6 +146,16 @@ fn device(ui: &mut Ui, view: &mut Drawing, direction: Direction) {
         let line = RichText::new("A change counts from the next start.").size(SMALL);
         ui.label(line.color(view.colours.weak));
     });
+}
+
+fn leveling(ui: &mut Ui, view: &mut Drawing) {
+    let on = view.snapshot().master.leveling;
+    let toggle = toggle(ui, "All as loud", on, "Bring people to one loudness");
+    let hint = "turns up who is far too quiet, and down who is far too loud";
+    if toggle.on_hover_text(hint).clicked() {
+        let change = MasterChange { leveling: Some(!on), ..MasterChange::default() };
+        view.command(Command::Master { change });
+    }
 }
 
 fn recovery(ui: &mut Ui, view: &mut Drawing) {

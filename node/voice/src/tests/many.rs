@@ -157,6 +157,31 @@ fn a_higher_net_turns_the_lower_down_and_back() {
     assert!(steps.fold(0.0, f32::max) < 0.0145, "nothing clicks");
 }
 
+/// Tones of -14 and -38 dBFS.
+#[test]
+fn a_loud_and_a_quiet_talker_are_heard_within_4_db_after_three_seconds() {
+    let mut party = Party::new(&[1_000.0, 600.0], 480);
+    party.talkers[0].loudness = 0.282;
+    party.talkers[1].loudness = 0.0178;
+    party.listen(net(1), 1.0, 0.0, 3);
+    for talker in [0, 1] {
+        party.key(talker, 1, &[net(1)], false);
+        party.talk(talker, Some(1));
+    }
+    let difference = |party: &Party| {
+        let [loud, quiet] = [1_000.0, 600.0].map(|hertz| party.amplitude(hertz, 200)[0]);
+        decibels(loud / quiet)
+    };
+    party.run(500);
+    assert!((difference(&party) - 24.0).abs() < 0.5, "{}", difference(&party));
+    party.command(VoiceCommand::SetLeveling(true));
+    party.run(2_500);
+    assert!((difference(&party) - 3.0).abs() < 0.5, "{}", difference(&party));
+    party.command(VoiceCommand::SetLeveling(false));
+    party.run(500);
+    assert!((difference(&party) - 24.0).abs() < 0.5, "{}", difference(&party));
+}
+
 #[test]
 fn ducking_follows_the_ranks() {
     // Each case: the net and its priority of a second talker beside one on net 1 of priority 3,

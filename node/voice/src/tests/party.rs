@@ -29,6 +29,8 @@ pub(super) struct Talker {
     pub(super) device: DeviceId,
     pub(super) pipeline: Pipeline,
     pub(super) hertz: f32,
+    /// Amplitude of the tone.
+    pub(super) loudness: f32,
     /// The datagrams that were sent to the listener.
     pub(super) datagrams: Vec<Vec<u8>>,
 }
@@ -44,7 +46,7 @@ impl Party {
         let talker = |hertz: &f32| {
             let device = DeviceKey::generate(&random).id();
             let pipeline = pipeline(device, Transmit::PushToTalk);
-            Talker { device, pipeline, hertz: *hertz, datagrams: Vec::new() }
+            Talker { device, pipeline, hertz: *hertz, loudness: 0.1, datagrams: Vec::new() }
         };
         let talkers = hertz.iter().map(talker).collect();
         let listener = pipeline(own, Transmit::PushToTalk);
@@ -110,7 +112,7 @@ impl Party {
                 let sound: Vec<f32> = (0..480)
                     .map(|n| {
                         let time = (self.captured * 480 + n) as f32 / 48_000.0;
-                        0.1 * (time * talker.hertz * std::f32::consts::TAU).sin()
+                        talker.loudness * (time * talker.hertz * std::f32::consts::TAU).sin()
                     })
                     .collect();
                 let now = Timestamp::from_micros(1_000_000 + self.captured * 10_000);
