@@ -26,6 +26,8 @@ use std::{io, path::PathBuf};
 use hark_keys::{DeviceId, Timestamp};
 use hark_voice::{Console, Line, VoiceCommand, VoiceEvent, VoiceStatistics};
 
+pub use hark_voice::{StageMode, Stages};
+
 pub use card::{DeviceInfo, DeviceList, SelfTest, list_devices, self_test};
 pub use shared::{EndStatistics, VoiceHandle, VoiceThreadStatistics};
 pub use spec::{InputSpec, OutputSpec, SpecError};

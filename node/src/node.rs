@@ -15,7 +15,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Ticket};
-use hark_voice::Line;
+use hark_voice::{Line, StageMode, Stages};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 pub use self::handle::NodeHandle;
@@ -84,6 +84,8 @@ pub struct NodeConfig {
     pub recovery: Option<DeviceId>,
     /// Whether to use 5 ms frames and the smallest buffers.
     pub low_delay: bool,
+    /// What is done to the microphone's sound before it is encoded.
+    pub processing: Stages<StageMode>,
 }
 
 impl NodeConfig {
@@ -109,6 +111,7 @@ impl NodeConfig {
             flags: Flags::default(),
             recovery: None,
             low_delay: false,
+            processing: Stages::default(),
         }
     }
 }
@@ -147,6 +150,7 @@ impl Node {
             output: config.output,
             transmit: config.transmit.unwrap_or_default(),
             low_delay: config.low_delay,
+            processing: config.processing,
             handle: OnceLock::new(),
             lines: launches
                 .iter()

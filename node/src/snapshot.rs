@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub away: bool,
     /// Whether speech is being sent.
     pub transmitting: bool,
+    /// What is done to the microphone's sound before it is encoded.
+    pub processing: ProcessingView,
     /// Level of the microphone, in dB below full scale.
     pub level_dbfs: f32,
     /// Copies of earlier frames in each datagram: the most that any listener needs.
@@ -206,6 +208,43 @@ impl NetChange {
         settings.pan = self.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);
         settings.priority = self.priority.unwrap_or(settings.priority);
+    }
+}
+
+/// What is done to the microphone's sound before it is encoded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessingView {
+    /// Echo cancellation.
+    pub echo: StageView,
+    /// Noise suppression.
+    pub noise: StageView,
+    /// Gain control.
+    pub gain: StageView,
+    /// By how much the stages that run delay the sound, in ms.
+    pub delay_ms: f32,
+}
+
+/// A stage of the processing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageView {
+    /// When it runs: `on`, `off` or `auto`.
+    pub mode: String,
+    /// Whether it runs now.
+    pub running: bool,
+}
+
+#[cfg(feature = "voice")]
+impl From<hark_voice::ProcessingState> for ProcessingView {
+    fn from(state: hark_voice::ProcessingState) -> Self {
+        let hark_voice::ProcessingState { modes, running, delay_ms } = state;
+        let stage =
+            |mode: hark_voice::StageMode, running| StageView { mode: mode.to_string(), running };
+        Self {
+            echo: stage(modes.echo, running.echo),
+            noise: stage(modes.noise, running.noise),
+            gain: stage(modes.gain, running.gain),
+            delay_ms,
+        }
     }
 }
 

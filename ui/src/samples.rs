@@ -107,6 +107,7 @@ pub fn snapshot() -> Snapshot {
         transmitting: false,
         level_dbfs: -90.0,
         copies: 0,
+        processing: Default::default(),
         cpu_percent: 0.0,
         peers: Vec::new(),
         other_members: 0,

@@ -17,7 +17,7 @@ use hark_command_line::{
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     control::ControlError,
-    device::{InputSpec, OutputSpec, list_devices},
+    device::{InputSpec, OutputSpec, StageMode, Stages, list_devices},
     launch::found,
     network::Flags,
     node::NodeConfig,
@@ -169,6 +169,7 @@ impl Options {
             profile: None,
             flags: Flags::default(),
             low_delay: false,
+            processing: Stages::all(StageMode::Auto),
         };
         let stop = StopSignal::listen()?;
         let events = self.events.as_deref().map(EventFile::open).transpose()?;

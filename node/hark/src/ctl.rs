@@ -573,6 +573,18 @@ fn held(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The stages that run, and how much later the voice is for them.
+fn describe_processing(processing: &Value) -> Option<String> {
+    let words = [("echo", "no echo"), ("noise", "no noise"), ("gain", "even level")];
+    let running: Vec<_> = words
+        .iter()
+        .filter(|(stage, _)| processing[stage]["running"] == true)
+        .map(|(_, word)| *word)
+        .collect();
+    let delay = processing["delay_ms"].as_f64().unwrap_or_default();
+    (!running.is_empty()).then(|| format!("sends {} (+{delay:.0} ms)", running.join(", ")))
+}
+
 fn describe(status: &Value) -> String {
     let text = |name: &str| status[name].as_str().unwrap_or_default();
     let is = |name: &str| status[name] == true;
@@ -583,6 +595,7 @@ fn describe(status: &Value) -> String {
     own.extend(is("away").then(|| "away".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
     own.push(format!("talks to {}", talks_to(status)));
+    own.extend(describe_processing(&status["processing"]));
     let silenced = names(status, "silenced");
     own.extend((!silenced.is_empty()).then(|| format!("may not speak in {silenced}")));
     own.extend((status["front"] == false).then(|| "another organisation is in front".to_owned()));

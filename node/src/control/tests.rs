@@ -83,6 +83,7 @@ fn picture() -> Snapshot {
         transmitting: false,
         level_dbfs: -90.0,
         copies: 0,
+        processing: Default::default(),
         cpu_percent: 0.0,
         peers: vec![bob],
         other_members: 0,

@@ -476,6 +476,7 @@ impl View {
             deafened: self.availability.deafened,
             away: self.availability.away,
             transmitting: voice.own.transmitting,
+            processing: voice.own.processing.into(),
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
             cpu_percent: self.cpu_percent,

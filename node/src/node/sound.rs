@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 
 use hark_keys::DeviceId;
-use hark_voice::{Console, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics};
+use hark_voice::{
+    Console, Line, Pipeline, PipelineConfig, StageMode, Stages, VoiceCommand, VoiceStatistics,
+};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
@@ -24,6 +26,7 @@ pub(super) struct VoicePlan {
     pub(super) output: OutputSpec,
     pub(super) transmit: TransmitMode,
     pub(super) low_delay: bool,
+    pub(super) processing: Stages<StageMode>,
     pub(super) handle: OnceLock<VoiceHandle>,
     pub(super) lines: Vec<LinePlan>,
 }
@@ -67,7 +70,8 @@ fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
             ..PipelineConfig::new(line.device, plan.low_delay)
         })
     });
-    let desk = Console::new(pipelines.collect::<Result<_, _>>().map_err(voice_error)?);
+    let mut desk = Console::new(pipelines.collect::<Result<_, _>>().map_err(voice_error)?);
+    desk.set_processing(plan.processing);
     let ends = VoiceEnds {
         input: plan.input.clone(),
         output: plan.output.clone(),

@@ -54,6 +54,7 @@ impl Snapshot {
             transmitting,
             level_dbfs,
             copies: _,
+            processing,
             cpu_percent: _,
             peers,
             other_members,
@@ -84,6 +85,7 @@ impl Snapshot {
             && *deafened == other.deafened
             && *away == other.away
             && *transmitting == other.transmitting
+            && *processing == other.processing
             && is_as_loud(*level_dbfs, other.level_dbfs)
             && *other_members == other.other_members
             && *roster == other.roster

@@ -2,6 +2,8 @@
 
 use hark_keys::{DeviceId, TargetId, Timestamp};
 
+use hark_processing::{Processing, StageMode, Stages};
+
 use super::{Pipeline, VoiceCommand, VoiceEvent, VoiceStatistics, mix::Limiter};
 
 /// Number of an organisation that the device is in, counted from 0.
@@ -15,6 +17,7 @@ pub type Line = usize;
 pub struct Console {
     lines: Vec<Connection>,
     front: Line,
+    processing: Processing,
     played: Vec<f32>,
     limiter: Limiter,
 }
@@ -39,7 +42,13 @@ impl Console {
             down: false,
         });
         let (played, limiter) = (Vec::new(), Limiter::default());
-        Self { lines: lines.collect(), front: 0, played, limiter }
+        let processing = Processing::default();
+        Self { lines: lines.collect(), front: 0, processing, played, limiter }
+    }
+
+    /// Sets what is done to captured sound before it is encoded. At first it is nothing.
+    pub fn set_processing(&mut self, modes: Stages<StageMode>) {
+        self.processing.set_modes(modes);
     }
 
     /// Carries out a command of the node or its user for one line.
@@ -80,6 +89,7 @@ impl Console {
 
     /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
+        let samples = self.processing.handle_capture(samples);
         for line in &mut self.lines {
             line.pipeline.handle_capture(now, samples);
         }
@@ -90,15 +100,15 @@ impl Console {
     pub fn playout(&mut self, now: Timestamp, out: &mut [f32]) {
         let [first, others @ ..] = &mut self.lines[..] else { return out.fill(0.0) };
         first.pipeline.playout(now, out);
-        if others.is_empty() {
-            return;
+        if !others.is_empty() {
+            self.played.resize(out.len(), 0.0);
+            for line in others {
+                line.pipeline.playout(now, &mut self.played);
+                out.iter_mut().zip(&self.played).for_each(|(sum, one)| *sum += one);
+            }
+            self.limiter.process(out);
         }
-        self.played.resize(out.len(), 0.0);
-        for line in others {
-            line.pipeline.playout(now, &mut self.played);
-            out.iter_mut().zip(&self.played).for_each(|(sum, one)| *sum += one);
-        }
-        self.limiter.process(out);
+        self.processing.handle_playout(out);
     }
 
     /// Makes the reports that are due.
@@ -129,7 +139,13 @@ impl Console {
 
     /// The current counters of each line.
     pub fn statistics(&self) -> Vec<VoiceStatistics> {
-        self.lines.iter().map(|line| line.pipeline.statistics()).collect()
+        let processing = self.processing.state();
+        let of = |line: &Connection| {
+            let mut statistics = line.pipeline.statistics();
+            statistics.own.processing = processing;
+            statistics
+        };
+        self.lines.iter().map(of).collect()
     }
 
     /// Excludes the lines whose key was released from what is said from now on, their last words

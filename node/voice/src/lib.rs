@@ -44,6 +44,7 @@ pub use codec::CodecError;
 pub use command::{Transmit, VoiceCommand, VoiceEvent};
 pub use console::{Console, Line};
 pub use gate::RELEASE_TAIL;
+pub use hark_processing::{ProcessingState, StageMode, StageModeError, Stages};
 pub use nets::{Net, NetSettings};
 pub use pipeline::{Pipeline, PipelineConfig};
 pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};

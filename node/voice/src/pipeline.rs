@@ -332,6 +332,7 @@ impl Pipeline {
         let own = OwnStatistics {
             level_dbfs: self.sender.level_dbfs(),
             transmitting: self.sender.transmitting_to().is_some(),
+            processing: hark_processing::ProcessingState::default(),
             target: self.sender.transmitting_to(),
             copies: self.sender.copies(),
             frames_sent,

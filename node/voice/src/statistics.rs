@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hark_keys::{DeviceId, TargetId};
 use hark_mesh::datagram::DropReason;
+use hark_processing::ProcessingState;
 
 use super::nets::Net;
 
@@ -25,6 +26,8 @@ pub struct OwnStatistics {
     pub level_dbfs: f32,
     /// Whether a talkspurt is going out.
     pub transmitting: bool,
+    /// What is done to captured sound before it is encoded.
+    pub processing: ProcessingState,
     /// The target of that talkspurt.
     pub target: Option<TargetId>,
     /// The largest number of copies that any listener got with the newest frame.

@@ -91,6 +91,7 @@ fn snapshot() -> Snapshot {
         transmitting: false,
         level_dbfs: -20.0,
         copies: 0,
+        processing: Default::default(),
         cpu_percent: 3.2,
         peers: vec![peer(2, "Bob", true), peer(3, "Cat", false)],
         other_members: 0,
