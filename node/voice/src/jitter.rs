@@ -96,7 +96,19 @@ pub enum Next<'a> {
         samples: usize,
         /// Number of consecutive missing frames before this one.
         run: u32,
+        /// The earliest later frame of the talkspurt that is here already, if any. It may hold
+        /// what the missing one said.
+        later: Option<LaterFrame<'a>>,
     },
+}
+
+/// A frame that is held although an earlier one is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaterFrame<'a> {
+    /// One Opus packet.
+    pub packet: &'a [u8],
+    /// Number of frames from the missing one to this one, at least one.
+    pub ahead: u32,
 }
 
 /// What became of a frame that arrived.
@@ -235,7 +247,7 @@ impl JitterBuffer {
                     return Next::Idle;
                 }
                 self.waited += 1;
-                return self.conceal();
+                return self.conceal(self.next);
             };
             let (talkspurt, media) = (self.slots[later].talkspurt, self.slots[later].media);
             if Some(talkspurt) != self.playing || self.run_is_over() {
@@ -246,15 +258,16 @@ impl JitterBuffer {
             }
             if self.delay_us(now) < target_us {
                 self.waited += 1;
-                return self.conceal();
+                return self.conceal(self.next);
             }
+            let missing = self.next;
             self.next += self.frame_units;
             if self.waited > 0 {
                 // Concealment has already filled its time.
                 self.waited -= 1;
                 continue;
             }
-            return self.conceal();
+            return self.conceal(missing);
         }
     }
 
@@ -331,9 +344,7 @@ impl JitterBuffer {
         self.playing = (!slot.last).then_some(slot.talkspurt);
         self.ended = slot.last;
         let adjust = if starts { 0 } else { self.adjustment(now, excess, block_us) };
-        let at = index * PACKET_BYTES_MAX;
-        let packet = &self.packets[at..at + usize::from(slot.length)];
-        Next::Frame { packet, target: slot.target, starts, adjust }
+        Next::Frame { packet: self.packet(index), target: slot.target, starts, adjust }
     }
 
     /// Number of samples by which the playout should move. The delay moves in whole blocks, so an
@@ -357,10 +368,27 @@ impl JitterBuffer {
         (us * i64::from(SAMPLE_RATE) / 1_000_000) as isize
     }
 
-    fn conceal(&mut self) -> Next<'_> {
+    /// Conceals the frame of media time `media`.
+    fn conceal(&mut self, media: i64) -> Next<'_> {
         let run = self.missing;
         self.missing += 1;
-        Next::Missing { samples: self.frame_units as usize * UNIT_SAMPLES, run }
+        let samples = self.frame_units as usize * UNIT_SAMPLES;
+        Next::Missing { samples, run, later: self.later_than(media) }
+    }
+
+    /// The earliest held frame of the talkspurt that is being played, if `media` is before it.
+    fn later_than(&self, media: i64) -> Option<LaterFrame<'_>> {
+        let index = self.earliest()?;
+        let slot = self.slots[index];
+        let ahead = (slot.media? - media) / self.frame_units;
+        let ahead = u32::try_from(ahead).ok().filter(|ahead| *ahead > 0)?;
+        let same = Some(slot.talkspurt) == self.playing;
+        same.then(|| LaterFrame { packet: self.packet(index), ahead })
+    }
+
+    fn packet(&self, index: usize) -> &[u8] {
+        let at = index * PACKET_BYTES_MAX;
+        &self.packets[at..at + usize::from(self.slots[index].length)]
     }
 
     /// Whether nothing of the talkspurt has arrived for so long that it counts as over.

@@ -117,6 +117,24 @@ fn a_lost_frame_is_concealed_once_and_the_delay_stays() {
     assert_eq!(replay.played[151], Some(151));
 }
 
+/// A frame that has overtaken missing ones is told with each of them, since it may rebuild them.
+#[test]
+fn a_missing_frame_comes_with_the_next_one_that_is_here() {
+    let mut replay = Replay::new();
+    for n in (0..50).filter(|n| !(20..23).contains(n)) {
+        replay.insert(1_000_000 + u64::from(n) * 10_000, n);
+    }
+    let mut found = Vec::new();
+    for block in 1..26 {
+        let now = Timestamp::from_micros(1_000_500 + block * 10_000);
+        if let Next::Missing { later, .. } = replay.buffer.next(now, 480) {
+            found.extend(later.map(|later| (later.ahead, later.packet.to_vec())));
+        }
+    }
+    let next = 23_u32.to_be_bytes().to_vec();
+    assert_eq!(found, [(3, next.clone()), (2, next.clone()), (1, next)]);
+}
+
 #[test]
 fn what_a_stall_holds_back_is_played_after_it() {
     let mut replay = Replay::new();

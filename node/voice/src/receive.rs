@@ -391,7 +391,7 @@ impl Talker {
                 }
                 true
             }
-            Next::Missing { samples, run } => {
+            Next::Missing { samples, run, .. } => {
                 self.statistics.frames_concealed += 1;
                 let room = &mut self.pcm.clear()[..samples];
                 let concealed = run as usize * samples;
