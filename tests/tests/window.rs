@@ -5,7 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
-use std::fs;
+use std::{fs, process::Command};
 
 use hark_tests::{Member, Program, Scene, Screen};
 use serde_json::{Value, json};
@@ -75,7 +75,8 @@ fn an_evening_goes_by_keys_alone() {
     hears(before, "talk_started");
     screen.signal("STOP");
     let heard = wren.received(&kestrel);
-    wren.receives(&kestrel, heard + 100);
+    // Ten seconds.
+    wren.receives(&kestrel, heard + 500);
     screen.signal("CONT");
     screen.run(&["keyup", "Control_R"]);
 
@@ -109,6 +110,29 @@ fn a_window_attaches_to_the_node_that_runs() {
     kestrel.kill();
     screen.titled("^Hark$");
     screen.picture("2-the-node-has-gone");
+}
+
+/// A node that does not start leaves the window open, which says why. Asked to end, it did nothing.
+#[test]
+fn a_window_whose_node_did_not_start_could_not_be_ended() {
+    let Some(screen) = Screen::open("not-started") else { return };
+    let scene = Scene::default();
+    scene.run("Kestrel", &["new", "Kestrel Guard", "--name", "Kestrel"]).success();
+    // The program closes its events when the start has failed.
+    let events = scene.path("events");
+    let made = Command::new("mkfifo").arg(&events).status().expect("mkfifo runs");
+    assert!(made.success(), "{made}");
+    let mut command = Program::HarkUi.command();
+    command.args(["--no-mdns", "--output", "null", "--input", "file:/nowhere.wav", "--events"]);
+    command.arg(&events).arg("--home").arg(scene.home("Kestrel"));
+    command.env("DISPLAY", &screen.display).env("WAYLAND_DISPLAY", "");
+    let mut window = command.env("LIBGL_ALWAYS_SOFTWARE", "1").spawn().expect("it starts");
+    assert_eq!(fs::read_to_string(&events).expect("events"), "");
+    screen.titled("^Hark$");
+    let asked = Command::new("kill").arg(window.id().to_string()).status().expect("kill runs");
+    assert!(asked.success(), "{asked}");
+    let ended = window.wait().expect("it ends");
+    assert!(ended.success(), "{ended}");
 }
 
 /// Whoever wants to see the window before anybody else is there sees it alive, and nothing stays.

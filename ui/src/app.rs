@@ -7,8 +7,9 @@ use std::{
 
 use eframe::{
     NativeOptions,
-    egui::{CentralPanel, Context, Event, RichText, Ui, ViewportCommand, Visuals},
+    egui::{Context, Event, Ui, ViewportCommand, Visuals},
 };
+use hark_command_line::StopSignal;
 use hark_keys::Ticket;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     start::{Begin, Options, Progress},
     tokens::{self, Theme},
     view::{
-        sound,
+        between,
         welcome::{self, FirstStart},
     },
     window::Window,
@@ -39,6 +40,8 @@ pub struct App {
     title: String,
     /// When the settings changed last, if they are not kept yet.
     changed: Option<Instant>,
+    /// Whether the program was asked to end.
+    stop: StopSignal,
 }
 
 enum Phase {
@@ -72,7 +75,9 @@ pub enum Opening {
 
 impl App {
     /// Opens the home and begins.
-    pub fn new(options: Options, opening: Opening, ctx: &Context) -> Self {
+    pub fn new(options: Options, opening: Opening, ctx: &Context) -> anyhow::Result<Self> {
+        let wake = ctx.clone();
+        let stop = StopSignal::listen_and(move || wake.request_repaint())?;
         tokens::add_fonts(ctx);
         let (file, settings, error) = SettingsFile::open(&options.home);
         tokens::apply(ctx, settings.theme);
@@ -86,6 +91,7 @@ impl App {
             options,
             title: String::new(),
             changed: None,
+            stop,
         };
         let has = app.options.has_organisations();
         match (has, opening) {
@@ -103,7 +109,7 @@ impl App {
                 app.phase = Phase::Welcome(welcome, Some(Instant::now()));
             }
         }
-        app
+        Ok(app)
     }
 
     fn theme(&self) -> Theme {
@@ -117,7 +123,8 @@ impl App {
         let ctx = ctx.clone();
         let repaint: Repaint = Arc::new(move || ctx.request_repaint());
         let chosen = self.settings.chosen_devices();
-        let progress = self.options.clone().begin(begin.clone(), chosen, repaint);
+        let (options, stop) = (self.options.clone(), self.stop.clone());
+        let progress = options.begin(begin.clone(), chosen, self.settings.muted, stop, repaint);
         self.phase = Phase::Starting { progress, news: Vec::new(), from: begin };
     }
 
@@ -166,19 +173,22 @@ impl App {
                 }
             }
         }
-        let colours = self.settings.theme.colours();
-        CentralPanel::default().show(ui, |ui| {
-            ui.heading("Starting …");
-            for line in news.iter().rev().take(12).rev() {
-                ui.label(RichText::new(line).color(colours.weak));
-            }
-        });
+        between::starting(ui, news, self.settings.theme.colours());
     }
 }
 
 impl eframe::App for App {
     fn clear_color(&self, _: &Visuals) -> [f32; 4] {
         self.theme().colours().ground.to_normalized_gamma_f32()
+    }
+
+    fn logic(&mut self, ctx: &Context, _: &mut eframe::Frame) {
+        // A node in this process says goodbye before the window goes.
+        let ends_first = matches!(&self.phase, Phase::Running(window)
+            if !window.backend().outlives_window() && window.backend().scene().ended.is_none());
+        if self.stop.is_asked() && !ends_first {
+            ctx.send_viewport_cmd(ViewportCommand::Close);
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
@@ -230,16 +240,16 @@ impl eframe::App for App {
                 }
             }
             Phase::Failed(why) => {
-                let colours = self.settings.theme.colours();
-                let again = CentralPanel::default().show(ui, |ui| {
-                    ui.heading("Hark does not run");
-                    ui.label(RichText::new(why.as_str()).color(colours.warning));
-                    // The reason may be a device that exists and cannot be used.
-                    sound::choose_both(ui, &mut self.settings, &self.devices, 460.0);
-                    ui.button("Start again").clicked()
-                });
-                if again.inner {
-                    self.begin(Begin::Stored, &ui.ctx().clone());
+                let wish = between::failed(ui, why, &mut self.settings, &self.devices);
+                match wish {
+                    Some(between::AfterEnd::StartAgain) => {
+                        self.keep_settings();
+                        self.begin(Begin::Stored, &ui.ctx().clone());
+                    }
+                    Some(between::AfterEnd::Quit) => {
+                        ui.ctx().send_viewport_cmd(ViewportCommand::Close);
+                    }
+                    None => {}
                 }
             }
         }

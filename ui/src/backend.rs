@@ -43,8 +43,11 @@ pub trait Backend: Send + Sync + 'static {
     /// to in the organisation in front.
     fn press(&self, organisation: &str, to: Option<&TalkTo>, edge: KeyEdge);
 
-    /// Tells the person a line that does not come from the node.
+    /// Tells the person that something did not work. The line does not come from the node.
     fn tell(&self, line: &str);
+
+    /// Tells the person that something is done. The line does not come from the node.
+    fn note(&self, line: &str);
 
     /// Whether the node goes on when the window is closed.
     fn outlives_window(&self) -> bool;

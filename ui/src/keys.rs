@@ -443,10 +443,27 @@ fn binding(key: KeySetting) -> Binding<KeyAction> {
     Binding { chord, action, kind }
 }
 
-/// The key of a net alone, or the plain one for the empty path, as plates show it.
+/// The keys of a net alone, or the plain ones for the empty path, as plates show them.
 pub fn shown(keys: &[KeySetting], net: &str) -> Option<String> {
     let action = if net.is_empty() { KeyAction::Talk } else { KeyAction::net(net) };
-    keys.iter().find(|key| key.action == action).map(|key| key.chord.to_string())
+    let keys = keys.iter().filter(|key| key.action == action);
+    let all: Vec<_> = keys.map(|key| key.chord.to_string()).collect();
+    (!all.is_empty()).then(|| all.join(" or "))
+}
+
+/// Gives an action the key `chord`. It takes the place of those in `instead_of`, and of the same
+/// chord, if the action has it already; how the first of these talks stays.
+pub fn give(keys: &mut Vec<KeySetting>, action: &KeyAction, chord: Chord, instead_of: &[Chord]) {
+    let goes = |key: &KeySetting| {
+        key.action == *action && (key.chord == chord || instead_of.contains(&key.chord))
+    };
+    let at = keys.iter().position(goes);
+    let talk = at.map_or(USUAL_TALK, |at| keys[at].talk);
+    keys.retain(|key| !goes(key));
+    // A key that is added stands after the others of its action.
+    let after = keys.iter().rposition(|key| key.action == *action).map(|at| at + 1);
+    let at = at.or(after).unwrap_or(keys.len()).min(keys.len());
+    keys.insert(at, KeySetting { chord, action: action.clone(), talk });
 }
 
 /// Inputs that wait.
@@ -481,6 +498,22 @@ mod tests {
         assert_eq!(shown(&file.keys, "").as_deref(), Some("Right Ctrl"));
         assert_eq!(shown(&file.keys, "Flight/Alpha").as_deref(), Some("Left Ctrl + Mouse 4"));
         assert_eq!(shown(&file.keys, "Ground"), None);
+    }
+
+    #[test]
+    fn a_second_key_of_an_action_replaced_the_first() {
+        let mut keys = usual_keys();
+        keys[0].talk.latch = true;
+        let chord = |text: &str| text.parse::<Chord>().expect("a chord");
+        give(&mut keys, &KeyAction::Talk, chord("Mouse 4"), &[]);
+        assert_eq!(shown(&keys, "").as_deref(), Some("Right Ctrl or Mouse 4"));
+        assert!(!keys[1].talk.latch, "a key of its own");
+        give(&mut keys, &KeyAction::Talk, chord("Mouse 5"), &[chord("Right Ctrl")]);
+        assert_eq!(shown(&keys, "").as_deref(), Some("Mouse 5 or Mouse 4"));
+        assert!(keys[0].talk.latch, "it still latches");
+        give(&mut keys, &KeyAction::Talk, chord("Mouse 4"), &[]);
+        assert_eq!(shown(&keys, "").as_deref(), Some("Mouse 5 or Mouse 4"), "none is there twice");
+        assert_eq!(keys.len(), 4);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use hark_command_line::{Program, duration};
 use hark_demo::Speakers;
 use hark_node::{
     console,
-    device::{InputSpec, OutputSpec},
+    device::{InputSpec, OutputSpec, list_devices},
+    event::Direction,
     reach::names::PeerPlace,
     store::Home,
 };
@@ -29,6 +30,7 @@ use hark_ui::{
     icon::icon,
     platform::MenuArguments,
     settings::SettingsFile,
+    sound::devices_of,
     start::Options,
 };
 
@@ -111,7 +113,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let started = eframe::run_native(
         "Hark",
         native,
-        Box::new(move |created| Ok(Box::new(App::new(options, opening, &created.egui_ctx)))),
+        Box::new(move |created| Ok(Box::new(App::new(options, opening, &created.egui_ctx)?))),
     );
     started.map_err(|error| {
         anyhow::anyhow!("the window does not open: {error}: `hark talk` needs none")
@@ -132,6 +134,7 @@ fn real(arguments: Arguments) -> anyhow::Result<(Options, Opening)> {
         name: arguments.name,
         input: arguments.input,
         output: arguments.output,
+        notes: Vec::new(),
         listen: arguments.listen,
         peers: arguments.peer,
         mdns: !arguments.no_mdns,
@@ -145,12 +148,17 @@ fn real(arguments: Arguments) -> anyhow::Result<(Options, Opening)> {
 
 /// A home that goes with the speakers, reached from this machine alone.
 fn demo(arguments: Arguments, speakers: &Speakers) -> Options {
+    // It is to be seen where nothing can be heard.
+    let is_silent =
+        arguments.output.is_none() && devices_of(&list_devices(), Direction::Output).is_empty();
+    let note = "no loudspeaker was found: the demo is silent".to_owned();
     Options {
         home: speakers.home(YOU),
         organisations: Vec::new(),
         name: arguments.name.or_else(|| Some(YOU.to_owned())),
         input: arguments.input.or(Some(InputSpec::Silence)),
-        output: arguments.output,
+        output: arguments.output.or(is_silent.then_some(OutputSpec::Null)),
+        notes: is_silent.then_some(note).into_iter().collect(),
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         peers: Vec::new(),
         mdns: false,

@@ -51,6 +51,27 @@ pub struct Choices {
     /// The targets of talk keys.
     #[serde(default)]
     pub keys: BTreeMap<String, TalkTo>,
+    /// The volume of each member's device that is not left unchanged, from 0 to 4.
+    #[serde(default)]
+    pub people: BTreeMap<String, f32>,
+}
+
+/// What of a file is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenParts {
+    /// Keys and what they do.
+    pub keys: bool,
+    /// Colours, sizes and the order of plates.
+    pub looks: bool,
+    /// How each organisation is heard.
+    pub organisations: bool,
+}
+
+impl TakenParts {
+    /// Everything.
+    pub const ALL: Self = Self { keys: true, looks: true, organisations: true };
+    /// Nothing.
+    pub const NONE: Self = Self { keys: false, looks: false, organisations: false };
 }
 
 /// How a net is heard.
@@ -127,6 +148,29 @@ impl ProfileFile {
         if newer_window { Err(ProfileFileError::Newer(path.to_owned())) } else { Ok(read) }
     }
 
+    /// The settings of the window after `parts` of the file were taken over. The window stays as
+    /// large as it is; devices and the microphone's state are this machine's own.
+    pub fn settings(&self, parts: TakenParts, before: &Settings) -> Settings {
+        let looks = if parts.looks { &self.window } else { before };
+        let keys = if parts.keys { &self.window.keys } else { &before.keys };
+        Settings {
+            size: before.size,
+            microphone: before.microphone.clone(),
+            loudspeaker: before.loudspeaker.clone(),
+            muted: before.muted,
+            keys: keys.clone(),
+            ..looks.clone()
+        }
+    }
+
+    /// The names of the organisations of the file that run.
+    pub fn running(&self, scene: &Scene) -> Vec<String> {
+        let runs =
+            |id: &String| scene.organisations.iter().any(|it| it.snapshot.organisation_id == *id);
+        let here = self.organisations.iter().filter(|it| runs(&it.id));
+        here.map(|it| it.name.clone()).collect()
+    }
+
     /// What brings organisations that run in step with the file, each with its id: a profile
     /// [`IMPORTED`] is made and used, so that what was chosen before stays in its own.
     pub fn orders(&self, scene: &Scene) -> Vec<(String, WindowOrder)> {
@@ -152,7 +196,9 @@ impl Choices {
             priority: net.priority,
         };
         let keys = own.keys.iter().filter(|key| !key.planned);
+        let people = own.peers.iter().filter(|peer| peer.volume != 1.0);
         Self {
+            people: people.map(|it| (it.stats.device.0.to_string(), it.volume)).collect(),
             id: own.organisation_id.clone(),
             name: own.organisation.clone(),
             talk_to: talked_to(own),
@@ -204,6 +250,13 @@ impl Choices {
             let change = MasterChange { talked_to, others, ..MasterChange::default() };
             commands.push(Command::Master { change });
         }
+        for peer in &own.peers {
+            let device = peer.stats.device.0.to_string();
+            let gain = self.people.get(&device).copied().unwrap_or(1.0);
+            if gain != peer.volume {
+                commands.push(Command::Volume { device, gain });
+            }
+        }
         for (key, to) in &self.keys {
             let has = own.keys.iter().any(|it| it.key == *key && it.to == *to);
             if !has {
@@ -245,7 +298,8 @@ mod tests {
         let path = folder.path().join("hark-profile.toml");
         let mut settings = Settings { scale: 1.5, ..Settings::default() };
         settings.keys[0].action = KeyAction::net("Flight/Alpha");
-        let before = operation();
+        let mut before = operation();
+        before.peers[0].volume = 0.5;
         let written = ProfileFile::new(&settings, &scene(before.clone()));
         written.write(&path).expect("written");
         let read = ProfileFile::read(&path).expect("read");
@@ -253,6 +307,7 @@ mod tests {
         assert_eq!(read.orders(&scene(before.clone())).len(), 2, "its own profile, and no more");
 
         let mut other = operation();
+        other.peers[0].volume = 1.0;
         other.nets[2].volume = 1.0;
         other.nets[4].listening = true;
         other.profiles.push(IMPORTED.to_owned());
@@ -265,11 +320,26 @@ mod tests {
             [
                 WindowOrder::Command(Command::Net { net: net("Flight/Alpha"), change }),
                 Command::Listen { net: net("Logistics"), on: false, keep: false }.into(),
+                Command::Volume { device: before.peers[0].stats.device.0.to_string(), gain: 0.5 }
+                    .into(),
             ]
         );
 
         let elsewhere = Snapshot { organisation_id: "other".to_owned(), ..before };
         assert_eq!(read.orders(&scene(elsewhere)), [], "it says nothing of this organisation");
+    }
+
+    #[test]
+    fn an_import_replaced_keys_without_a_question() {
+        let here = Settings { scale: 2.0, muted: true, ..Settings::default() };
+        let mut there = Settings { scale: 1.5, size: [1.0, 2.0], ..Settings::default() };
+        there.keys.clear();
+        let file = ProfileFile::new(&there, &scene(operation()));
+        let looks = file.settings(TakenParts { keys: false, ..TakenParts::ALL }, &here);
+        assert_eq!(looks, Settings { scale: 1.5, ..here.clone() });
+        let keys = file.settings(TakenParts { looks: false, ..TakenParts::ALL }, &here);
+        assert_eq!(keys, Settings { keys: Vec::new(), ..here.clone() });
+        assert_eq!(file.settings(TakenParts::NONE, &here), here);
     }
 
     #[test]

@@ -75,6 +75,10 @@ impl Backend for FakeNode {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
     }
 
+    fn note(&self, line: &str) {
+        self.tell(line);
+    }
+
     fn outlives_window(&self) -> bool {
         false
     }

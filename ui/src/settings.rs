@@ -43,6 +43,8 @@ pub struct Settings {
     pub microphone: Option<String>,
     /// The name of the loudspeaker. `None` is the system's default.
     pub loudspeaker: Option<String>,
+    /// Whether the microphone was muted when the window was seen last: a restart does not open it.
+    pub muted: bool,
     /// Keys and what they do.
     pub keys: Vec<KeySetting>,
 }
@@ -62,6 +64,7 @@ impl Default for Settings {
             size: [1100.0, 700.0],
             microphone: None,
             loudspeaker: None,
+            muted: false,
             keys: usual_keys(),
         }
     }

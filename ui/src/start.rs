@@ -58,6 +58,8 @@ pub struct Options {
     pub events: Option<PathBuf>,
     /// How long the node runs.
     pub lasting: Option<Duration>,
+    /// What the person is told once the node runs.
+    pub notes: Vec<String>,
 }
 
 /// What the person wants to begin with.
@@ -91,18 +93,21 @@ impl Options {
         self.name.clone().or(stored).or_else(login_name).unwrap_or_default()
     }
 
-    /// Starts a node by another thread, or attaches to the one that runs.
+    /// Starts a node by another thread, or attaches to the one that runs. If `muted`, a node that
+    /// is started here begins with its microphone closed.
     pub fn begin(
         self,
         begin: Begin,
         chosen: ChosenDevices,
+        muted: bool,
+        stop: StopSignal,
         repaint: Repaint,
     ) -> Receiver<Progress> {
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
             let told = sender.clone();
             let wake = Arc::clone(&repaint);
-            let outcome = self.run(begin, chosen, repaint, told);
+            let outcome = self.run(begin, (chosen, muted), stop, repaint, told);
             let outcome = outcome.map_err(|error| format!("{error:#}"));
             // A window that was closed asks no more.
             let _ = sender.send(Progress::Done(outcome));
@@ -114,7 +119,8 @@ impl Options {
     fn run(
         self,
         begin: Begin,
-        chosen: ChosenDevices,
+        (chosen, muted): (ChosenDevices, bool),
+        stop: StopSignal,
         repaint: Repaint,
         news: Sender<Progress>,
     ) -> anyhow::Result<Arc<dyn Backend>> {
@@ -171,12 +177,16 @@ impl Options {
             low_delay: false,
             processing: Stages::all(StageMode::Auto),
         };
-        let stop = StopSignal::listen()?;
         let events = self.events.as_deref().map(EventFile::open).transpose()?;
         let until = self.lasting.map(|lasting| Instant::now() + lasting);
         let own =
             Own::start(OwnConfig { node, home: self.open_home()?, events, until, stop }, repaint)?;
-        gone.iter().for_each(|line| own.tell(line));
+        if muted {
+            // Whoever closed the microphone is not to be heard because the program was restarted.
+            own.mute();
+            own.note("your microphone is muted, as you left it");
+        }
+        self.notes.iter().chain(&gone).for_each(|line| own.tell(line));
         if is_first {
             // The first start promises a key: nobody is to be heard before it is pressed.
             own.open_by_key();

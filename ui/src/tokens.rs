@@ -177,6 +177,8 @@ pub const GAP: f32 = 4.0;
 pub const SPACE: f32 = 8.0;
 /// The height of a row in a list and of a button.
 pub const ROW: f32 = 24.0;
+/// The height of a small button.
+pub const BUTTON: f32 = 19.0;
 /// The height of a slider.
 pub const SLIDER: f32 = 16.0;
 /// The width of the column of organisations.

@@ -2,10 +2,12 @@
 //! wants; none of them keeps state of the node.
 
 pub mod badges;
+pub mod between;
 pub mod bind;
 pub mod bottom;
 pub mod channels;
 pub mod drawer;
+pub mod files;
 pub mod key_list;
 pub mod lamp;
 pub mod members;
@@ -21,6 +23,7 @@ pub mod welcome;
 
 use std::{path::PathBuf, time::Instant};
 
+use hark_hotkeys::button::Chord;
 use hark_node::snapshot::{Command, NetChange, NetView, Snapshot, TalkTo};
 
 use crate::{
@@ -68,13 +71,14 @@ pub enum Asked {
         /// Whether it is down.
         down: bool,
     },
-    /// A key is to be chosen for this.
-    Bind(KeyAction),
+    /// A key is to be chosen for this, in place of the chord, if there is one.
+    Bind(KeyAction, Option<Chord>),
     /// Another part of the window is to be shown.
     Open(Part),
-    /// Everything that the person has chosen goes to this file.
+    /// Everything that the person has chosen goes to this file. One that is there is replaced
+    /// after a question.
     Export(PathBuf),
-    /// What this file says is taken over.
+    /// What this file says is taken over, after a question.
     Import(PathBuf),
     /// Something is to be done with the recovery words.
     Recovery(RecoveryWish),

@@ -1,6 +1,6 @@
 //! The whole window while a node runs.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use eframe::egui::{
     self, CentralPanel, Context, Frame, Id, Key, Margin, Modifiers, Panel, Ui, ViewportCommand,
@@ -11,8 +11,8 @@ use hark_node::snapshot::{Command, NetChange, NetView, TalkTo};
 
 use crate::{
     backend::{Backend, KeyEdge, Organisation, Repaint, Scene},
-    keys::{self, HotKeys, KeyAction, KeySetting, USUAL_TALK},
-    profile_file::ProfileFile,
+    keys::{self, HotKeys, KeyAction, KeySetting},
+    profile_file::{ProfileFile, TakenParts},
     recovery::{RecoveryWish, RecoveryWords},
     settings::{PlateOrder, Settings, Tab},
     sound::SoundDevices,
@@ -20,7 +20,9 @@ use crate::{
     view::{
         Asked, Drawing, Part, badges,
         bind::{self, Choice},
-        bottom, drawer, key_list,
+        bottom, drawer,
+        files::{self, FileQuestion, Reply},
+        key_list,
         members::MembersState,
         options, stack, ticket, top,
     },
@@ -46,10 +48,21 @@ pub struct Window {
     was_mini: bool,
     /// Keys that work wherever the keyboard is. `None` in pictures.
     hot_keys: Option<HotKeys>,
-    /// The key that is being chosen, with what was pressed so far.
-    choosing: Option<(KeyAction, Option<Chord>)>,
+    /// The key that is being chosen.
+    choosing: Option<Choosing>,
+    /// What is asked before a profile file replaces something.
+    pub file_question: Option<FileQuestion>,
     /// Whether the person types into a field of the window.
     typing: bool,
+}
+
+/// A key that is being chosen.
+struct Choosing {
+    action: KeyAction,
+    /// The key in whose place it comes, if that is a certain one.
+    old: Option<Chord>,
+    /// What was pressed last.
+    chosen: Option<Chord>,
 }
 
 impl Window {
@@ -75,6 +88,7 @@ impl Window {
             applied: None,
             hot_keys,
             choosing: None,
+            file_question: None,
             typing: false,
         }
     }
@@ -95,6 +109,9 @@ impl Window {
             centred(ui, if scene.ended.is_some() { "The node has ended." } else { "Starting …" });
             return;
         };
+        if !self.backend.outlives_window() {
+            self.settings.muted = front.snapshot.muted;
+        }
         let keys = self.settings.keys.clone();
         let shown = |net: &str| keys::shown(&keys, net);
         let mut view = Drawing {
@@ -114,6 +131,7 @@ impl Window {
         if !in_dialog {
             shortcuts(&ctx, &mut view);
         } else if self.choosing.is_none()
+            && self.file_question.is_none()
             && ctx.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Escape))
         {
             (self.options, self.shows_ticket, self.shows_keys) = (None, false, false);
@@ -125,6 +143,7 @@ impl Window {
             whole(ui, &mut view, &mut self.members);
         }
         if let Some(filter) = &mut self.options
+            && self.file_question.is_none()
             && !options::show(ui, &mut view, filter)
         {
             self.options = None;
@@ -141,6 +160,7 @@ impl Window {
         }
         let (asked, colours) = (std::mem::take(&mut view.asked), view.colours);
         self.choose_key(ui, colours);
+        self.ask_about_file(ui, &scene, colours);
         asked.into_iter().for_each(|it| self.carry_out(&ctx, front, &scene, it));
         self.tell_keys();
     }
@@ -163,20 +183,16 @@ impl Window {
             Asked::Open(Part::Mini) => self.set_mini(ctx, scene, true),
             Asked::Open(Part::Whole) => self.set_mini(ctx, scene, false),
             Asked::Copy(text) => ctx.copy_text(text),
-            Asked::Export(path) => {
-                let told = ProfileFile::new(&self.settings, scene).write(&path);
-                let wrote = || format!("written to {}", path.display());
-                self.backend.tell(&told.map_or_else(|error| error.to_string(), |()| wrote()));
+            Asked::Export(path) if path.exists() => {
+                self.file_question = Some(FileQuestion::Replace(path));
             }
+            Asked::Export(path) => self.export(&path, scene),
             Asked::Import(path) => match ProfileFile::read(&path) {
                 Ok(file) => {
-                    for (organisation, order) in file.orders(scene) {
-                        self.backend.order(&organisation, order);
-                    }
-                    // The window stays as large as it is, and this machine's devices are its own.
-                    let Settings { size, microphone, loudspeaker, .. } = self.settings.clone();
-                    self.settings = Settings { size, microphone, loudspeaker, ..file.window };
-                    self.backend.tell(&format!("taken from {}", path.display()));
+                    let (here, file) = (file.running(scene), Box::new(file));
+                    let parts = TakenParts { organisations: !here.is_empty(), ..TakenParts::ALL };
+                    let question = FileQuestion::Import { path, file, parts, here };
+                    self.file_question = Some(question);
                 }
                 Err(error) => self.backend.tell(&error.to_string()),
             },
@@ -185,7 +201,36 @@ impl Window {
                 let repaint: Repaint = Arc::new(move || ctx.request_repaint());
                 self.recovery.carry_out(organisation, wish, repaint);
             }
-            Asked::Bind(action) => self.begin_choice(action),
+            Asked::Bind(action, old) => self.begin_choice(action, old),
+        }
+    }
+
+    fn export(&self, path: &Path, scene: &Scene) {
+        match ProfileFile::new(&self.settings, scene).write(path) {
+            Ok(()) => self.backend.note(&format!("written to {}", path.display())),
+            Err(error) => self.backend.tell(&error.to_string()),
+        }
+    }
+
+    /// Asks before a profile file replaces something, and does it then.
+    fn ask_about_file(&mut self, ui: &mut Ui, scene: &Scene, colours: &Colours) {
+        let Some(question) = &mut self.file_question else { return };
+        let keys = self.settings.keys.len();
+        let Some(reply) = files::show(ui, question, keys, colours) else { return };
+        let question = self.file_question.take();
+        ui.ctx().request_repaint();
+        match (reply, question) {
+            (Reply::Agreed, Some(FileQuestion::Replace(path))) => self.export(&path, scene),
+            (Reply::Agreed, Some(FileQuestion::Import { path, file, parts, .. })) => {
+                if parts.organisations {
+                    for (organisation, order) in file.orders(scene) {
+                        self.backend.order(&organisation, order);
+                    }
+                }
+                self.settings = file.settings(parts, &self.settings);
+                self.backend.note(&format!("taken from {}", path.display()));
+            }
+            (Reply::Cancelled, _) | (_, None) => {}
         }
     }
 
@@ -201,11 +246,11 @@ impl Window {
         }
     }
 
-    fn begin_choice(&mut self, action: KeyAction) {
+    fn begin_choice(&mut self, action: KeyAction, old: Option<Chord>) {
         if let Some(hot_keys) = &self.hot_keys {
             hot_keys.capture(true, &self.settings.keys);
         }
-        self.choosing = Some((action, None));
+        self.choosing = Some(Choosing { action, old, chosen: None });
     }
 
     /// Asks for a key, if one is being chosen.
@@ -217,18 +262,18 @@ impl Window {
             hot_keys.set_typing(typing);
         }
         self.typing = typing;
-        let Some((action, chosen)) = &mut self.choosing else { return };
+        let Some(Choosing { action, old, chosen }) = &mut self.choosing else { return };
         let pressed = self.hot_keys.as_ref().and_then(HotKeys::take_chosen);
         *chosen = pressed.or(chosen.take());
         let limits = self.hot_keys.as_ref().map(HotKeys::limits).unwrap_or_default();
         let keys = &mut self.settings.keys;
-        match bind::show(ui, action, chosen.as_ref(), keys, &limits, colours) {
+        let what = (&*action, old.as_ref());
+        match bind::show(ui, what, chosen.as_ref(), keys, &limits, colours) {
             Choice::Waiting => return,
             Choice::Cancelled => {}
-            Choice::Done(chord) => {
-                keys.retain(|key| key.action != *action);
-                let action = action.clone();
-                keys.extend(chord.map(|chord| KeySetting { chord, action, talk: USUAL_TALK }));
+            Choice::Taken(chord, instead_of) => keys::give(keys, action, chord, &instead_of),
+            Choice::Without(gone) => {
+                keys.retain(|key| key.action != *action || !gone.contains(&key.chord));
             }
         }
         self.choosing = None;

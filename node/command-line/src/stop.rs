@@ -17,6 +17,11 @@ pub struct StopSignal(Arc<AtomicBool>);
 impl StopSignal {
     /// Listens for the signals from now on. They no longer end the program by themselves.
     pub fn listen() -> anyhow::Result<Self> {
+        Self::listen_and(|| {})
+    }
+
+    /// The same, and calls `wake` on another thread whenever one comes.
+    pub fn listen_and(wake: impl Fn() + Send + 'static) -> anyhow::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -29,6 +34,7 @@ impl StopSignal {
                     loop {
                         signals.next().await;
                         flag.store(true, Ordering::Relaxed);
+                        wake();
                     }
                 }
             });

@@ -98,6 +98,10 @@ impl Backend for Attached {
         self.stage.change(|scene| scene.tell(line.to_owned(), true));
     }
 
+    fn note(&self, line: &str) {
+        self.stage.change(|scene| scene.tell(line.to_owned(), false));
+    }
+
     fn outlives_window(&self) -> bool {
         true
     }

@@ -71,10 +71,18 @@ impl Own {
 
     /// Has a key open the microphone in all organisations.
     pub fn open_by_key(&self) {
-        for handle in &self.handles {
-            if let Err(error) = handle.command(Command::Transmit { mode: TransmitMode::Ptt }) {
-                self.tell(&error.to_string());
-            }
+        self.command(Command::Transmit { mode: TransmitMode::Ptt });
+    }
+
+    /// Closes the microphone.
+    pub fn mute(&self) {
+        self.command(Command::Mute { on: true });
+    }
+
+    /// Carries out a command that is common to all organisations.
+    fn command(&self, command: Command) {
+        if let Err(error) = self.handles[0].command(command) {
+            self.tell(&error.to_string());
         }
     }
 
@@ -103,6 +111,10 @@ impl Backend for Own {
 
     fn tell(&self, line: &str) {
         self.stage.change(|scene| scene.tell(line.to_owned(), true));
+    }
+
+    fn note(&self, line: &str) {
+        self.stage.change(|scene| scene.tell(line.to_owned(), false));
     }
 
     fn outlives_window(&self) -> bool {

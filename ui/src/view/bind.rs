@@ -14,16 +14,19 @@ use crate::{
 pub enum Choice {
     /// It is still being chosen.
     Waiting,
-    /// It was chosen, or unbound if there is none.
-    Done(Option<Chord>),
+    /// It takes the place of these.
+    Taken(Chord, Vec<Chord>),
+    /// These keys do it no longer.
+    Without(Vec<Chord>),
     /// Everything stays as it was.
     Cancelled,
 }
 
-/// Draws the question. `chosen` is what was pressed last.
+/// Draws the question. `chosen` is what was pressed last. `old` is the key that is to be changed,
+/// if it is a certain one.
 pub fn show(
     ui: &mut Ui,
-    action: &KeyAction,
+    (action, old): (&KeyAction, Option<&Chord>),
     chosen: Option<&Chord>,
     keys: &[KeySetting],
     limits: &[String],
@@ -54,13 +57,33 @@ pub fn show(
         }
         ui.add_space(tokens::SPACE);
         ui.horizontal(|ui| {
-            let take = ui.add_enabled(chosen.is_some(), Button::new("Use it"));
-            if named(take, "Use it").clicked() {
-                choice = Choice::Done(chosen.cloned());
+            let bound = keys.iter().filter(|key| key.action == *action).map(|key| &key.chord);
+            let bound: Vec<Chord> =
+                bound.filter(|it| old.is_none_or(|old| old == *it)).cloned().collect();
+            // The person says whether a key that is there stays.
+            let asks = old.is_none() && !bound.is_empty();
+            let words = match &bound[..] {
+                _ if !asks => "Use it".to_owned(),
+                [one] => format!("Instead of {one}"),
+                _ => "Instead of the others".to_owned(),
+            };
+            let take = ui.add_enabled(chosen.is_some(), Button::new(&words));
+            if named(take, &words).clicked()
+                && let Some(chord) = chosen
+            {
+                choice = Choice::Taken(chord.clone(), bound.clone());
             }
-            let bound = keys.iter().any(|key| key.action == *action);
-            if bound && named(ui.button("No key"), "No key").clicked() {
-                choice = Choice::Done(None);
+            if asks {
+                let as_well = chosen.filter(|chord| !bound.contains(chord));
+                let add = ui.add_enabled(as_well.is_some(), Button::new("As well"));
+                if named(add, "As well").clicked()
+                    && let Some(chord) = as_well
+                {
+                    choice = Choice::Taken(chord.clone(), Vec::new());
+                }
+            }
+            if !bound.is_empty() && named(ui.button("No key"), "No key").clicked() {
+                choice = Choice::Without(bound);
             }
             if named(ui.button("Cancel"), "Cancel").clicked() {
                 choice = Choice::Cancelled;

@@ -1,6 +1,6 @@
 //! All keys and what they do, and what else a key can be given to.
 
-use eframe::egui::{Align2, DragValue, Label, RichText, ScrollArea, Ui, Window};
+use eframe::egui::{Align2, DragValue, Grid, Label, RichText, ScrollArea, Ui, Window};
 use hark_node::snapshot::{Snapshot, TalkTo};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     keys::{KeyAction, KeySetting},
-    tokens::SMALL,
+    tokens::{GAP, SMALL, SPACE},
 };
 
 /// Draws the keys. Returns whether they stay open.
@@ -24,15 +24,16 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) -> bool {
         let area = ScrollArea::vertical().auto_shrink([false, true]).max_height(room);
         area.show(ui, |ui| {
             let mut removed = None;
-            for at in 0..view.settings.keys.len() {
-                let mut key = view.settings.keys[at].clone();
-                ui.horizontal(|ui| {
+            Grid::new("keys").spacing([SPACE, GAP]).show(ui, |ui| {
+                for at in 0..view.settings.keys.len() {
+                    let mut key = view.settings.keys[at].clone();
                     if row(ui, view, &mut key) {
                         removed = Some(at);
                     }
-                });
-                view.settings.keys[at].talk = key.talk;
-            }
+                    ui.end_row();
+                    view.settings.keys[at].talk = key.talk;
+                }
+            });
             if let Some(at) = removed {
                 view.settings.keys.remove(at);
             }
@@ -47,7 +48,7 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) -> bool {
                 ui.menu_button(RichText::new(name).size(SMALL), |ui| {
                     for action in actions {
                         if ui.button(action.describe()).clicked() {
-                            view.asked.push(Asked::Bind(action));
+                            view.asked.push(Asked::Bind(action, None));
                             ui.close();
                         }
                     }
@@ -60,14 +61,17 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) -> bool {
 
 /// Draws one key. Returns whether it is to be removed.
 fn row(ui: &mut Ui, view: &mut Drawing, key: &mut KeySetting) -> bool {
-    let what = key.action.describe();
+    let mut what = key.action.describe();
+    if view.settings.keys.iter().filter(|it| it.action == key.action).count() > 1 {
+        what = format!("{what} ({})", key.chord);
+    }
     ui.allocate_ui(eframe::egui::vec2(230.0, 22.0), |ui| {
         ui.set_min_width(230.0);
-        ui.add(Label::new(&what).truncate());
+        ui.add(Label::new(key.action.describe()).truncate());
     });
     let chord = named(ui.button(key.chord.to_string()), &format!("Choose a key for: {what}"));
     if chord.on_hover_text("press to choose another key").clicked() {
-        view.asked.push(Asked::Bind(key.action.clone()));
+        view.asked.push(Asked::Bind(key.action.clone(), Some(key.chord.clone())));
     }
     if key.action.talks() {
         let latch = toggle(ui, "Latch", key.talk.latch, &format!("Latch: {what}"));
@@ -80,6 +84,9 @@ fn row(ui: &mut Ui, view: &mut Drawing, key: &mut KeySetting) -> bool {
                 "how long the microphone stays open after the key, so that no last word is cut off",
             );
         });
+    } else {
+        ui.label("");
+        ui.label("");
     }
     named(ui.small_button("Remove"), &format!("Remove the key of: {what}")).clicked()
 }
@@ -119,8 +126,7 @@ fn offers(view: &Drawing) -> Vec<(&'static str, Vec<KeyAction>)> {
             vec![KeyAction::Talk, KeyAction::Mute, KeyAction::Deafen, KeyAction::OthersDown],
         ),
     ];
-    let is_free = |action: &KeyAction| view.settings.keys.iter().all(|key| key.action != *action);
-    all.map(|(name, actions)| (name, actions.into_iter().filter(is_free).collect())).into()
+    all.into()
 }
 
 /// People and roles that can be whispered to.

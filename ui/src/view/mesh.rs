@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Instant};
 
-use eframe::egui::{Button, Label, RichText, ScrollArea, Ui};
+use eframe::egui::{Label, RichText, ScrollArea, Ui};
 use hark_node::{
     event::Path,
     reach::ports::PortReport,
@@ -11,7 +11,7 @@ use hark_node::{
 
 use super::{
     Asked, Drawing,
-    plate::named,
+    plate::copies,
     plot::{self, PLOTS},
 };
 use crate::{
@@ -24,6 +24,15 @@ use crate::{
 pub fn show(ui: &mut Ui, view: &mut Drawing) {
     let own = view.snapshot();
     let colours = view.colours;
+    ui.horizontal(|ui| {
+        if copies(ui, "Copy a report", "Copy a report") {
+            view.asked.push(Asked::Copy(report(view.front, view.now)));
+        }
+        let text = "for whom you ask for help: without names and addresses";
+        let text = RichText::new(text).size(SMALL).color(colours.weak);
+        ui.add(Label::new(text).wrap());
+    });
+    ui.add_space(6.0);
     ScrollArea::vertical().auto_shrink(false).id_salt("mesh").show(ui, |ui| {
         for (heading, lines) in sections(own) {
             ui.label(RichText::new(heading).text_style(tokens::strong()));
@@ -36,12 +45,6 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) {
         for plot in &PLOTS {
             plot::show(ui, plot, &view.front.history, view.now, colours);
             ui.add_space(4.0);
-        }
-        let copy = named(ui.add(Button::new("Copy a report")), "Copy a report");
-        let hint =
-            "what stands here, without names, addresses and secrets: for whom you ask for help";
-        if copy.on_hover_text(hint).clicked() {
-            view.asked.push(Asked::Copy(report(view.front, view.now)));
         }
     });
 }

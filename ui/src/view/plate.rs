@@ -1,6 +1,6 @@
 //! The plate of a net: its lamp, who talks, how it is heard, and its key.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eframe::egui::{
     Align, Button, Color32, CornerRadius, FontId, Layout, Rect, Response, RichText, Role, Sense,
@@ -16,7 +16,7 @@ use crate::{
     air::{Call, ago, next_ago},
     keys::KeyAction,
     settings::Density,
-    tokens::{self, CORNER, Colours, GAP, SMALL, SPACE},
+    tokens::{self, BUTTON, CORNER, Colours, GAP, SMALL, SPACE},
 };
 
 /// The size of a plate, where all have `width` together. Rows are as wide as that.
@@ -59,6 +59,14 @@ pub fn show(
     let ui = &mut inside;
     ui.spacing_mut().item_spacing = vec2(6.0, GAP);
     ui.visuals_mut().override_text_color = Some(ink);
+    if lamp == Lamp::Transmit {
+        // What is chosen is seen on red as well.
+        let visuals = ui.visuals_mut();
+        visuals.selection.bg_fill = Color32::from_black_alpha(140);
+        visuals.selection.stroke.color = ink;
+        visuals.widgets.inactive.bg_fill = Color32::from_black_alpha(50);
+        visuals.widgets.inactive.weak_bg_fill = Color32::from_black_alpha(50);
+    }
     match density {
         Density::Row => {
             ui.horizontal_centered(|ui| {
@@ -209,7 +217,7 @@ fn key(ui: &mut Ui, view: &mut Drawing, net: &NetView, weak: Color32) {
     let text = RichText::new(text).size(SMALL).color(weak);
     let button = Button::new(text).small().frame(key.is_some());
     if named(ui.add(button), &what).on_hover_text(&what).clicked() {
-        view.asked.push(Asked::Bind(KeyAction::net(&net.path)));
+        view.asked.push(Asked::Bind(KeyAction::net(&net.path), None));
     }
     if net.priority > 0 {
         let text = RichText::new(format!("P{}", net.priority)).size(SMALL).color(weak);
@@ -314,8 +322,15 @@ fn pan(ui: &mut Ui, view: &mut Drawing, net: &NetView) {
     ui.spacing_mut().slider_width = 44.0;
     ui.spacing_mut().interact_size.y = tokens::SLIDER;
     let changed = ui.name_inputs(format!("Side of {}", net.path), |ui| {
-        let slider = Slider::new(&mut pan, -1.0..=1.0).show_value(false);
+        let slider = Slider::new(&mut pan, -1.0..=1.0).show_value(false).trailing_fill(false);
         let slider = ui.add_enabled(net.listening, slider);
+        // The middle is marked, which tells it from a volume at a glance.
+        let rect = slider.rect;
+        for y in [rect.top() - 2.0, rect.bottom() + 2.0] {
+            let inwards = (rect.center().y - y).signum() * 3.0;
+            let ends = [pos2(rect.center().x, y), pos2(rect.center().x, y + inwards)];
+            ui.painter().line_segment(ends, (1.0, ui.visuals().text_color()));
+        }
         let slider = slider.on_hover_text("left or right; a double click takes it to the middle");
         if slider.double_clicked() { Some(0.0) } else { slider.changed().then_some(pan) }
     });
@@ -341,7 +356,8 @@ fn toggles(ui: &mut Ui, view: &mut Drawing, net: &NetView) {
 /// A small button that is on or off.
 pub fn toggle(ui: &mut Ui, text: &str, on: bool, name: &str) -> Response {
     let text = RichText::new(text).size(SMALL);
-    let response = ui.add(Button::new(text).small().selected(on));
+    let button = Button::new(text).small().min_size(vec2(0.0, BUTTON));
+    let response = ui.add(button.selected(on));
     response.widget_info(|| WidgetInfo::selected(Role::CheckBox, true, on, name));
     response
 }
@@ -352,9 +368,27 @@ pub fn named(response: Response, name: &str) -> Response {
     response
 }
 
+/// A button that copies a text, and says for a moment that it has. Returns whether it was clicked.
+pub fn copies(ui: &mut Ui, text: &str, name: &str) -> bool {
+    let copied = ui.scope_id().with(("copied", name));
+    let now = ui.input(|input| input.time);
+    let at: Option<f64> = ui.data(|data| data.get_temp(copied));
+    let left = at.map_or(0.0, |at| at + COPIED_SECS - now);
+    let text = if left > 0.0 { "Copied" } else { text };
+    if left > 0.0 {
+        ui.ctx().request_repaint_after(Duration::from_secs_f64(left));
+    }
+    let clicked = named(ui.button(text), name).clicked();
+    if clicked {
+        ui.data_mut(|data| data.insert_temp(copied, now));
+    }
+    clicked
+}
+
 /// Talks to this net while the mouse is held on it.
 fn push_to_talk(ui: &mut Ui, view: &mut Drawing, net: &NetView) {
     let button = Button::new(RichText::new("Talk").size(SMALL)).small().sense(Sense::drag());
+    let button = button.min_size(vec2(0.0, BUTTON));
     let response = ui.add_enabled(net.may_speak, button);
     let response = named(response, &format!("Talk to {}", net.path));
     let to = Some(TalkTo::nets(vec![net.path.clone()]));
@@ -403,7 +437,7 @@ fn menu(ui: &mut Ui, view: &mut Drawing, net: &NetView) {
         ui.close();
     }
     if ui.button("Choose a key …").clicked() {
-        view.asked.push(Asked::Bind(KeyAction::net(&net.path)));
+        view.asked.push(Asked::Bind(KeyAction::net(&net.path), None));
         ui.close();
     }
     ui.separator();
@@ -437,6 +471,9 @@ pub fn fitted(
     job.wrap.break_anywhere = true;
     ui.painter().layout_job(job)
 }
+
+/// How long a button says that it has copied.
+const COPIED_SECS: f64 = 2.0;
 
 /// From this width on, a row has room for volume and buttons.
 const WIDE_ROW: f32 = 480.0;

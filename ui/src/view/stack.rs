@@ -1,6 +1,8 @@
 //! The radio stack: the plates of all nets, in the order that the person gave them.
 
-use eframe::egui::{CursorIcon, Rect, ScrollArea, Sense, Stroke, Ui, Vec2, pos2, vec2};
+use eframe::egui::{
+    CursorIcon, Key, Modifiers, Rect, Response, ScrollArea, Sense, Stroke, Ui, Vec2, pos2, vec2,
+};
 use hark_node::snapshot::NetView;
 
 use super::{Drawing, plate};
@@ -40,17 +42,43 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) {
             let rect = Rect::from_min_size(corner, size);
             if ui.is_rect_visible(rect) {
                 let response = plate::show(ui, view, net, density, rect);
+                let [before, after] = [at.checked_sub(1), at.checked_add(1)]
+                    .map(|at| at.and_then(|at| nets.get(at)).map(|it| it.id.as_str()));
+                move_by_keys(ui, view, &response, [before, Some(&net.id), after]);
                 drag(ui, view, &response, net, rect, density);
             }
         }
     });
 }
 
+/// Alt with an arrow moves the plate that has the keyboard. `ids` are those of the net before it,
+/// of its own, and of the net after it.
+fn move_by_keys(ui: &Ui, view: &mut Drawing, plate: &Response, ids: [Option<&str>; 3]) {
+    if !plate.has_focus() {
+        return;
+    }
+    let pressed = |keys: [Key; 2]| {
+        ui.input_mut(|input| keys.map(|key| input.consume_key(Modifiers::ALT, key)).contains(&true))
+    };
+    let own = view.snapshot();
+    let [before, this, after] = ids;
+    for (keys, moved, before) in [
+        ([Key::ArrowLeft, Key::ArrowUp], this, before),
+        ([Key::ArrowRight, Key::ArrowDown], after, this),
+    ] {
+        if pressed(keys)
+            && let (Some(moved), Some(before)) = (moved, before)
+        {
+            place_before(view.settings, &own.organisation_id, &own.nets, moved, before);
+        }
+    }
+}
+
 /// Lets the plate be dragged to another place.
 fn drag(
     ui: &Ui,
     view: &mut Drawing,
-    response: &eframe::egui::Response,
+    response: &Response,
     net: &NetView,
     rect: Rect,
     density: Density,

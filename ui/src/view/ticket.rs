@@ -1,9 +1,12 @@
 //! A ticket that lets others in.
 
-use eframe::egui::{Align2, Button, Label, RichText, Ui, Window};
+use eframe::egui::{Align2, Label, RichText, Ui, Window};
 use hark_node::snapshot::TicketRequest;
 
-use super::{Asked, Drawing, plate::named};
+use super::{
+    Asked, Drawing,
+    plate::{copies, named},
+};
 use crate::{backend::WindowOrder, tokens};
 
 /// Draws the ticket. Returns whether it stays open.
@@ -34,7 +37,7 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) -> bool {
                 let shown = RichText::new(&text).monospace().size(10.0).color(colours.weak);
                 ui.add(Label::new(shown).wrap().selectable(true));
                 ui.horizontal(|ui| {
-                    if named(ui.add(Button::new("Copy")), "Copy the ticket").clicked() {
+                    if copies(ui, "Copy", "Copy the ticket") {
                         view.asked.push(Asked::Copy(text));
                     }
                     if named(ui.button("Another one"), "Make another ticket").clicked() {

@@ -12,21 +12,27 @@ use std::{
 
 use eframe::egui::{Modifiers, accesskit::Role};
 use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
+use hark_hotkeys::button::Chord;
 use hark_node::{
     device::DeviceList,
-    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo},
+    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo, Verification},
 };
 use hark_ui::{
     air::Air,
     backend::{Backend, KeyEdge, Organisation, Scene, WindowOrder},
     history::History,
     keys::{self, KeyAction, KeySetting, USUAL_TALK},
+    profile_file::{ProfileFile, TakenParts},
     recovery::{KeptWords, RecoveryWords},
     samples::{self, FakeNode},
     settings::{Density, Settings, Tab},
     sound::SoundDevices,
     tokens::{self, Theme},
-    view::welcome::{self, FirstStart},
+    view::{
+        between, bind,
+        files::FileQuestion,
+        welcome::{self, FirstStart},
+    },
     window::Window,
 };
 
@@ -283,6 +289,26 @@ fn the_keyboard_does_what_the_mouse_does() {
 }
 
 #[test]
+fn plates_could_be_ordered_by_the_mouse_alone() {
+    let start = Instant::now();
+    let own = samples::operation();
+    let organisation = own.organisation_id.clone();
+    let (_, mut harness) = open(scene(start, &[own]), start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label_contains("Flight, receiving").focus();
+    harness.run();
+    let mut moved = |key| {
+        harness.key_press_modifiers(Modifiers::ALT, key);
+        harness.run();
+        harness.state().settings.order[&organisation].clone()
+    };
+    let order = ["id-Flight", "id-Command", "id-Flight/Alpha", "id-Ground", "id-Logistics"];
+    assert_eq!(moved(eframe::egui::Key::ArrowLeft), order);
+    let order = ["id-Command", "id-Flight", "id-Flight/Alpha", "id-Ground", "id-Logistics"];
+    assert_eq!(moved(eframe::egui::Key::ArrowRight), order);
+}
+
+#[test]
 fn a_member_s_details_open_beside_the_list() {
     let start = Instant::now();
     let all = scene(start, &[samples::operation()]);
@@ -298,6 +324,124 @@ fn a_member_s_details_open_beside_the_list() {
 }
 
 #[test]
+fn words_are_compared_with_a_member() {
+    let start = Instant::now();
+    let mut own = samples::operation();
+    own.peers[0].verification = Verification::Verified;
+    own.peers[2].verification = Verification::NewDevice;
+    let device = own.peers[2].stats.device.0;
+    let all = scene(start, &[own]);
+    let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Sable, direct, a new device, talks").click();
+    harness.run();
+    harness.get_by_label("Compare words with Sable").click();
+    harness.run();
+    harness.snapshot("verify");
+    harness.get_by_label(&hark_keys::device_words(device).join(" "));
+    harness.get_by_label("Sable is verified").click();
+    harness.run();
+    let verified = Command::Verify { device: device.to_string(), on: true };
+    assert_eq!(commands(&fake), [verified]);
+}
+
+#[test]
+fn the_bar_overlapped_in_a_narrow_window() {
+    let start = Instant::now();
+    let mut own = samples::operation();
+    own.all_presets = vec!["Raid on the northern shipyard".to_owned()];
+    own.presets = own.all_presets.clone();
+    for width in [320.0, 400.0, 500.0, 640.0, 720.0, 800.0, 900.0, 1000.0, 1100.0, 1300.0] {
+        let all = scene(start, std::slice::from_ref(&own));
+        let (fake, mut harness) = open(all, start, Settings::default(), [width, 500.0]);
+        harness.run();
+        let bar = |node: &egui_kittest::Node<'_>| node.rect().center().y < 75.0;
+        let mut rects = Vec::new();
+        for role in [Role::Button, Role::CheckBox] {
+            let all = harness.get_all_by_role(role);
+            rects.extend(all.filter(bar).map(|node| node.rect()));
+        }
+        assert!(rects.len() >= 4, "{width}: {rects:?}");
+        for (at, rect) in rects.iter().enumerate() {
+            assert!(rect.right() <= width && rect.left() >= 0.0, "{width}: {rect:?}");
+            let others = rects.iter().skip(at + 1);
+            let covers = others.filter(|it| it.shrink(0.5).intersects(rect.shrink(0.5))).count();
+            assert_eq!(covers, 0, "{width}: {rects:?}");
+        }
+        // What has no place in the bar is in the menu.
+        if width < 700.0 {
+            harness.get_by_label("More").click();
+            harness.run();
+            if width == 400.0 {
+                harness.snapshot("narrow");
+            }
+            harness.get_by_label("Show the others that I am away").click();
+            harness.run();
+            assert_eq!(commands(&fake), [Command::Away { on: true }]);
+        }
+    }
+}
+
+#[test]
+fn nothing_runs_and_the_window_says_why() {
+    let devices = SoundDevices::fixed(samples::sound_devices());
+    let builder = Harness::builder()
+        .with_size([900.0, 500.0])
+        .renderer(CpuRenderer::new(Theme::Dark))
+        .with_context_setup(|ctx| {
+            tokens::add_fonts(ctx);
+            tokens::apply(ctx, Theme::Dark);
+        });
+    let why = "the node of this home has ended: connection closed";
+    let mut harness = builder.build_ui_state(
+        move |ui, (settings, wish): &mut (Settings, Option<between::AfterEnd>)| {
+            *wish = between::failed(ui, why, settings, &devices).or(*wish);
+        },
+        (Settings::default(), None),
+    );
+    harness.run();
+    harness.snapshot("does_not_run");
+    harness.get_by_label("Start again").click();
+    harness.run();
+    assert_eq!(harness.state().1, Some(between::AfterEnd::StartAgain));
+}
+
+#[test]
+fn a_profile_file_asks_what_it_may_replace() {
+    let start = Instant::now();
+    let all = scene(start, &[samples::operation()]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.toml");
+    let mut there = Settings { scale: 1.25, ..Settings::default() };
+    there.keys.truncate(1);
+    ProfileFile::new(&there, &all).write(&path).expect("written");
+    let (_, mut harness) = open(all, start, Settings::default(), USUAL);
+    harness.run();
+    let before = harness.state().settings.clone();
+    let file = ProfileFile::read(&path).expect("read");
+    let question = FileQuestion::Import {
+        path: "/home/wren/hark-profile.toml".into(),
+        file: Box::new(file),
+        parts: TakenParts::ALL,
+        here: vec!["Kestrel Guard".to_owned()],
+    };
+    harness.state_mut().file_question = Some(question.clone());
+    harness.run();
+    harness.snapshot("import");
+    harness.get_by_label("Cancel").click();
+    harness.run();
+    assert_eq!(harness.state().settings, before);
+    harness.state_mut().file_question = Some(question);
+    harness.run();
+    harness.get_by_label_contains("Its keys (1)").click();
+    harness.run();
+    harness.get_by_label("Take it over").click();
+    harness.run();
+    let after = &harness.state().settings;
+    assert_eq!((&after.keys, after.scale), (&before.keys, 1.25), "keys stay, the size is taken");
+}
+
+#[test]
 fn a_key_is_chosen_on_its_plate() {
     let start = Instant::now();
     let all = scene(start, &[samples::operation()]);
@@ -309,6 +453,46 @@ fn a_key_is_chosen_on_its_plate() {
     harness.get_by_label("Cancel").click();
     harness.run();
     assert!(harness.query_by_label("Cancel").is_none());
+}
+
+#[test]
+fn a_second_key_asks_what_becomes_of_the_first() {
+    let chord = |text: &str| text.parse::<Chord>().expect("a chord");
+    let ask = |old: Option<&str>, click: &str| {
+        let (old, keys) = (old.map(chord), keys::usual_keys());
+        let builder = Harness::builder()
+            .with_size([560.0, 240.0])
+            .renderer(CpuRenderer::new(Theme::Dark))
+            .with_context_setup(|ctx| {
+                tokens::add_fonts(ctx);
+                tokens::apply(ctx, Theme::Dark);
+            });
+        let mut harness = builder.build_ui_state(
+            move |ui, choice: &mut bind::Choice| {
+                let what = (&KeyAction::Talk, old.as_ref());
+                let chosen = chord("Mouse 4");
+                let colours = Theme::Dark.colours();
+                let said = bind::show(ui, what, Some(&chosen), &keys, &[], colours);
+                if said != bind::Choice::Waiting {
+                    *choice = said;
+                }
+            },
+            bind::Choice::Waiting,
+        );
+        harness.run();
+        if click == "As well" {
+            harness.snapshot("keep_or_replace");
+        }
+        harness.get_by_label(click).click();
+        harness.run();
+        harness.state().clone()
+    };
+    let (mouse, usual) = (chord("Mouse 4"), vec![chord("Right Ctrl")]);
+    let replaced = bind::Choice::Taken(mouse.clone(), usual.clone());
+    assert_eq!(ask(None, "Instead of Right Ctrl"), replaced);
+    assert_eq!(ask(None, "As well"), bind::Choice::Taken(mouse, Vec::new()));
+    assert_eq!(ask(Some("Right Ctrl"), "Use it"), replaced);
+    assert_eq!(ask(Some("Right Ctrl"), "No key"), bind::Choice::Without(usual));
 }
 
 /// Draws the first start of a person with these settings and devices.
@@ -481,8 +665,21 @@ fn a_profile_is_exported_and_imported() {
     harness.state_mut().settings.keys.clear();
     harness.get_by_label("Import the profile file").click();
     harness.run();
+    assert!(harness.state().settings.keys.is_empty(), "not before the person agrees");
+    harness.get_by_label("Take it over").click();
+    harness.run();
     assert_eq!(harness.state().settings.keys.len(), 5, "the usual ones and two of this test");
     assert_eq!(commands(&fake).len(), 2, "a profile is made and used");
     let told = fake.take_told().join("; ");
     assert!(told.contains("written to") && told.contains("taken from"), "{told}");
+
+    // A file that is there is replaced after a question.
+    harness.state_mut().settings.keys.clear();
+    harness.get_by_label("Export to the profile file").click();
+    harness.run();
+    let kept = |path: &std::path::Path| ProfileFile::read(path).expect("read").window.keys.len();
+    assert_eq!(kept(&path), 5);
+    harness.get_by_label("Replace it").click();
+    harness.run();
+    assert_eq!(kept(&path), 0);
 }
