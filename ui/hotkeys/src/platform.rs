@@ -38,6 +38,8 @@ mod windows;
 #[cfg(any(windows, test))]
 mod windows_codes;
 #[cfg(any(windows, test))]
+mod windows_pads;
+#[cfg(any(windows, test))]
 mod windows_values;
 #[cfg(target_os = "linux")]
 mod x11;

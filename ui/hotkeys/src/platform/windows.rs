@@ -25,13 +25,14 @@ use super::{
     lock_of, pad,
     thread::Thread,
     windows_codes::{self, Prefix},
+    windows_pads::{XboxPads, is_xbox},
 };
 use crate::button::{Button, DeviceName, Usage};
 
 mod hid;
 mod system;
 
-use hid::{HidPad, XboxPads};
+use hid::HidPad;
 use system::{Class, DeviceId, Message, Timer, Window};
 
 /// Listens to Windows.
@@ -165,7 +166,7 @@ impl<'a> Reader<'a> {
             let watch_changed = self.shared.watch_changed.swap(false, Ordering::AcqRel);
             if watch_changed {
                 self.register();
-                let poll = self.gate.watches_any(hid::is_xbox);
+                let poll = self.gate.watches_any(is_xbox);
                 timer = if poll { timer.or_else(|| Timer::new(XBOX_INTERVAL).ok()) } else { None };
             }
             if timer.is_some() {
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
         let mouse = self.gate.watches_any(|button| matches!(button, Button::Mouse(_)));
         let pad = self.gate.watches_any(|button| {
             matches!(button, Button::Pad { .. } | Button::Hat { .. } | Button::Axis { .. })
-                && !hid::is_xbox(button)
+                && !is_xbox(button)
         });
         let wanted = [
             (Class::Keyboard, key),
@@ -247,7 +248,7 @@ impl<'a> Reader<'a> {
             Message::Arrived => self.find_pads(),
             Message::Removed(device) => {
                 if let Some(open) = self.pads.remove(&device) {
-                    self.gate.tell(at, KeyInput::Gone(open.pad.pad.name().clone()));
+                    self.gate.tell(at, KeyInput::Gone(open.pad.pad.pad.name().clone()));
                 }
             }
             Message::Locked(locked) => {
@@ -383,7 +384,7 @@ impl<'a> Reader<'a> {
             }
         }
         // Pads say what is down with each report, and Windows keeps nothing else of them.
-        self.pads.values().for_each(|open| open.pad.pad.down(&mut down));
+        self.pads.values().for_each(|open| open.pad.pad.pad.down(&mut down));
         self.xbox.down(&mut down);
         self.gate.tell(Instant::now(), KeyInput::Confirmed(down));
     }
@@ -443,3 +444,6 @@ const LEFT_CONTROL: u16 = 0xe0;
 const LEFT_SHIFT: u16 = 0xe1;
 const RIGHT_SHIFT: u16 = 0xe5;
 const RIGHT_META: u16 = 0xe7;
+
+#[cfg(test)]
+mod tests;

@@ -1,223 +1,49 @@
-//! Pads and sticks by what they report.
-
-use std::collections::BTreeSet;
+//! Pads and sticks whose reports Windows reads.
 
 use super::{
     super::{
         KeyInput,
-        pad::{Pad, Rests},
-        windows_values as values,
+        windows_pads::{self, MOST_BUTTONS, Report, Value},
     },
-    system::{ButtonRange, MOST_BUTTONS, PadDevice, Preparsed, Value, XboxReport},
+    system::{PadDevice, Preparsed},
 };
-use crate::button::{Button, DeviceName};
+use crate::button::DeviceName;
 
 /// A pad or a stick with how to read it.
 pub(super) struct HidPad {
-    pub(super) pad: Pad,
+    pub(super) pad: windows_pads::HidPad,
     preparsed: Preparsed,
-    buttons: Vec<ButtonRange>,
-    axes: Vec<Axis>,
-    /// In the order in which the hats are counted.
-    hats: Vec<Value>,
-}
-
-struct Axis {
-    value: Value,
-    number: u8,
-    /// Whether its place is known. The first one says where it rests and is no press.
-    seen: bool,
 }
 
 impl HidPad {
     /// How to read a device, `None` if it cannot be read.
     pub(super) fn open(device: &PadDevice, name: DeviceName) -> Option<Self> {
         let preparsed = Preparsed::of(device.id)?;
-        let mut pad = Pad::new(name);
-        let (mut axes, hats): (Vec<Value>, Vec<Value>) = preparsed
-            .values()
-            .into_iter()
-            .filter(|value| (X..=HAT).contains(&value.usage))
-            .partition(|value| value.usage != HAT);
-        axes.sort_by_key(|value| value.usage);
-        let axes: Vec<Axis> = (1..=u8::MAX)
-            .zip(axes)
-            .map(|(number, value)| Axis { value, number, seen: false })
-            .collect();
-        for axis in &axes {
-            let (minimum, maximum) =
-                values::ends(axis.value.minimum, axis.value.maximum, axis.value.bits);
-            pad.add_axis(axis.number, minimum, maximum, Rests::Middle);
-        }
-        let buttons = preparsed.buttons();
-        Some(Self { pad, preparsed, buttons, axes, hats })
+        let pad = windows_pads::HidPad::new(name, preparsed.buttons(), preparsed.values());
+        Some(Self { pad, preparsed })
     }
 
     /// Takes one report.
-    pub(super) fn take(&mut self, report: &mut [u8], told: &mut dyn FnMut(KeyInput)) {
-        let Some(number) = report.first().copied() else { return };
-        let here = |buttons: &&ButtonRange| buttons.report == number;
-        let mut list = [0; MOST_BUTTONS];
-        if let Some(pressed) = self.preparsed.pressed(report, &mut list) {
-            for range in self.buttons.iter().filter(here) {
-                for button in (range.first..=range.last).take(MOST_BUTTONS) {
-                    self.pad.button(button, pressed.contains(&button), told);
-                }
-            }
-        }
-        for axis in &mut self.axes {
-            if let Some(raw) = self.preparsed.value(&axis.value, report) {
-                let value = values::number(raw, axis.value.minimum, axis.value.bits);
-                if std::mem::replace(&mut axis.seen, true) {
-                    self.pad.axis(axis.number, value, told);
-                } else {
-                    self.pad.axis(axis.number, value, &mut |_| {});
-                }
-            }
-        }
-        for (hat, number) in self.hats.iter().zip(1..=u8::MAX) {
-            if let Some(raw) = self.preparsed.value(hat, report) {
-                let value = values::number(raw, hat.minimum, hat.bits);
-                let (x, y) = values::hat_points(value, hat.minimum, hat.maximum);
-                self.pad.hat(number, x, y, told);
-            }
-        }
+    pub(super) fn take(&mut self, bytes: &mut [u8], told: &mut dyn FnMut(KeyInput)) {
+        self.pad.take(ReadByWindows { preparsed: &self.preparsed, bytes }, told);
     }
 }
 
-/// The pads of XInput, at most four.
-pub(super) struct XboxPads {
-    pads: [Option<Pad>; 4],
+struct ReadByWindows<'a> {
+    preparsed: &'a Preparsed,
+    bytes: &'a mut [u8],
 }
 
-impl XboxPads {
-    pub(super) const fn new() -> Self {
-        Self { pads: [const { None }; 4] }
+impl Report for ReadByWindows<'_> {
+    fn number(&self) -> Option<u8> {
+        self.bytes.first().copied()
     }
 
-    /// Takes what the pad at this place reports, `None` if there is none.
-    pub(super) fn take(
-        &mut self,
-        place: usize,
-        report: Option<XboxReport>,
-        told: &mut dyn FnMut(KeyInput),
-    ) {
-        let Some(slot) = self.pads.get_mut(place) else { return };
-        let Some(report) = report else {
-            if let Some(pad) = slot.take() {
-                told(KeyInput::Gone(pad.name().clone()));
-            }
-            return;
-        };
-        if let Some(pad) = slot {
-            set(pad, &report, told);
-            return;
-        }
-        // What is down from the start is no press.
-        let mut pad = Pad::new(xbox_name(place));
-        for axis in 1..=4 {
-            pad.add_axis(axis, -32768, 32767, Rests::Middle);
-        }
-        for axis in 5..=6 {
-            pad.add_axis(axis, 0, 255, Rests::Low);
-        }
-        set(&mut pad, &report, &mut |_| {});
-        *slot = Some(pad);
+    fn pressed<'a>(&mut self, into: &'a mut [u16; MOST_BUTTONS]) -> Option<&'a [u16]> {
+        self.preparsed.pressed(self.bytes, into)
     }
 
-    /// Whether there was a pad at this place when it was last looked at.
-    pub(super) fn has(&self, place: usize) -> bool {
-        self.pads.get(place).is_some_and(Option::is_some)
-    }
-
-    pub(super) fn down(&self, into: &mut BTreeSet<Button>) {
-        self.pads.iter().flatten().for_each(|pad| pad.down(into));
-    }
-}
-
-/// Whether the button is of a pad of XInput.
-pub(super) fn is_xbox(button: &Button) -> bool {
-    match button {
-        Button::Pad { device, .. } | Button::Hat { device, .. } | Button::Axis { device, .. } => {
-            device.0.starts_with(XBOX)
-        }
-        Button::Key(_) | Button::Mouse(_) | Button::Portal(_) => false,
-    }
-}
-
-fn xbox_name(place: usize) -> DeviceName {
-    DeviceName(format!("{XBOX}{}", place + 1).into())
-}
-
-fn set(pad: &mut Pad, report: &XboxReport, told: &mut dyn FnMut(KeyInput)) {
-    for (mask, button) in XBOX_BUTTONS {
-        pad.button(button, report.wButtons & mask != 0, told);
-    }
-    let held = |mask: u16| i32::from(report.wButtons & mask != 0);
-    let (x, y) = (held(8) - held(4), held(2) - held(1));
-    pad.hat(1, x, y, told);
-    // XInput counts up from below, all others down from above.
-    let axes = [
-        i32::from(report.sThumbLX),
-        -1 - i32::from(report.sThumbLY),
-        i32::from(report.sThumbRX),
-        -1 - i32::from(report.sThumbRY),
-        i32::from(report.bLeftTrigger),
-        i32::from(report.bRightTrigger),
-    ];
-    for (value, axis) in axes.into_iter().zip(1..) {
-        pad.axis(axis, value, told);
-    }
-}
-
-/// How the names of XInput's pads begin: it tells no better one.
-const XBOX: &str = "Xbox pad ";
-
-/// XInput's bits with the numbers of the same buttons on other systems: A, B, X, Y, the shoulder
-/// buttons, Back, Start, and the two sticks pressed.
-const XBOX_BUTTONS: [(u16, u16); 10] = [
-    (0x1000, 1),
-    (0x2000, 2),
-    (0x4000, 3),
-    (0x8000, 4),
-    (0x0100, 5),
-    (0x0200, 6),
-    (0x0020, 7),
-    (0x0010, 8),
-    (0x0040, 9),
-    (0x0080, 10),
-];
-
-/// The usages of the first axis and of hats; the other axes lie between.
-const X: u16 = 0x30;
-const HAT: u16 = 0x39;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_xbox_pad_tells_buttons_triggers_and_its_end() {
-        let mut pads = XboxPads::new();
-        let mut told = Vec::new();
-        let mut take = |report| pads.take(1, report, &mut |input| told.push(input));
-        // Held from the start: no press.
-        take(Some(XboxReport { wButtons: 0x1000, ..Default::default() }));
-        take(Some(XboxReport { wButtons: 0x0101, bRightTrigger: 200, ..Default::default() }));
-        take(None);
-        take(None);
-        let device = xbox_name(1);
-        assert_eq!(&*device.0, "Xbox pad 2");
-        let button = |button| Button::Pad { device: device.clone(), button };
-        let up = crate::button::HatDirection::Up;
-        let expected = [
-            KeyInput::Released(button(1)),
-            KeyInput::Pressed(button(5)),
-            KeyInput::Pressed(Button::Hat { device: device.clone(), hat: 1, direction: up }),
-            KeyInput::Pressed(Button::Axis { device: device.clone(), axis: 6, upper: true }),
-            KeyInput::Gone(device.clone()),
-        ];
-        assert_eq!(told, expected);
-        assert!(is_xbox(&button(1)) && !is_xbox(&Button::Mouse(1)));
+    fn value(&self, value: &Value) -> Option<u32> {
+        self.preparsed.value(value, self.bytes)
     }
 }

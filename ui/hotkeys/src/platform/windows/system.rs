@@ -52,8 +52,9 @@ use windows_sys::Win32::{
 
 mod devices;
 
-pub(super) use devices::{ButtonRange, MOST_BUTTONS, PadDevice, Preparsed, Value, pad_devices};
-pub(super) use windows_sys::Win32::UI::Input::XboxController::XINPUT_GAMEPAD as XboxReport;
+pub(super) use devices::{PadDevice, Preparsed, pad_devices};
+
+use super::super::windows_pads::XboxReport;
 
 /// What came to the window.
 pub(super) enum Message {
@@ -367,7 +368,14 @@ pub(super) fn scan_code(virtual_key: u16) -> u16 {
 pub(super) fn xbox_pad(place: u32) -> Option<XboxReport> {
     let mut state = XINPUT_STATE::default();
     // SAFETY: `state` is valid to write to.
-    (unsafe { XInputGetState(place, &mut state) } == 0).then_some(state.Gamepad)
+    let found = unsafe { XInputGetState(place, &mut state) } == 0;
+    let pad = state.Gamepad;
+    found.then_some(XboxReport {
+        buttons: pad.wButtons,
+        triggers: (pad.bLeftTrigger, pad.bRightTrigger),
+        left: (pad.sThumbLX, pad.sThumbLY),
+        right: (pad.sThumbRX, pad.sThumbRY),
+    })
 }
 
 /// Whether the program that has the focus runs as administrator and we do not.

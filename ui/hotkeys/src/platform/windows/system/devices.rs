@@ -19,7 +19,10 @@ use windows_sys::Win32::{
     },
 };
 
-use super::{Class, DeviceId, GENERIC_DESKTOP, size_of_u32};
+use super::{
+    super::super::windows_pads::{ButtonRange, MOST_BUTTONS, Value},
+    Class, DeviceId, GENERIC_DESKTOP, size_of_u32,
+};
 
 /// What Windows says of a pad or a stick.
 pub(in super::super) struct PadDevice {
@@ -110,22 +113,6 @@ fn product_and_serial(path: &[u16; LONGEST_PATH]) -> (String, String) {
 
 /// How the reports of a device are to be read, as Windows has worked it out.
 pub(in super::super) struct Preparsed(Vec<u64>);
-
-/// Buttons that are in the report of this number.
-pub(in super::super) struct ButtonRange {
-    pub(in super::super) report: u8,
-    pub(in super::super) first: u16,
-    pub(in super::super) last: u16,
-}
-
-/// An axis or a hat in reports.
-pub(in super::super) struct Value {
-    pub(in super::super) usage: u16,
-    pub(in super::super) minimum: i32,
-    pub(in super::super) maximum: i32,
-    pub(in super::super) bits: u16,
-    collection: u16,
-}
 
 impl Preparsed {
     pub(in super::super) fn of(device: DeviceId) -> Option<Self> {
@@ -261,7 +248,6 @@ const LONGEST_PREPARSED: usize = 1 << 20;
 const LONGEST_PATH: usize = 512;
 const LONGEST_STRING: usize = 127;
 
-/// How many raw input devices are looked at, and how many values and buttons of one of them.
+/// How many raw input devices are looked at, and how many values of one of them.
 const MOST_DEVICES: usize = 256;
 const MOST_VALUES: usize = 32;
-pub(in super::super) const MOST_BUTTONS: usize = 256;
