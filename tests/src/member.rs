@@ -28,9 +28,21 @@ pub struct Member {
     speech: Option<PathBuf>,
     output: PathBuf,
     errors: PathBuf,
+    clock: MemberClock,
+}
+
+/// The clock of a member's `monotonic_ns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemberClock {
+    /// `CLOCK_MONOTONIC`.
+    Monotonic,
+    /// `CLOCK_MONOTONIC_RAW`, from which wine takes its performance counter. The corrections of the
+    /// machine's clock part the two.
+    MonotonicRaw,
 }
 
 impl Member {
+    #[expect(clippy::too_many_arguments, reason = "only a talk that starts knows them")]
     pub(crate) fn new(
         name: String,
         home: PathBuf,
@@ -39,9 +51,10 @@ impl Member {
         speech: Option<PathBuf>,
         output: PathBuf,
         errors: PathBuf,
+        clock: MemberClock,
     ) -> Self {
         let events = Events::follow(child.stdout.take().expect("its output is a pipe"));
-        Self { name, home, before, child, events, speech, output, errors }
+        Self { name, home, before, child, events, speech, output, errors, clock }
     }
 
     /// Runs `hark ctl COMMAND …` for the member, which must succeed, and returns what it prints.
@@ -196,6 +209,15 @@ impl Member {
         assert!(wrong.is_empty(), "{names:?}: delays of {wrong:?} ms");
     }
 
+    /// The median delay, in milliseconds, of at least `windows` seconds of `talker`.
+    #[track_caller]
+    pub fn median_delay(&self, talker: &Self, windows: usize) -> f64 {
+        self.has_heard(talker, windows);
+        let mut delays = self.heard(talker);
+        delays.sort_by(f64::total_cmp);
+        delays[delays.len() / 2]
+    }
+
     /// Checks that almost nothing of `talker` was missing. Nothing is lost on loopback. Frames that
     /// a busy machine delivers late are concealed too, but do not count here: lateness is tested in
     /// the simulator, whose time does not depend on the machine.
@@ -273,12 +295,42 @@ impl Member {
         }
     }
 
+    /// When sample 0 was taken or placed, by `CLOCK_MONOTONIC`, in nanoseconds.
     fn audio_start(&self, direction: &str) -> u64 {
-        self.wait("audio", |events| {
+        let told = self.wait("audio", |events| {
             let started =
                 |event: &&Event| event.is("audio_started") && event.text("direction") == direction;
             events.iter().find(started)?["monotonic_ns"].as_u64()
-        })
+        });
+        self.clock.to_monotonic(told)
+    }
+}
+
+impl MemberClock {
+    /// The same moment by `CLOCK_MONOTONIC`, in nanoseconds. What parts the clocks now parted them
+    /// then, too: a clock that is corrected by 100 parts in a million moves by 2 ms in 20 s.
+    #[cfg(target_os = "linux")]
+    fn to_monotonic(self, ns: u64) -> u64 {
+        use rustix::time::{ClockId, clock_gettime};
+
+        let read = |clock| {
+            let time = clock_gettime(clock);
+            time.tv_sec * 1_000_000_000 + time.tv_nsec
+        };
+        match self {
+            Self::Monotonic => ns,
+            Self::MonotonicRaw => {
+                // Read one after the other: less than a microsecond lies between them.
+                let ahead = read(ClockId::Monotonic) - read(ClockId::MonotonicRaw);
+                ns.saturating_add_signed(ahead)
+            }
+        }
+    }
+
+    /// Wine is run on Linux alone.
+    #[cfg(not(target_os = "linux"))]
+    fn to_monotonic(self, ns: u64) -> u64 {
+        ns
     }
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{
     binary::{Outcome, Program, hark, through},
-    member::Member,
+    member::{Member, MemberClock},
 };
 
 /// The folder in which a story takes place.
@@ -110,7 +110,7 @@ impl Scene {
 /// A `hark talk`, or a window, that is about to start.
 pub struct Talk {
     program: Program,
-    /// The file of the program, if it is not one for this machine.
+    /// The file of the program for Windows, if wine runs it.
     file: Option<PathBuf>,
     name: String,
     home: PathBuf,
@@ -217,7 +217,12 @@ impl Talk {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Member::new(self.name, self.home, self.before, child, self.speech, self.output, self.errors)
+        let clock = match self.file {
+            None => MemberClock::Monotonic,
+            Some(_) => MemberClock::MonotonicRaw,
+        };
+        let (name, home, errors) = (self.name, self.home, self.errors);
+        Member::new(name, home, self.before, child, self.speech, self.output, errors, clock)
     }
 
     /// Runs the member until it ends by itself.
