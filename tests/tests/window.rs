@@ -7,7 +7,7 @@
 
 use std::{fs, process::Command};
 
-use hark_tests::{Member, Program, Scene, Screen};
+use hark_tests::{Member, Outcome, Program, Scene, Screen};
 use serde_json::{Value, json};
 
 /// Somebody who has read nothing founds a squad, another joins, and they talk while a third window
@@ -133,6 +133,44 @@ fn a_window_whose_node_did_not_start_could_not_be_ended() {
     assert!(asked.success(), "{asked}");
     let ended = window.wait().expect("it ends");
     assert!(ended.success(), "{ended}");
+}
+
+/// A second start opens no second window: the first one gets the link.
+#[test]
+fn a_second_start_hands_its_link_to_the_window_that_is_open() {
+    let Some(screen) = Screen::open("second-start") else { return };
+    let scene = Scene::default();
+    let wren = scene.talk("Wren").transmit("ptt").start();
+    let window = scene.talk("Kestrel").environment("DISPLAY", &screen.display);
+    let window =
+        window.environment("WAYLAND_DISPLAY", "").environment("LIBGL_ALWAYS_SOFTWARE", "1");
+    let kestrel = window.open();
+    let own = screen.window(&kestrel);
+    let link = format!("hark:{}", wren.ticket());
+    let mut second = Program::HarkUi.command();
+    second.arg(link).arg("--home").arg(scene.home("Kestrel")).env("DISPLAY", &screen.display);
+    let told = Outcome::from(second.output().expect("it starts"));
+    assert_eq!(told.success(), "Hark is open already: its window comes to the front");
+    screen.give_keyboard(own);
+    screen.picture("1-the-link-is-there");
+    screen.types("Kestrel");
+    kestrel.wait_after(0, "start", |event| event.is("ready"));
+    wren.is_among(&[&kestrel]);
+
+    // While it runs, it asks first.
+    let heron = scene.talk("Heron").transmit("ptt").start();
+    let mut third = Program::HarkUi.command();
+    third.arg(heron.ticket()).arg("--home").arg(scene.home("Kestrel"));
+    Outcome::from(third.output().expect("it starts")).success();
+    screen.picture("2-it-asks");
+    let before = wren.events().len();
+    assert!(!heron.events().iter().any(|it| it.is("peer_up")), "nobody was asked");
+    // On `Join`.
+    screen.run(&["mousemove", "374", "392", "click", "1"]);
+    heron.wait("newcomer", |events| events.iter().find(|it| it.is("peer_up")).map(drop));
+    let device = kestrel.device();
+    wren.wait_after(before, "return", |it| it.is("peer_up") && it.is_about(&device));
+    screen.picture("3-in-both");
 }
 
 /// Whoever wants to see the window before anybody else is there sees it alive, and nothing stays.

@@ -7,13 +7,14 @@ use std::{
 
 use eframe::{
     NativeOptions,
-    egui::{Context, Event, Ui, ViewportCommand, Visuals},
+    egui::{Context, Event, Ui, UserAttentionType, ViewportCommand, Visuals},
 };
 use hark_command_line::StopSignal;
 use hark_keys::Ticket;
 
 use crate::{
     backend::Repaint,
+    instance::Doorbell,
     keys::HotKeys,
     recovery::RecoveryWords,
     settings::{Settings, SettingsFile},
@@ -22,6 +23,7 @@ use crate::{
     tokens::{self, Theme},
     view::{
         between,
+        link::{self, Answer},
         welcome::{self, FirstStart},
     },
     window::Window,
@@ -42,6 +44,10 @@ pub struct App {
     changed: Option<Instant>,
     /// Whether the program was asked to end.
     stop: StopSignal,
+    /// The links that later starts have handed over. `None` where nobody can.
+    links: Option<Receiver<String>>,
+    /// The link that the person has not answered yet.
+    link: Option<String>,
 }
 
 enum Phase {
@@ -74,14 +80,25 @@ pub enum Opening {
 }
 
 impl App {
-    /// Opens the home and begins.
-    pub fn new(options: Options, opening: Opening, ctx: &Context) -> anyhow::Result<Self> {
+    /// Opens the home and begins. Later starts ring the bell.
+    pub fn new(
+        options: Options,
+        opening: Opening,
+        bell: Option<Doorbell>,
+        ctx: &Context,
+    ) -> anyhow::Result<Self> {
         let wake = ctx.clone();
         let stop = StopSignal::listen_and(move || wake.request_repaint())?;
         tokens::add_fonts(ctx);
         let (file, settings, error) = SettingsFile::open(&options.home);
         tokens::apply(ctx, settings.theme);
-        let trouble = error.map(|error| error.to_string());
+        let mut trouble = error.map(|error| error.to_string());
+        let wake = ctx.clone();
+        let links = bell.map(|bell| bell.open(Arc::new(move || wake.request_repaint())));
+        let links = links.transpose().unwrap_or_else(|error| {
+            trouble = Some(format!("links do not open this window: {error}"));
+            None
+        });
         let mut app = Self {
             phase: Phase::Failed(String::new()),
             settings,
@@ -92,6 +109,8 @@ impl App {
             title: String::new(),
             changed: None,
             stop,
+            links,
+            link: None,
         };
         let has = app.options.has_organisations();
         match (has, opening) {
@@ -99,17 +118,68 @@ impl App {
             (Ok(true), Opening::Home) => app.begin(Begin::Stored, ctx),
             (Ok(_), Opening::Join(ticket)) => app.begin(Begin::Join(ticket), ctx),
             (Ok(_), opening) => {
-                let mut welcome =
-                    FirstStart { name: app.options.usual_name(), ..FirstStart::default() };
-                if let Opening::Offer(text) = opening {
-                    welcome.offer(&text, false);
-                }
+                app.offer(if let Opening::Offer(text) = &opening { text } else { "" });
                 // What lies on the clipboard may be a ticket. It is looked at once, here.
                 ctx.send_viewport_cmd(ViewportCommand::RequestPaste);
-                app.phase = Phase::Welcome(welcome, Some(Instant::now()));
+                if let Phase::Welcome(_, asked) = &mut app.phase {
+                    *asked = Some(Instant::now());
+                }
             }
         }
         Ok(app)
+    }
+
+    /// Shows the first start with this text as the ticket.
+    fn offer(&mut self, text: &str) {
+        let mut welcome = FirstStart { name: self.options.usual_name(), ..FirstStart::default() };
+        welcome.offer(text, false);
+        self.phase = Phase::Welcome(welcome, None);
+    }
+
+    /// Comes to the front for a later start, and offers the link that it has handed over.
+    fn take_links(&mut self, ctx: &Context) {
+        for link in self.links.iter().flat_map(Receiver::try_iter) {
+            ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
+            ctx.send_viewport_cmd(ViewportCommand::Focus);
+            // Where a desktop lets no program take the front, the window is marked.
+            let marked = UserAttentionType::Informational;
+            ctx.send_viewport_cmd(ViewportCommand::RequestUserAttention(marked));
+            if !link.is_empty() {
+                self.link = Some(link);
+            }
+        }
+        match &mut self.phase {
+            Phase::Welcome(welcome, _) => {
+                if let Some(link) = self.link.take() {
+                    welcome.ticket.clear();
+                    welcome.offer(&link, false);
+                }
+            }
+            Phase::Failed(_) => {
+                if let Some(link) = self.link.take() {
+                    self.offer(&link);
+                }
+            }
+            // They are asked once the node runs.
+            Phase::Starting { .. } | Phase::Running(_) => {}
+        }
+    }
+
+    /// Asks whether to join by the link that was handed over, while the node runs.
+    fn ask_about_link(&mut self, ui: &mut Ui) {
+        let (Phase::Running(window), Some(text)) = (&self.phase, &self.link) else { return };
+        let scene = window.backend().scene();
+        match link::show(ui, text, &scene, window.settings.theme.colours()) {
+            Answer::Waiting => {}
+            Answer::No => self.link = None,
+            Answer::Join(ticket) => {
+                self.link = None;
+                self.settings = window.settings.clone();
+                // The same node cannot join while it runs. One in another process goes on.
+                window.backend().close();
+                self.begin(Begin::Join(ticket), &ui.ctx().clone());
+            }
+        }
     }
 
     fn theme(&self) -> Theme {
@@ -182,7 +252,9 @@ impl eframe::App for App {
         self.theme().colours().ground.to_normalized_gamma_f32()
     }
 
+    /// Also called while the window is hidden.
     fn logic(&mut self, ctx: &Context, _: &mut eframe::Frame) {
+        self.take_links(ctx);
         // A node in this process says goodbye before the window goes.
         let ends_first = matches!(&self.phase, Phase::Running(window)
             if !window.backend().outlives_window() && window.backend().scene().ended.is_none());
@@ -253,6 +325,7 @@ impl eframe::App for App {
                 }
             }
         }
+        self.ask_about_link(ui);
         let title = match &self.phase {
             Phase::Running(window) => {
                 let scene = window.backend().scene();

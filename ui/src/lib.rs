@@ -11,6 +11,7 @@ pub mod app;
 pub mod backend;
 pub mod history;
 pub mod icon;
+pub mod instance;
 pub mod keys;
 pub mod platform;
 pub mod profile_file;

@@ -22,12 +22,13 @@ use hark_node::{
     device::{InputSpec, OutputSpec, list_devices},
     event::Direction,
     reach::names::PeerPlace,
-    store::Home,
+    store::{Home, StoreError},
 };
 use hark_ui::{
     APP_ID,
     app::{App, Opening, native_options},
     icon::icon,
+    instance::Instance,
     platform::MenuArguments,
     settings::SettingsFile,
     sound::devices_of,
@@ -95,12 +96,23 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     // The speakers of a demo talk for as long as the window is open.
-    let (options, opening, _speakers) = if arguments.demo {
+    let (options, opening, bell, _speakers) = if arguments.demo {
         let (speakers, ticket) = Speakers::gather()?;
-        (demo(arguments, &speakers), Opening::Join(Box::new(ticket)), Some(speakers))
+        (demo(arguments, &speakers), Opening::Join(Box::new(ticket)), None, Some(speakers))
     } else {
         let (options, opening) = real(arguments)?;
-        (options, opening, None)
+        let link = if let Opening::Offer(link) = &opening { link } else { "" };
+        let bell = match Instance::of(&options.home, link) {
+            Ok(Instance::First(bell)) => Some(bell),
+            Ok(Instance::HandedOver) => {
+                writeln!(io::stdout(), "Hark is open already: its window comes to the front")?;
+                return Ok(());
+            }
+            // The window says what is wrong with a home that does not open.
+            Err(error) if error.is::<StoreError>() => None,
+            Err(error) => return Err(error),
+        };
+        (options, opening, bell, None)
     };
     let (_, settings, _) = SettingsFile::open(&options.home);
     let viewport = ViewportBuilder::default()
@@ -113,7 +125,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let started = eframe::run_native(
         "Hark",
         native,
-        Box::new(move |created| Ok(Box::new(App::new(options, opening, &created.egui_ctx)?))),
+        Box::new(move |created| Ok(Box::new(App::new(options, opening, bell, &created.egui_ctx)?))),
     );
     started.map_err(|error| {
         anyhow::anyhow!("the window does not open: {error}: `hark talk` needs none")

@@ -141,9 +141,11 @@ impl Options {
             let store = found(&home, &squad, Some(recovery.key().id()))?;
             home.keep_recovery(&store, &recovery, &SystemRandom)?;
             organisations = vec![store.id().to_string()];
-        } else if organisations.is_empty() && ticket.is_none() {
+        } else if organisations.is_empty() {
             let all = home.organisations()?;
-            organisations = all.iter().map(|store| store.id().to_string()).collect();
+            // Those that another process runs stay there while this one joins one more.
+            let ours = all.iter().filter(|store| ticket.is_none() || store.lock().is_ok());
+            organisations = ours.map(|store| store.id().to_string()).collect();
         }
         let (input, output, gone) =
             chosen.ends(self.input.clone(), self.output.clone(), list_devices);

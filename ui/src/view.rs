@@ -10,6 +10,7 @@ pub mod drawer;
 pub mod files;
 pub mod key_list;
 pub mod lamp;
+pub mod link;
 pub mod members;
 pub mod mesh;
 pub mod options;
