@@ -15,7 +15,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Ticket};
-use hark_voice::{Line, StageMode, Stages};
+use hark_voice::{CodingSettings, Line, StageMode, Stages};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 pub use self::handle::NodeHandle;
@@ -86,6 +86,8 @@ pub struct NodeConfig {
     pub low_delay: bool,
     /// What is done to the microphone's sound before it is encoded.
     pub processing: Stages<StageMode>,
+    /// What of bit rate, frame length and copies is set instead of chosen by the network.
+    pub coding: CodingSettings,
 }
 
 impl NodeConfig {
@@ -112,6 +114,7 @@ impl NodeConfig {
             recovery: None,
             low_delay: false,
             processing: Stages::default(),
+            coding: CodingSettings::default(),
         }
     }
 }
@@ -151,6 +154,7 @@ impl Node {
             transmit: config.transmit.unwrap_or_default(),
             low_delay: config.low_delay,
             processing: config.processing,
+            coding: config.coding,
             handle: OnceLock::new(),
             lines: launches
                 .iter()

@@ -177,6 +177,7 @@ impl Options {
             profile: None,
             flags: Flags::default(),
             low_delay: false,
+            coding: Default::default(),
             processing: Stages::all(StageMode::Auto),
         };
         let events = self.events.as_deref().map(EventFile::open).transpose()?;

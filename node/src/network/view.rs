@@ -244,6 +244,7 @@ impl View {
             | Command::Follow
             | Command::Key { .. }
             | Command::Ducking { .. }
+            | Command::Voice { .. }
             | Command::Front
             | Command::Move { .. }
             | Command::Admit { .. }
@@ -479,6 +480,7 @@ impl View {
             processing: voice.own.processing.into(),
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
+            coding: voice.own.coding.into(),
             cpu_percent: self.cpu_percent,
             peers,
             other_members: self.other_members,

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 
 use hark_keys::DeviceId;
 use hark_voice::{
-    Console, Line, Pipeline, PipelineConfig, StageMode, Stages, VoiceCommand, VoiceStatistics,
+    CodingSettings, Console, Line, Pipeline, PipelineConfig, StageMode, Stages, VoiceCommand,
+    VoiceStatistics,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -27,6 +28,7 @@ pub(super) struct VoicePlan {
     pub(super) transmit: TransmitMode,
     pub(super) low_delay: bool,
     pub(super) processing: Stages<StageMode>,
+    pub(super) coding: CodingSettings,
     pub(super) handle: OnceLock<VoiceHandle>,
     pub(super) lines: Vec<LinePlan>,
 }
@@ -67,6 +69,7 @@ fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
         Pipeline::new(PipelineConfig {
             transmit: plan.transmit.into(),
             cues,
+            coding: plan.coding,
             ..PipelineConfig::new(line.device, plan.low_delay)
         })
     });

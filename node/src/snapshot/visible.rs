@@ -54,6 +54,7 @@ impl Snapshot {
             transmitting,
             level_dbfs,
             copies: _,
+            coding,
             processing,
             cpu_percent: _,
             peers,
@@ -86,6 +87,7 @@ impl Snapshot {
             && *away == other.away
             && *transmitting == other.transmitting
             && *processing == other.processing
+            && *coding == other.coding
             && is_as_loud(*level_dbfs, other.level_dbfs)
             && *other_members == other.other_members
             && *roster == other.roster

@@ -9,7 +9,10 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, EpochKey, EpochSecret, KeySecret, TargetId};
 use hark_mesh::topology::Plan;
 
-use super::nets::{Net, NetSettings};
+use super::{
+    nets::{Net, NetSettings},
+    rate::CodingChange,
+};
 
 /// What the node and its user want.
 pub enum VoiceCommand {
@@ -158,6 +161,8 @@ pub enum VoiceCommand {
     /// Set whether talkers who are far too quiet or too loud are turned up or down. At first they
     /// are not.
     SetLeveling(bool),
+    /// Set bit rate, frame length and copies of our voice, or leave them to the network.
+    ChangeCoding(CodingChange),
     /// Change what opens the gate.
     SetTransmit(Transmit),
     /// The user has pressed (true) or released (false) the key to talk.

@@ -25,6 +25,7 @@ pub mod nets;
 mod pcm;
 pub mod pipeline;
 mod proofs;
+pub mod rate;
 pub mod receive;
 pub mod redundancy;
 pub mod report;
@@ -47,6 +48,7 @@ pub use gate::RELEASE_TAIL;
 pub use hark_processing::{ProcessingState, StageMode, StageModeError, Stages};
 pub use nets::{Net, NetSettings};
 pub use pipeline::{Pipeline, PipelineConfig};
+pub use rate::{Coding, CodingReason, CodingSettings, CodingState};
 pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};
 
 use command::Events;

@@ -12,8 +12,8 @@ use hark_mesh::datagram::{
 };
 
 use super::{
-    CodecError, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit, VoiceCommand,
-    VoiceEvent, VoiceStatistics,
+    CodecError, CodingSettings, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit,
+    VoiceCommand, VoiceEvent, VoiceStatistics,
     keyrings::Keyrings,
     mix::{Cues, Limiter},
     nets::{Net, Nets},
@@ -63,6 +63,8 @@ pub struct PipelineConfig {
     pub low_delay: bool,
     /// Bit rate of Opus in bits per second, 16,000 to 256,000.
     pub bitrate_bps: u32,
+    /// What of the coding is set instead of chosen by the network.
+    pub coding: CodingSettings,
     /// Whether short tones mark the start and end of our own talkspurts.
     pub cues: bool,
 }
@@ -72,7 +74,8 @@ impl PipelineConfig {
     /// `low_delay`.
     pub fn new(device: DeviceId, low_delay: bool) -> Self {
         let bitrate_bps = if low_delay { 64_000 } else { 48_000 };
-        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, cues: false }
+        let coding = CodingSettings::default();
+        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, coding, cues: false }
     }
 }
 
@@ -192,6 +195,7 @@ impl Pipeline {
             VoiceCommand::RemoveNet(net) => self.nets.remove(net),
             VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
             VoiceCommand::SetLeveling(on) => self.nets.set_leveling(on),
+            VoiceCommand::ChangeCoding(change) => self.sender.change_coding(change),
             VoiceCommand::SetTransmit(transmit) => self.sender.set_transmit(transmit),
             VoiceCommand::PushToTalk(down) => self.sender.set_key(now, down),
             VoiceCommand::SetTail(tail) => self.sender.set_tail(tail),
@@ -335,6 +339,7 @@ impl Pipeline {
             processing: hark_processing::ProcessingState::default(),
             target: self.sender.transmitting_to(),
             copies: self.sender.copies(),
+            coding: self.sender.coding(),
             frames_sent,
             frames_failed,
         };

@@ -170,6 +170,8 @@ fn every_command_of_the_table(page: &str, socket: &mut Socket, wren: &Member) {
         json!({"command": "key", "key": "k", "to": {"nets": ["Flight"]}}),
         json!({"command": "key", "key": "k"}),
         json!({"command": "ducking", "decibels": 60}),
+        json!({"command": "voice", "bitrate": 32, "frame": 2.5, "redundancy": "auto"}),
+        json!({"command": "voice", "bitrate": "auto", "frame": "auto"}),
         json!({"command": "transmit", "mode": "vad"}),
         json!({"command": "volume", "device": wren, "gain": 4}),
         json!({"command": "volume", "device": "Wren", "gain": 0}),
