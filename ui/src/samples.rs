@@ -112,6 +112,8 @@ pub fn snapshot() -> Snapshot {
         level_dbfs: -90.0,
         copies: 0,
         processing: Default::default(),
+        cues: Default::default(),
+        side_tone: Default::default(),
         cpu_percent: 0.0,
         peers: Vec::new(),
         other_members: 0,

@@ -17,14 +17,14 @@ use hark_command_line::{
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     control::ControlError,
-    device::{InputSpec, OutputSpec, StageMode, Stages, list_devices},
+    device::{InputSpec, OutputSpec, list_devices},
     launch::found,
     network::Flags,
     node::NodeConfig,
     random::SystemRandom,
     reach::names::PeerPlace,
     records::EventFile,
-    snapshot::TransmitMode,
+    snapshot::{ProcessingChange, TransmitMode},
     store::{AskPassphrase, Home},
 };
 
@@ -177,7 +177,7 @@ impl Options {
             profile: None,
             flags: Flags::default(),
             low_delay: false,
-            processing: Stages::all(StageMode::Auto),
+            processing: ProcessingChange::default(),
         };
         let events = self.events.as_deref().map(EventFile::open).transpose()?;
         let until = self.lasting.map(|lasting| Instant::now() + lasting);

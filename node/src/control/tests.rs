@@ -84,6 +84,8 @@ fn picture() -> Snapshot {
         level_dbfs: -90.0,
         copies: 0,
         processing: Default::default(),
+        cues: Default::default(),
+        side_tone: Default::default(),
         cpu_percent: 0.0,
         peers: vec![bob],
         other_members: 0,

@@ -238,6 +238,7 @@ impl<P: VoicePath> VoiceLoop<P> {
         while let Ok(news) = news.try_recv() {
             let (direction, available, detail) = match news {
                 CardNews::CaptureOpened { live, name } => {
+                    (self.events)(VoiceThreadEvent::Microphone { name: name.clone() });
                     if self.capture.set_live(live) == 1 {
                         continue;
                     }

@@ -22,7 +22,7 @@ use crate::{
     event::{DeviceText, Direction, Event, Path, PeerStats, SanctionView, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,
-    snapshot::{Command, NetView, PeerView, Snapshot, TransmitMode},
+    snapshot::{Command, CuesView, NetView, PeerView, SideToneView, Snapshot, TransmitMode},
     store::OrganisationStore,
 };
 
@@ -244,6 +244,9 @@ impl View {
             | Command::Follow
             | Command::Key { .. }
             | Command::Ducking { .. }
+            | Command::Processing { .. }
+            | Command::Cues { .. }
+            | Command::SideTone { .. }
             | Command::Front
             | Command::Move { .. }
             | Command::Admit { .. }
@@ -477,6 +480,9 @@ impl View {
             away: self.availability.away,
             transmitting: voice.own.transmitting,
             processing: voice.own.processing.into(),
+            // Whoever publishes it knows.
+            cues: CuesView::NONE,
+            side_tone: SideToneView::default(),
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
             cpu_percent: self.cpu_percent,

@@ -55,6 +55,8 @@ impl Snapshot {
             level_dbfs,
             copies: _,
             processing,
+            cues,
+            side_tone,
             cpu_percent: _,
             peers,
             other_members,
@@ -86,6 +88,8 @@ impl Snapshot {
             && *away == other.away
             && *transmitting == other.transmitting
             && *processing == other.processing
+            && *cues == other.cues
+            && *side_tone == other.side_tone
             && is_as_loud(*level_dbfs, other.level_dbfs)
             && *other_members == other.other_members
             && *roster == other.roster

@@ -210,26 +210,32 @@ fn mute_ends_the_talkspurt_with_silence() {
 fn a_cue_tells_of_another_target() {
     let device = DeviceKey::generate(&SeededRandom::new(1)).id();
     let usual = PipelineConfig::new(device, false);
-    let config = PipelineConfig { transmit: Transmit::Open, cues: true, ..usual };
-    let mut pipeline = Pipeline::new(config).unwrap();
+    let config = PipelineConfig { transmit: Transmit::Open, ..usual };
+    let mut desk = Console::new(vec![Pipeline::new(config).unwrap()]);
     let now = Timestamp::ZERO;
+    desk.handle_command(
+        now,
+        0,
+        VoiceCommand::SetCues(CueSettings { key: true, ..CueSettings::NONE }),
+    );
     for n in 0..2 {
         let (target, secret) =
             (TargetId::from_bytes([n; 16]), KeySecret::generate(1, &SeededRandom::new(2)));
-        pipeline.handle_command(now, VoiceCommand::UseKey { target, tag: [n; 4], secret });
+        desk.handle_command(now, 0, VoiceCommand::UseKey { target, tag: [n; 4], secret });
         let devices = vec![device];
-        pipeline.handle_command(now, VoiceCommand::SetListeners { target, plan: devices.into() });
+        let listeners = VoiceCommand::SetListeners { target, plan: devices.into() };
+        desk.handle_command(now, 0, listeners);
     }
     for (choice, begins, ends) in
         [(Some(0), true, false), (Some(1), true, false), (None, false, true)]
     {
         let target = choice.map(|n| TargetId::from_bytes([n; 16]));
-        pipeline.handle_command(now, VoiceCommand::SelectTarget { target, keyed: false });
+        desk.handle_command(now, 0, VoiceCommand::SelectTarget { target, keyed: false });
         let mut heard = Vec::new();
         for _ in 0..10 {
-            pipeline.handle_capture(now, &[0.0; 480]);
+            desk.handle_capture(now, &[0.0; 480]);
             let mut out = [0.0; SIDES * 480];
-            pipeline.playout(now, &mut out);
+            desk.playout(now, &mut out);
             heard.extend_from_slice(out.as_chunks().0);
         }
         let tone = |hertz| party::amplitude(&heard, hertz)[0] > 0.01;
