@@ -5,7 +5,7 @@ use hark_mesh::squad::MoveError;
 use hark_commands::{CommandError, names::listed};
 
 #[cfg(feature = "voice")]
-use crate::sound::SoundError;
+use crate::sound::SoundSettingError;
 use crate::{event::Deafness, profile::ProfileError, store::StoreError};
 
 /// What else there is to know about a command that was carried out.
@@ -43,7 +43,7 @@ pub enum RequestError {
     /// Sound cannot be set so.
     #[cfg(feature = "voice")]
     #[error(transparent)]
-    Sound(#[from] SoundError),
+    Sound(#[from] SoundSettingError),
     /// The choice cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),

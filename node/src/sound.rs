@@ -17,9 +17,9 @@
 //! noise = "on"
 //! ```
 //!
-//! A stage that is not named runs when it is needed. Recorded sound is left as it is: with a file or
-//! silence as the microphone no stage runs unless this run says so, and what is chosen for it is not
-//! kept. The same holds for cues and the side tone, which would be recorded.
+//! A stage that is not named runs when it is needed. Recorded sound is left as it is: with a file
+//! or silence as the microphone no stage runs unless this run says so, and what is chosen for it is
+//! not kept. The same holds for cues and the side tone, which would be recorded.
 
 use std::{
     collections::BTreeMap,
@@ -92,7 +92,7 @@ struct KeptStages {
 /// Why sound cannot be set so. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum SoundError {
+pub enum SoundSettingError {
     /// The request names no stage.
     #[error("say which stage: echo, noise or gain, each on, off or auto")]
     NoStage,
@@ -173,16 +173,19 @@ impl Sound {
 
     /// Changes when stages run, for the microphone that is open. Returns what the voice side is to
     /// do.
-    pub fn change_processing(&self, change: ProcessingChange) -> Result<VoiceCommand, SoundError> {
+    pub fn change_processing(
+        &self,
+        change: ProcessingChange,
+    ) -> Result<VoiceCommand, SoundSettingError> {
         if change == ProcessingChange::default() {
-            return Err(SoundError::NoStage);
+            return Err(SoundSettingError::NoStage);
         }
         let mut state = self.lock();
         match state.microphone.clone() {
             Some(name) => {
                 let known = state.kept.microphones.contains_key(&name);
                 if !known && state.kept.microphones.len() >= MICROPHONES_MAX {
-                    return Err(SoundError::TooMany);
+                    return Err(SoundSettingError::TooMany);
                 }
                 let before = state.kept_stages();
                 let after = before.merged(change).without(ProcessingMode::Auto);
@@ -207,14 +210,14 @@ impl Sound {
     }
 
     /// Changes which cues are heard. Returns what the voice side is to do.
-    pub fn change_cues(&self, change: CuesChange) -> Result<VoiceCommand, SoundError> {
+    pub fn change_cues(&self, change: CuesChange) -> Result<VoiceCommand, SoundSettingError> {
         if change == CuesChange::default() {
-            return Err(SoundError::NoCue);
+            return Err(SoundSettingError::NoCue);
         }
         if let Some(volume) = change.volume
             && !(0.0..=CUE_VOLUME_MAX).contains(&volume)
         {
-            return Err(SoundError::CueVolume(volume));
+            return Err(SoundSettingError::CueVolume(volume));
         }
         let mut state = self.lock();
         state.cues = state.cues.changed(change);
@@ -231,11 +234,11 @@ impl Sound {
         &self,
         on: Option<bool>,
         decibels: Option<f32>,
-    ) -> Result<VoiceCommand, SoundError> {
+    ) -> Result<VoiceCommand, SoundSettingError> {
         let mut state = self.lock();
         let decibels = decibels.unwrap_or(state.side_tone.decibels);
         if !(SIDE_TONE_MIN_DB..=SIDE_TONE_MAX_DB).contains(&decibels) {
-            return Err(SoundError::SideTone(decibels));
+            return Err(SoundSettingError::SideTone(decibels));
         }
         state.side_tone = SideToneView { on: on.unwrap_or(state.side_tone.on), decibels };
         if state.keeps_heard() {
@@ -336,11 +339,11 @@ impl KeptSound {
         }
         let kept: Self = toml::from_str(text).map_err(unreadable)?;
         if !(0.0..=CUE_VOLUME_MAX).contains(&kept.cues.volume) {
-            return Err(format!("{path}: {}", SoundError::CueVolume(kept.cues.volume)));
+            return Err(format!("{path}: {}", SoundSettingError::CueVolume(kept.cues.volume)));
         }
         let decibels = kept.side_tone.decibels;
         if !(SIDE_TONE_MIN_DB..=SIDE_TONE_MAX_DB).contains(&decibels) {
-            return Err(format!("{path}: {}", SoundError::SideTone(decibels)));
+            return Err(format!("{path}: {}", SoundSettingError::SideTone(decibels)));
         }
         if kept.microphones.len() > MICROPHONES_MAX {
             return Err(format!("{path} has more than {MICROPHONES_MAX} microphones"));

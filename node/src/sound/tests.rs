@@ -139,7 +139,7 @@ fn microphones_have_a_limit() {
         sound.change_processing(change).expect("room");
     }
     sound.set_microphone("one more");
-    assert_eq!(sound.change_processing(change).err(), Some(SoundError::TooMany));
+    assert_eq!(sound.change_processing(change).err(), Some(SoundSettingError::TooMany));
     sound.set_microphone("Desk 0");
     sound.change_processing(change).expect("known");
 }

@@ -204,20 +204,16 @@ fn mute_ends_the_talkspurt_with_silence() {
     assert_eq!(world.talker_statistics().frames_concealed, 0);
 }
 
-/// A talker that turns to another target while speaking hears a cue for the start, and none for the
-/// end.
-#[test]
-fn a_cue_tells_of_another_target() {
+/// What the person hears of cues of the key while talking to one target, then to another, then to
+/// none: whether each brings the tone of a start, and that of an end.
+fn cues_of_the_key(transmit: Transmit) -> [(bool, bool); 3] {
     let device = DeviceKey::generate(&SeededRandom::new(1)).id();
-    let usual = PipelineConfig::new(device, false);
-    let config = PipelineConfig { transmit: Transmit::Open, ..usual };
+    let config = PipelineConfig { transmit, ..PipelineConfig::new(device, false) };
     let mut desk = Console::new(vec![Pipeline::new(config).unwrap()]);
     let now = Timestamp::ZERO;
-    desk.handle_command(
-        now,
-        0,
-        VoiceCommand::SetCues(CueSettings { key: true, ..CueSettings::NONE }),
-    );
+    let cues = CueSettings { key: true, ..CueSettings::NONE };
+    desk.handle_command(now, 0, VoiceCommand::SetCues(cues));
+    desk.handle_command(now, 0, VoiceCommand::PushToTalk(true));
     for n in 0..2 {
         let (target, secret) =
             (TargetId::from_bytes([n; 16]), KeySecret::generate(1, &SeededRandom::new(2)));
@@ -226,9 +222,7 @@ fn a_cue_tells_of_another_target() {
         let listeners = VoiceCommand::SetListeners { target, plan: devices.into() };
         desk.handle_command(now, 0, listeners);
     }
-    for (choice, begins, ends) in
-        [(Some(0), true, false), (Some(1), true, false), (None, false, true)]
-    {
+    [Some(0), Some(1), None].map(|choice| {
         let target = choice.map(|n| TargetId::from_bytes([n; 16]));
         desk.handle_command(now, 0, VoiceCommand::SelectTarget { target, keyed: false });
         let mut heard = Vec::new();
@@ -239,8 +233,23 @@ fn a_cue_tells_of_another_target() {
             heard.extend_from_slice(out.as_chunks().0);
         }
         let tone = |hertz| party::amplitude(&heard, hertz)[0] > 0.01;
-        assert_eq!((tone(880.0), tone(587.0)), (begins, ends), "{choice:?}");
-    }
+        (tone(880.0), tone(587.0))
+    })
+}
+
+/// A talker that turns to another target while speaking hears a cue for the start, and none for the
+/// end.
+#[test]
+fn a_cue_tells_of_another_target() {
+    let cues = cues_of_the_key(Transmit::PushToTalk);
+    assert_eq!(cues, [(true, false), (true, false), (false, true)]);
+}
+
+/// Regression: a microphone that opens by voice, or is always open, gave a tone with each sentence.
+#[test]
+fn only_a_key_has_a_cue() {
+    assert_eq!(cues_of_the_key(Transmit::Open), [(false, false); 3]);
+    assert_eq!(cues_of_the_key(Transmit::Voice), [(false, false); 3]);
 }
 
 /// Frames that arrived up to 200 ms before their key are held. Without a key there is no sound.
