@@ -27,11 +27,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_voice::{CUE_VOLUME_MAX, SIDE_TONE_MAX_DB, SIDE_TONE_MIN_DB, VoiceCommand};
+use hark_voice::{
+    CUE_VOLUME_MAX, SIDE_TONE_MAX_DB, SIDE_TONE_MIN_DB, StageMode, Stages, VoiceCommand,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    snapshot::{CuesChange, CuesView, ProcessingChange, ProcessingMode, SideToneView},
+    snapshot::{
+        CuesChange, CuesView, ProcessingChange, ProcessingMode, ProcessingView, SideToneView,
+    },
     store::{Home, StoreError},
 };
 
@@ -274,9 +278,15 @@ impl Sound {
         [state.processing(), cues, VoiceCommand::SetSideTone(state.side_tone.level())]
     }
 
-    /// The name of the microphone that is open. `None` for a file or silence.
-    pub fn microphone(&self) -> Option<String> {
-        self.lock().microphone.clone()
+    /// Puts into `view` what is chosen for the stages. Whether they run, the voice side says a
+    /// moment later.
+    pub fn show(&self, view: &mut ProcessingView) {
+        let state = self.lock();
+        let modes = state.modes();
+        view.microphone.clone_from(&state.microphone);
+        view.echo.mode = modes.echo.into();
+        view.noise.mode = modes.noise.into();
+        view.gain.mode = modes.gain.into();
     }
 
     /// Which cues are heard.
@@ -301,11 +311,16 @@ impl Sound {
 
 impl State {
     fn processing(&self) -> VoiceCommand {
+        VoiceCommand::SetProcessing(self.modes())
+    }
+
+    /// When each stage runs: what this run says, else what is kept, else as usual.
+    fn modes(&self) -> Stages<StageMode> {
         let usual = match self.real.microphone {
             true => ProcessingMode::Auto,
             false => ProcessingMode::Off,
         };
-        VoiceCommand::SetProcessing(self.kept_stages().merged(self.run).modes(usual))
+        self.kept_stages().merged(self.run).modes(usual)
     }
 
     /// What is kept of the microphone that is open.

@@ -630,18 +630,13 @@ fn held(text: &str) -> Result<Duration, String> {
 /// When each stage runs, and for which microphone.
 fn describe_modes(processing: &Value) -> String {
     let stages = ["echo", "noise", "gain"];
-    let modes = stages.map(|stage| {
-        let view = &processing[stage];
-        let now =
-            if view["running"] == true && view["mode"] == "auto" { " (runs now)" } else { "" };
-        format!("{stage} {}{now}", view["mode"].as_str().unwrap_or_default())
-    });
-    let delay = processing["delay_ms"].as_f64().unwrap_or_default();
+    let modes = stages
+        .map(|stage| format!("{stage} {}", processing[stage]["mode"].as_str().unwrap_or_default()));
     let kept = match processing["microphone"].as_str() {
         Some(name) => format!("kept for {name}"),
         None => "for this run".to_owned(),
     };
-    format!("{}; adds {delay:.0} ms; {kept}", modes.join(", "))
+    format!("{}; {kept}", modes.join(", "))
 }
 
 /// The tones that are heard.
@@ -928,10 +923,7 @@ mod tests {
             ("mute", "your microphone is closed"),
             ("transmit vad", "your microphone opens by voice, once it is not muted any more"),
             ("undeafen", "your loudspeaker is open"),
-            (
-                "processing noise=on",
-                "echo auto (runs now), noise on, gain off; adds 18 ms; kept for Desk",
-            ),
+            ("processing noise=on", "echo auto, noise on, gain off; kept for Desk"),
             ("cues --people off", "you hear cues of key, moved, at volume 0.50"),
             ("side-tone on", "you hear yourself while you are sent, at -12 dB"),
             ("back", "the others see that you are here"),

@@ -448,7 +448,7 @@ impl Working {
         let squad = &self.driver.squad;
         let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
         snapshot.checked = checks::views(now, squad);
-        snapshot.processing.microphone = self.base.sound.microphone();
+        self.base.sound.show(&mut snapshot.processing);
         (snapshot.cues, snapshot.side_tone) = (self.base.sound.cues(), self.base.sound.side_tone());
         snapshot.trouble = match (snapshot.trouble, self.base.sound.trouble()) {
             (Some(one), Some(other)) => Some(format!("{one}; {other}")),
