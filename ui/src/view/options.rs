@@ -73,7 +73,7 @@ pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
         };
         ui.add_space(4.0);
         // What stands above and below stays in sight on a small window as well.
-        let room = (ui.ctx().content_rect().height() - 260.0).max(80.0);
+        let room = (ui.ctx().content_rect().height() - 310.0).max(80.0);
         let area = ScrollArea::vertical().auto_shrink([false, true]).max_height(room);
         area.show(ui, |ui| {
             let mut none = true;
