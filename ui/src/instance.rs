@@ -4,7 +4,7 @@
 //! The first start locks `window.lock` in the home, listens on the loopback interface, and writes
 //! `window.json`: `{"address": "127.0.0.1:PORT", "token": "…"}`. Both ends prove to each other that
 //! they have the token before a link is sent, with the proofs of the local API
-//! ([`hark_node::token`]): a link lets whoever has it in.
+//! ([`hark_node::token`]): a person who has a link can join by it.
 //!
 //! ```text
 //! second start               first window

@@ -462,7 +462,7 @@ impl View {
             name: self.name.clone(),
             organisation: self.organisation_name().to_owned(),
             organisation_id: self.organisation().to_string(),
-            // Whoever publishes it knows.
+            // The working node fills this in before it publishes.
             front: false,
             silenced: self.silenced(squad, &wanted),
             unheard: talking_to.as_ref().is_none_or(|it| !self.is_heard(squad, it)),
@@ -480,7 +480,7 @@ impl View {
             away: self.availability.away,
             transmitting: voice.own.transmitting,
             processing: voice.own.processing.into(),
-            // Whoever publishes it knows.
+            // The working node fills this in before it publishes.
             cues: CuesView::NONE,
             side_tone: SideToneView::default(),
             level_dbfs: voice.own.level_dbfs,

@@ -79,7 +79,7 @@ pub(super) struct Cues {
 }
 
 impl Default for Cues {
-    /// Plays no tones until it is told which.
+    /// Plays no tones before the first [`Cues::set`].
     fn default() -> Self {
         let queue = VecDeque::with_capacity(QUEUE_MAX);
         Self { settings: CueSettings::NONE, queue, position: 0 }

@@ -234,7 +234,7 @@ impl Pipeline {
     /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
         self.sender.handle_capture(now, samples, &mut self.outbox, &mut self.events);
-        // Whoever opens the microphone by speaking needs no tone for it.
+        // A person who opens the microphone by speaking needs no tone for it.
         let target = self.sender.transmitting_to().filter(|_| self.sender.is_keyed());
         if target != self.cued && !self.sender.is_turning() {
             self.cued = target;
