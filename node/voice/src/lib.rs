@@ -32,6 +32,7 @@ pub mod send;
 mod shunned;
 mod slots;
 mod statistics;
+pub mod stretch;
 mod uplinks;
 mod window;
 
