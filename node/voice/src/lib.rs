@@ -34,6 +34,7 @@ mod shunned;
 mod side_tone;
 mod slots;
 mod statistics;
+pub mod stretch;
 mod uplinks;
 mod window;
 
