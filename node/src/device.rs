@@ -26,8 +26,6 @@ use std::{io, path::PathBuf};
 use hark_keys::{DeviceId, Timestamp};
 use hark_voice::{Console, Line, VoiceCommand, VoiceEvent, VoiceStatistics};
 
-pub use hark_voice::{StageMode, Stages};
-
 pub use card::{DeviceInfo, DeviceList, SelfTest, list_devices, self_test};
 pub use shared::{EndStatistics, VoiceHandle, VoiceThreadStatistics};
 pub use spec::{InputSpec, OutputSpec, SpecError};
@@ -127,6 +125,11 @@ pub enum VoiceThreadEvent {
         direction: Direction,
         /// The clock at that moment, in nanoseconds.
         monotonic_ns: u64,
+    },
+    /// A microphone was opened.
+    Microphone {
+        /// Its name.
+        name: String,
     },
     /// An end has stopped working, or works again. It is silent in the meantime.
     Device {

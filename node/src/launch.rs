@@ -24,6 +24,7 @@ use crate::{
     reach::{names::PeerNames, ports::Surroundings},
     relay::{Egress, ForwardingRelay},
     snapshot::TransmitMode,
+    sound::Sound,
     store::{Home, Lock, OrganisationStore, StoreError},
 };
 
@@ -69,6 +70,8 @@ pub struct Parts {
     pub overhear: Option<Overhear>,
     /// Runs work that waits for the disk.
     pub worker: Worker,
+    /// The settings of this device's sound, which all organisations of a node share.
+    pub sound: Arc<Sound>,
     /// Takes the datagrams of voice.
     pub datagrams: DatagramHandler,
     /// Starts the voice side.
@@ -264,6 +267,7 @@ impl Launch {
             overhear: parts.overhear,
             worker: parts.worker,
             start_voice: parts.start_voice,
+            sound: parts.sound,
             publisher: parts.publisher,
             transmit: parts.transmit,
             profile: parts.profile,

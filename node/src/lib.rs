@@ -40,6 +40,8 @@ pub mod relay;
 pub mod request;
 pub mod signals;
 pub mod snapshot;
+#[cfg(feature = "voice")]
+pub mod sound;
 pub mod store;
 pub mod swarm;
 pub mod token;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Ticket};
-use hark_voice::{CodingSettings, Line, StageMode, Stages};
+use hark_voice::{CodingSettings, Line};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 pub use self::handle::NodeHandle;
@@ -39,7 +39,8 @@ use crate::{
     },
     relay::DirectEgress,
     request::{CommandOutcome, RequestError},
-    snapshot::{Command, Snapshot, TransmitMode},
+    snapshot::{Command, ProcessingChange, Snapshot, TransmitMode},
+    sound::{RealDevices, Sound},
     store::{AskPassphrase, Home},
 };
 
@@ -84,8 +85,9 @@ pub struct NodeConfig {
     pub recovery: Option<DeviceId>,
     /// Whether to use 5 ms frames and the smallest buffers.
     pub low_delay: bool,
-    /// What is done to the microphone's sound before it is encoded.
-    pub processing: Stages<StageMode>,
+    /// What is done to the microphone's sound before it is encoded, in this run. What is not set is
+    /// as the person has chosen for the microphone.
+    pub processing: ProcessingChange,
     /// What of bit rate, frame length and copies is set instead of chosen by the network.
     pub coding: CodingSettings,
 }
@@ -113,7 +115,7 @@ impl NodeConfig {
             flags: Flags::default(),
             recovery: None,
             low_delay: false,
-            processing: Stages::default(),
+            processing: ProcessingChange::default(),
             coding: CodingSettings::default(),
         }
     }
@@ -130,9 +132,9 @@ impl Node {
     /// the person. Joining by a ticket ends when a member has admitted this device, or fails after
     /// at most 20 s. The time in a door's waiting room does not count.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let home = Home::open(&config.home, config.passphrase)?;
+        let home = Arc::new(Home::open(&config.home, config.passphrase)?);
         let launches = launches(
-            home,
+            &home,
             &config.organisations,
             config.ticket.as_ref(),
             &config.name,
@@ -148,12 +150,16 @@ impl Node {
         }
         let stations: Arc<[OrganisationHandle]> = stations.into();
         let (started, outcome) = sync_channel(launches.len());
+        let real = RealDevices {
+            microphone: matches!(config.input, InputSpec::Microphone(_)),
+            loudspeaker: matches!(config.output, OutputSpec::Speaker(_)),
+        };
+        let sound = Arc::new(Sound::open(home, real, config.processing));
         let voice = Arc::new(VoicePlan {
             input: config.input,
             output: config.output,
             transmit: config.transmit.unwrap_or_default(),
             low_delay: config.low_delay,
-            processing: config.processing,
             coding: config.coding,
             handle: OnceLock::new(),
             lines: launches
@@ -198,6 +204,7 @@ impl Node {
                 egress: Arc::new(DirectEgress),
                 overhear: None,
                 worker: Arc::clone(&worker),
+                sound: Arc::clone(&sound),
                 datagrams: Arc::new(move |arrived, from, datagram| {
                     if let Some((_, voice)) = datagrams.lines[line].begun.get() {
                         voice.datagram(arrived, from, datagram);
@@ -305,15 +312,14 @@ impl Drop for Node {
 
 /// All organisations to run: the one to which the ticket leads, and those that are named.
 fn launches(
-    home: Home,
+    home: &Arc<Home>,
     wanted: &[String],
     ticket: Option<&Ticket>,
     name: &str,
     (recovery, tell): (Option<DeviceId>, Option<TellJoining>),
 ) -> Result<Vec<Launch>, NodeError> {
-    let home = Arc::new(home);
     let prepare = |organisation: Option<&str>, ticket| {
-        let home = Arc::clone(&home);
+        let home = Arc::clone(home);
         Launch::prepare(home, organisation, ticket, name.to_owned(), Clock)
     };
     let mut organisations = Vec::new();

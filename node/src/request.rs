@@ -4,6 +4,8 @@ use hark_mesh::squad::MoveError;
 
 use hark_commands::{CommandError, names::listed};
 
+#[cfg(feature = "voice")]
+use crate::sound::SoundSettingError;
 use crate::{event::Deafness, profile::ProfileError, store::StoreError};
 
 /// What else there is to know about a command that was carried out.
@@ -38,6 +40,10 @@ pub enum RequestError {
     /// The profile does not accept the choice.
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    /// Sound cannot be set so.
+    #[cfg(feature = "voice")]
+    #[error(transparent)]
+    Sound(#[from] SoundSettingError),
     /// The choice cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,12 +1,19 @@
 //! The state of a running node as people and programs see it, and the commands that they can give.
 
+mod sound;
 mod visible;
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::visible::Changes;
+pub use self::{
+    sound::{
+        CuesChange, CuesView, ProcessingChange, ProcessingMode, ProcessingView, SideToneView,
+        StageView,
+    },
+    visible::Changes,
+};
 pub use hark_commands::{TalkTo, TicketRequest};
 
 #[cfg(feature = "voice")]
@@ -64,6 +71,10 @@ pub struct Snapshot {
     pub transmitting: bool,
     /// What is done to the microphone's sound before it is encoded.
     pub processing: ProcessingView,
+    /// Which short tones the person hears.
+    pub cues: CuesView,
+    /// How the person hears the own voice.
+    pub side_tone: SideToneView,
     /// Level of the microphone, in dB below full scale.
     pub level_dbfs: f32,
     /// Copies of earlier frames in each datagram: the most that any listener needs.
@@ -212,43 +223,6 @@ impl NetChange {
         settings.pan = self.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);
         settings.priority = self.priority.unwrap_or(settings.priority);
-    }
-}
-
-/// What is done to the microphone's sound before it is encoded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ProcessingView {
-    /// Echo cancellation.
-    pub echo: StageView,
-    /// Noise suppression.
-    pub noise: StageView,
-    /// Gain control.
-    pub gain: StageView,
-    /// By how much the stages that run delay the sound, in ms.
-    pub delay_ms: f32,
-}
-
-/// A stage of the processing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageView {
-    /// When it runs: `on`, `off` or `auto`.
-    pub mode: String,
-    /// Whether it runs now.
-    pub running: bool,
-}
-
-#[cfg(feature = "voice")]
-impl From<hark_voice::ProcessingState> for ProcessingView {
-    fn from(state: hark_voice::ProcessingState) -> Self {
-        let hark_voice::ProcessingState { modes, running, delay_ms } = state;
-        let stage =
-            |mode: hark_voice::StageMode, running| StageView { mode: mode.to_string(), running };
-        Self {
-            echo: stage(modes.echo, running.echo),
-            noise: stage(modes.noise, running.noise),
-            gain: stage(modes.gain, running.gain),
-            delay_ms,
-        }
     }
 }
 
@@ -539,6 +513,27 @@ pub enum Command {
     Transmit {
         /// The mode.
         mode: TransmitMode,
+    },
+    /// Changes what is done to the sound of the microphone that is open.
+    Processing {
+        /// The stages that change.
+        #[serde(flatten)]
+        change: ProcessingChange,
+    },
+    /// Changes which short tones the person hears.
+    Cues {
+        /// The settings that change.
+        #[serde(flatten)]
+        change: CuesChange,
+    },
+    /// Changes how the person hears the own voice while it is sent.
+    SideTone {
+        /// Whether it is heard. `None` leaves it as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<bool>,
+        /// How loud it is, from -40 to 0 dB. `None` leaves it as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decibels: Option<f32>,
     },
     /// Becomes a relay for others, or stops being one.
     Volunteer {

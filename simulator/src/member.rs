@@ -16,6 +16,7 @@ use hark_node::{
     network::{self, Flags, Input, Publisher},
     relay::Egress,
     snapshot::TransmitMode,
+    sound::Sound,
     store::Home,
 };
 use hark_voice::{Pipeline, PipelineConfig};
@@ -242,6 +243,7 @@ impl Seat {
                 }
             }),
             start_voice,
+            sound: Arc::new(Sound::recorded()),
             publisher,
         }
     }

@@ -42,6 +42,7 @@ plays! {
     an_organisation_is_run_as_the_readme_says: "README.md", "Run an organisation", readme::organisation;
     other_machines_come_in_as_the_manual_says: "docs/manual.md", "Your other machines", manual::machines;
     many_nets_are_heard_as_the_manual_says: "docs/manual.md", "Many nets at once", manual::nets;
+    own_sound_is_set_as_the_manual_says: "docs/manual.md", "Your own sound", manual::sound;
     several_organisations_are_heard_as_the_manual_says: "docs/manual.md", "Several organisations at once", manual::organisations;
     scripts_work_as_the_manual_says: "docs/manual.md", "Scripts", manual::scripts;
     a_relay_starts_as_the_manual_says: "docs/manual.md", "Relays", manual::relay;

@@ -182,6 +182,37 @@ fn master_volumes_are_kept_beside_those_of_nets() {
     assert_eq!(*master, set);
 }
 
+/// Stages are set while the node runs; with a file as the microphone, for that run alone.
+#[test]
+fn own_sound_is_set_while_the_node_runs() {
+    let scene = Scene::default();
+    let mut kestrel = organisation(&scene);
+    let told = kestrel.ctl(&["processing", "noise=on,gain=auto"]);
+    assert_eq!(told.trim(), "echo off, noise on, gain auto; for this run");
+    let told = kestrel.ctl(&["cues", "--people", "on", "--volume", "0.5"]);
+    assert_eq!(told.trim(), "you hear cues of people, at volume 0.50");
+    let told = kestrel.ctl(&["side-tone", "on", "--level", "-20"]);
+    assert_eq!(told.trim(), "you hear yourself while you are sent, at -20 dB");
+    // The stage starts with the next block of sound.
+    let runs = |told: &Value| told["processing"]["noise"]["running"] == true;
+    let told = (0..500).map(|_| status(&kestrel)).find(runs).expect("it starts");
+    assert_eq!(told["processing"]["noise"], json!({"mode": "on", "running": true}));
+    assert_eq!(told["processing"]["delay_ms"], 10.0);
+    assert_eq!(told["side_tone"], json!({"on": true, "decibels": -20.0}));
+    for (asked, told) in [
+        (&["ctl", "side-tone", "on", "--level", "3"][..], "-40 to 0 dB, not 3"),
+        (&["ctl", "cues", "--volume", "9"], "the volume of the cues is 0 to 4, not 9"),
+        (&["ctl", "cues"], "say what changes: key, mute, people, moved or volume"),
+    ] {
+        let refused = scene.run("Kestrel", asked);
+        assert!(refused.complaint().contains(told), "{refused:?}");
+    }
+    kestrel.ctl(&["quit"]);
+    assert_eq!(kestrel.ended(), "quit");
+    let kestrel = scene.talk("Kestrel").start();
+    assert_eq!(status(&kestrel)["processing"]["noise"]["mode"], "off");
+}
+
 /// A regression: when a channel was removed in the middle of a sentence, the rest was heard by
 /// everybody on the open channel.
 #[test]

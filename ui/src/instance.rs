@@ -4,7 +4,7 @@
 //! The first start locks `window.lock` in the home, listens on the loopback interface, and writes
 //! `window.json`: `{"address": "127.0.0.1:PORT", "token": "…"}`. Both ends prove to each other that
 //! they have the token before a link is sent, with the proofs of the local API
-//! ([`hark_node::token`]): a link lets whoever has it in.
+//! ([`hark_node::token`]): a person who has a link can join by it.
 //!
 //! ```text
 //! second start               first window
@@ -91,12 +91,11 @@ impl Doorbell {
         thread.spawn(move || {
             let Self { listener, token, lock: _lock } = self;
             for stream in listener.incoming() {
-                let Ok(link) = stream.and_then(|stream| take_over(&stream, &token)) else {
-                    continue;
-                };
-                // A window that does not draw loses links once there are too many.
-                let _ = sender.try_send(link);
-                repaint();
+                // A window that does not draw refuses links once too many wait.
+                let queue = |link| sender.try_send(link).is_ok();
+                if stream.and_then(|stream| take_over(&stream, &token, queue)).is_ok() {
+                    repaint();
+                }
             }
         })?;
         Ok(links)
@@ -125,8 +124,12 @@ fn hand_over(address: SocketAddr, token: &ApiToken, link: &str) -> io::Result<()
     if lines.read()? == "ok" { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
-/// Takes the link that a later start hands over.
-fn take_over(stream: &TcpStream, token: &ApiToken) -> io::Result<String> {
+/// Takes the link that a later start hands over, unless `queue` has no room for it.
+fn take_over(
+    stream: &TcpStream,
+    token: &ApiToken,
+    queue: impl FnOnce(String) -> bool,
+) -> io::Result<()> {
     let mut lines = Lines::new(stream)?;
     let client = lines.read()?;
     if !is_nonce(&client) {
@@ -140,8 +143,10 @@ fn take_over(stream: &TcpStream, token: &ApiToken) -> io::Result<String> {
     if !token.is_proof(proof, Prover::Client, nonces) {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    lines.write("ok")?;
-    Ok(link.to_owned())
+    if !queue(link.to_owned()) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    lines.write("ok")
 }
 
 /// Lines of a connection whose other end is anybody.
@@ -181,7 +186,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many bytes one connection may send: two proofs and a long link.
 const BYTES_MAX: u64 = 16 * 1024;
 
-/// How many links wait to be drawn. Further ones are dropped.
+/// How many links wait to be drawn. Further ones are refused.
 const LINKS_MAX: usize = 8;
 
 #[cfg(test)]
@@ -216,6 +221,18 @@ mod tests {
         }
     }
 
+    /// Regression: a start was told that its link was taken when there was no room for it.
+    #[test]
+    fn a_link_too_many_is_refused() {
+        let home = tempfile::tempdir().expect("a folder");
+        let (links, _drawn) = open(first(home.path()));
+        for _ in 0..LINKS_MAX {
+            Instance::of(home.path(), "hark:abc").expect("the window answers");
+        }
+        assert!(Instance::of(home.path(), "hark:abc").is_err());
+        assert_eq!(links.try_iter().count(), LINKS_MAX);
+    }
+
     #[test]
     fn each_home_has_a_window_of_its_own() {
         let homes = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
@@ -237,7 +254,7 @@ mod tests {
         let other = std::thread::spawn(move || {
             let (stream, _) = listener.accept().expect("it connects");
             let wrong = ApiToken::generate(&SystemRandom);
-            take_over(&stream, &wrong).map_err(|error| error.kind())
+            take_over(&stream, &wrong, |_| true).map_err(|error| error.kind())
         });
         let token = ApiToken::generate(&SystemRandom);
         let refused = hand_over(address, &token, "hark:secret").expect_err("a wrong proof");

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod platform;
 pub mod profile_file;
 pub mod recovery;
+pub mod report_file;
 pub mod samples;
 pub mod settings;
 pub mod sound;

@@ -113,6 +113,8 @@ pub fn snapshot() -> Snapshot {
         copies: 0,
         processing: Default::default(),
         coding: Default::default(),
+        cues: Default::default(),
+        side_tone: Default::default(),
         cpu_percent: 0.0,
         peers: Vec::new(),
         other_members: 0,

@@ -17,20 +17,22 @@ use hark_command_line::{
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     control::ControlError,
-    device::{InputSpec, OutputSpec, StageMode, Stages, list_devices},
+    device::{DeviceError, InputSpec, OutputSpec, list_devices},
+    error::NodeError,
+    event::Direction,
     launch::found,
     network::Flags,
     node::NodeConfig,
     random::SystemRandom,
     reach::names::PeerPlace,
     records::EventFile,
-    snapshot::TransmitMode,
+    snapshot::{ProcessingChange, TransmitMode},
     store::{AskPassphrase, Home},
 };
 
 use crate::{
     backend::{Attached, Backend, Own, OwnConfig, Repaint},
-    sound::ChosenDevices,
+    sound::{ChosenDevices, kind},
 };
 
 /// What the command line says.
@@ -108,7 +110,7 @@ impl Options {
             let told = sender.clone();
             let wake = Arc::clone(&repaint);
             let outcome = self.run(begin, (chosen, muted), stop, repaint, told);
-            let outcome = outcome.map_err(|error| format!("{error:#}"));
+            let outcome = outcome.map_err(|error| without_flags(&error));
             // A window that was closed asks no more.
             let _ = sender.send(Progress::Done(outcome));
             wake();
@@ -178,7 +180,7 @@ impl Options {
             flags: Flags::default(),
             low_delay: false,
             coding: Default::default(),
-            processing: Stages::all(StageMode::Auto),
+            processing: ProcessingChange::default(),
         };
         let events = self.events.as_deref().map(EventFile::open).transpose()?;
         let until = self.lasting.map(|lasting| Instant::now() + lasting);
@@ -238,6 +240,44 @@ impl Options {
     }
 }
 
+/// Why no node was started. The node's own words for a missing device name flags of the terminal,
+/// which a window has no use for.
+fn without_flags(error: &anyhow::Error) -> String {
+    let voice = match error.downcast_ref() {
+        Some(NodeError::Voice(error)) => error.downcast_ref(),
+        _ => None,
+    };
+    match voice {
+        Some(DeviceError::NoMicrophone) => missing(Direction::Input),
+        Some(DeviceError::NoSpeaker) => missing(Direction::Output),
+        _ => format!("{error:#}"),
+    }
+}
+
+fn missing(direction: Direction) -> String {
+    let kind = kind(direction);
+    format!("there is no {kind}: connect one, or choose another one below, and start again")
+}
+
 pub(crate) fn passphrase() -> AskPassphrase {
     Box::new(|| std::env::var("HARK_PASSPHRASE").ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_not_told_of_flags() {
+        for (error, kind) in
+            [(DeviceError::NoMicrophone, "microphone"), (DeviceError::NoSpeaker, "loudspeaker")]
+        {
+            let told = without_flags(&NodeError::Voice(Box::new(error)).into());
+            assert!(told.starts_with(&format!("there is no {kind}: ")), "{told}");
+        }
+        assert_eq!(
+            without_flags(&anyhow::anyhow!("no way").context("it failed")),
+            "it failed: no way"
+        );
+    }
 }

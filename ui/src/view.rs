@@ -85,6 +85,8 @@ pub enum Asked {
     Recovery(RecoveryWish),
     /// A text goes to the clipboard.
     Copy(String),
+    /// A report goes to a new file in the person's home folder.
+    SaveReport(String),
 }
 
 /// A part of the window that is not always there.

@@ -14,6 +14,7 @@ use crate::{
     keys::{self, HotKeys, KeyAction, KeySetting},
     profile_file::{ProfileFile, TakenParts},
     recovery::{RecoveryWish, RecoveryWords},
+    report_file,
     settings::{PlateOrder, Settings, Tab},
     sound::SoundDevices,
     tokens::{self, BADGE_COLUMN, Colours, DRAWER, SPACE},
@@ -183,6 +184,7 @@ impl Window {
             Asked::Open(Part::Mini) => self.set_mini(ctx, scene, true),
             Asked::Open(Part::Whole) => self.set_mini(ctx, scene, false),
             Asked::Copy(text) => ctx.copy_text(text),
+            Asked::SaveReport(text) => self.save_report(&text),
             Asked::Export(path) if path.exists() => {
                 self.file_question = Some(FileQuestion::Replace(path));
             }
@@ -202,6 +204,14 @@ impl Window {
                 self.recovery.carry_out(organisation, wish, repaint);
             }
             Asked::Bind(action, old) => self.begin_choice(action, old),
+        }
+    }
+
+    fn save_report(&self, text: &str) {
+        let folder = std::env::home_dir().unwrap_or_default();
+        match report_file::write(&folder, text) {
+            Ok(path) => self.backend.note(&format!("written to {}", path.display())),
+            Err(error) => self.backend.tell(&error),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     Charter, Cut, Denial, MemberCertificate, Operation, Piece, PieceError, Recovery, RootDocument,
     RootKeys, Verdict, VoidReason,
     certificate::{CHAIN_MAX, CertificateChain, hash_of},
-    content::{Capabilities, Change, Place, Role, Subject},
+    content::{Capabilities, Change, Place, Role, Rule, Subject},
     operation::{CUT_KEYS_MAX, CUTS_MAX, PARENTS_MAX},
     replay::Taken,
 };
@@ -246,13 +246,11 @@ impl Charter {
                 Change::Role(role) if self.lowers(role) => {
                     lowered.extend(self.holders_of(role.id));
                 }
-                Change::Rule(rule) if !(rule.deny - Capabilities::ALL_OF_SPEECH).is_empty() => {
-                    match rule.subject {
-                        Subject::Member(member) => lowered.extend([member]),
-                        Subject::Role(role) => lowered.extend(self.holders_of(role)),
-                        Subject::Everyone => {}
-                    }
-                }
+                Change::Rule(rule) if self.narrows(rule) => match rule.subject {
+                    Subject::Member(member) => lowered.extend([member]),
+                    Subject::Role(role) => lowered.extend(self.holders_of(role)),
+                    Subject::Everyone => {}
+                },
                 _ => {}
             }
         }
@@ -275,6 +273,15 @@ impl Charter {
             let lost = before.capabilities - role.capabilities - Capabilities::ALL_OF_SPEECH;
             !lost.is_empty() || before.rank < role.rank
         })
+    }
+
+    /// Whether a rule denies rights other than those of speech, or no longer allows one of them.
+    fn narrows(&self, rule: &Rule) -> bool {
+        let rules = self.course.state.rules();
+        let before = rules.filter(|(at, subject, ..)| (*at, *subject) == (rule.at, rule.subject));
+        let allowed = before.fold(Capabilities::default(), |all, (_, _, allow, _)| all | allow);
+        let lost = (allowed - rule.allow) | rule.deny;
+        !(lost - Capabilities::ALL_OF_SPEECH).is_empty()
     }
 
     fn holders_of(&self, role: RoleId) -> Vec<MemberId> {

@@ -129,28 +129,29 @@ impl Charter {
         wants_certificate: impl Fn(&ObjectHash) -> bool,
         wants_operation: impl Fn(&Taken) -> bool,
     ) {
-        let mut waiting: Vec<_> = self.certificates.held().collect();
+        // Each is looked at with every list, and hashed once.
+        let held = self.certificates.held().map(|signed| (hash_of(signed), signed));
+        let mut waiting: Vec<_> = held.collect();
         let mut told = BTreeSet::new();
         let mut listed: BTreeSet<_> = waiting
             .iter()
             // Operations that the newest checkpoint covers are included; what they list comes after
             // them.
-            .filter(|signed| {
+            .filter(|(hash, signed)| {
                 let issuer = self.certificates.issuer(signed.unverified());
                 is_none(&signed.unverified().issuer_certificate)
-                    || self.base.state.has_listed(hash_of(signed), issuer)
+                    || self.base.state.has_listed(*hash, issuer)
             })
-            .map(|signed| hash_of(signed))
+            .map(|(hash, _)| *hash)
             .collect();
         let mut tell = |pieces: &mut Vec<Piece>, listed: &BTreeSet<ObjectHash>| {
             // Each certificate comes after its issuer's.
-            waiting.retain(|signed| {
-                let hash = hash_of(signed);
+            waiting.retain(|(hash, signed)| {
                 let above = &signed.unverified().issuer_certificate;
-                let waits = !listed.contains(&hash) || !(is_none(above) || told.contains(above));
+                let waits = !listed.contains(hash) || !(is_none(above) || told.contains(above));
                 if !waits {
-                    told.insert(hash);
-                    if wants_certificate(&hash) {
+                    told.insert(*hash);
+                    if wants_certificate(hash) {
                         pieces.push(Piece::Certificate((*signed).clone()));
                     }
                 }

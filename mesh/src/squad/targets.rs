@@ -76,8 +76,12 @@ impl InEpoch {
     /// replaced.
     fn lose(&mut self, now: Timestamp, device: DeviceId, at_once: bool) {
         self.lacking.remove(&device);
-        if self.given.remove(&device).is_some() {
+        let held = self.given.remove(&device).is_some();
+        if held {
             self.left.insert(device);
+        }
+        // A device that had left holds the key until the next one, and may lose the right meanwhile.
+        if held || (at_once && self.left.contains(&device)) {
             // There are 256 keys in an epoch. Nobody can use them up by coming and going.
             let at = if at_once { now } else { now.max(self.began + GENERATION_MIN) };
             self.renew_at = Some(self.renew_at.map_or(at, |known| known.min(at)));
@@ -196,6 +200,9 @@ impl Targets {
                 }
             }
             revoked.extend(keyed.keys.former().filter(|device| gone.contains(device)));
+            if let Some(epoch) = &mut keyed.epoch {
+                gone.iter().for_each(|device| epoch.lose(now, *device, true));
+            }
             keyed.keys.revoke(now, revoked);
             for device in hearers.difference(&before).take(RECIPIENTS_MAX) {
                 keyed.keys.join(now, *device);
@@ -205,7 +212,10 @@ impl Targets {
 
     /// The devices that have left but hold a key that is not replaced yet.
     pub(super) fn former(&self) -> impl Iterator<Item = DeviceId> {
-        self.keyed.values().flat_map(|keyed| keyed.keys.former())
+        self.keyed.values().flat_map(|keyed| {
+            let left = keyed.epoch.iter().flat_map(|epoch| epoch.left.iter().copied());
+            keyed.keys.former().chain(left)
+        })
     }
 
     /// `device` may have lost its keys, so it is given them again.

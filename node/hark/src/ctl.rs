@@ -12,7 +12,7 @@ use hark_node::{
     clock::utc,
     control::{Client, ControlError},
     reach::ports::PortReport,
-    snapshot::{CheckedView, Choice, Command, MasterChange, NetChange, VoiceChange},
+    snapshot::{CheckedView, Choice, Command, CuesChange, MasterChange, NetChange, ProcessingChange, VoiceChange},
     store::{Home, OrganisationStore},
 };
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     HomeArguments,
     person::{home_path, open_home, say, say_json, span},
+    talk::processing,
 };
 
 #[derive(clap::Args)]
@@ -157,6 +158,38 @@ enum Request {
         #[arg(value_enum)]
         mode: Mode,
     },
+    /// What is done to your voice before it is sent; kept for the microphone that is used now
+    Processing {
+        /// echo=on|off|auto,noise=on|off|auto,gain=on|off|auto, or some of these
+        #[arg(value_name = "LIST", value_parser = processing)]
+        change: ProcessingChange,
+    },
+    /// Short tones that tell you what happens; nobody else hears them
+    Cues {
+        /// Your voice begins to be sent, or ends
+        #[arg(long, value_name = "on|off")]
+        key: Option<Switch>,
+        /// Your microphone or loudspeaker is closed, or opened
+        #[arg(long, value_name = "on|off")]
+        mute: Option<Switch>,
+        /// Somebody comes or goes
+        #[arg(long, value_name = "on|off")]
+        people: Option<Switch>,
+        /// Somebody moves you to another net
+        #[arg(long, value_name = "on|off")]
+        moved: Option<Switch>,
+        /// How loud they are, 0 to 4, 1 being as usual
+        #[arg(long, value_name = "VOLUME", allow_hyphen_values = true, value_parser = number)]
+        volume: Option<f32>,
+    },
+    /// Hear your own voice while it is sent
+    SideTone {
+        #[arg(value_enum, value_name = "on|off")]
+        on: Switch,
+        /// How loud, -40 to 0 dB, 0 being as the microphone hears you
+        #[arg(long, value_name = "DB", allow_hyphen_values = true, value_parser = number)]
+        level: Option<f32>,
+    },
     /// Profiles of what is heard and talked to, each with its own volumes and keys
     Profile {
         #[command(subcommand)]
@@ -210,6 +243,12 @@ impl ProfileRequest {
 enum Switch {
     On,
     Off,
+}
+
+impl From<Switch> for bool {
+    fn from(switch: Switch) -> Self {
+        matches!(switch, Switch::On)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -277,8 +316,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             json!(Command::Key { key: key.clone(), to })
         }
         Request::Master { talked_to, others, others_down, leveling } => {
-            let on = |it: Option<Switch>| it.map(|it| matches!(it, Switch::On));
-            let (others_down, leveling) = (on(others_down), on(leveling));
+            let (others_down, leveling) = (others_down.map(bool::from), leveling.map(bool::from));
             let change = MasterChange { talked_to, others, others_down, leveling };
             json!(Command::Master { change })
         }
@@ -289,6 +327,15 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             json!(Command::Voice { change })
         }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
+        Request::Processing { change } => json!(Command::Processing { change }),
+        Request::Cues { key, mute, people, moved, volume } => {
+            let [key, mute, people, moved] =
+                [key, mute, people, moved].map(|it| it.map(bool::from));
+            json!(Command::Cues { change: CuesChange { key, mute, people, moved, volume } })
+        }
+        Request::SideTone { on, level } => {
+            json!(Command::SideTone { on: Some(on.into()), decibels: level })
+        }
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
         Request::Profile { ref request } => {
             request.as_ref().unwrap_or(&ProfileRequest::List).json()
@@ -358,6 +405,13 @@ fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, Str
         Request::Transmit { .. } => {
             let muted = if is("muted") { ", once it is not muted any more" } else { "" };
             (own(&["muted", "transmit"]), format!("your microphone {}{muted}", opens(status)))
+        }
+        Request::Processing { .. } => {
+            (own(&["processing"]), describe_modes(&status["processing"]))
+        }
+        Request::Cues { .. } => (own(&["cues"]), describe_cues(&status["cues"])),
+        Request::SideTone { .. } => {
+            (own(&["side_tone"]), describe_side_tone(&status["side_tone"]))
         }
         Request::Deafen | Request::Undeafen => {
             let state = if is("deafened") { "silenced: you hear nobody" } else { "open" };
@@ -594,6 +648,40 @@ fn held(text: &str) -> Result<Duration, String> {
         Ok(lasting)
     } else {
         Err("a key is held for 1s to 1h".to_owned())
+    }
+}
+
+/// When each stage runs, and for which microphone.
+fn describe_modes(processing: &Value) -> String {
+    let stages = ["echo", "noise", "gain"];
+    let modes = stages
+        .map(|stage| format!("{stage} {}", processing[stage]["mode"].as_str().unwrap_or_default()));
+    let kept = match processing["microphone"].as_str() {
+        Some(name) => format!("kept for {name}"),
+        None => "for this run".to_owned(),
+    };
+    format!("{}; {kept}", modes.join(", "))
+}
+
+/// The tones that are heard.
+fn describe_cues(cues: &Value) -> String {
+    let names = ["key", "mute", "people", "moved"];
+    let on: Vec<_> = names.into_iter().filter(|name| cues[name] == true).collect();
+    match &*on {
+        [] => "you hear no cues".to_owned(),
+        on => {
+            let volume = cues["volume"].as_f64().unwrap_or_default();
+            format!("you hear cues of {}, at volume {volume:.2}", on.join(", "))
+        }
+    }
+}
+
+/// Whether and how loud the own voice is heard.
+fn describe_side_tone(side_tone: &Value) -> String {
+    let decibels = side_tone["decibels"].as_f64().unwrap_or_default();
+    match side_tone["on"] == true {
+        true => format!("you hear yourself while you are sent, at {decibels} dB"),
+        false => "you do not hear yourself".to_owned(),
     }
 }
 
@@ -858,6 +946,12 @@ mod tests {
              "pan": -0.3, "priority": 5, "muted": true},
             {"name": "Command", "path": "Command", "listening": false},
         ]);
+        status["processing"] = json!({"microphone": "Desk", "echo": {"mode": "auto", "running": true},
+            "noise": {"mode": "on", "running": true}, "gain": {"mode": "off", "running": false},
+            "delay_ms": 17.5});
+        status["cues"] =
+            json!({"key": true, "mute": false, "people": false, "moved": true, "volume": 0.5});
+        status["side_tone"] = json!({"on": true, "decibels": -12.0});
         let request = |line: &str| {
             let words = std::iter::once("ctl").chain(line.split(' '));
             <Line as clap::Parser>::parse_from(words).request
@@ -867,6 +961,9 @@ mod tests {
             ("mute", "your microphone is closed"),
             ("transmit vad", "your microphone opens by voice, once it is not muted any more"),
             ("undeafen", "your loudspeaker is open"),
+            ("processing noise=on", "echo auto, noise on, gain off; kept for Desk"),
+            ("cues --people off", "you hear cues of key, moved, at volume 0.50"),
+            ("side-tone on", "you hear yourself while you are sent, at -12 dB"),
             ("back", "the others see that you are here"),
             ("ptt down 2 --for 90s", "key 2 is down, for 90 s at most"),
             ("ptt up", "the key is up; still down: 2"),

@@ -25,7 +25,7 @@ use hark_node::{
     reach::names::PeerPlace,
     records::{EventFile, Records},
     signals::owns_terminal,
-    snapshot::{Command, TransmitMode},
+    snapshot::{Command, ProcessingChange, TransmitMode},
     store::Home,
 };
 use hark_voice::{
@@ -94,9 +94,9 @@ pub(crate) struct TalkArguments {
     #[arg(long)]
     low_delay: bool,
     /// What is done to your voice before it is sent: echo=on|off|auto,noise=...,gain=... [default:
-    /// auto with a microphone, off with a file]
+    /// as chosen for the microphone, at first auto; off with a file]
     #[arg(long, value_name = "LIST", value_parser = processing)]
-    processing: Option<ProcessingFlag>,
+    processing: Option<ProcessingChange>,
     /// Bit rate of your voice: auto, or 24 to 96 kbit/s [default: auto, as the way to the others
     /// allows]
     #[arg(long, value_name = "KBPS", value_parser = parse_bitrate, allow_hyphen_values = true)]
@@ -206,7 +206,7 @@ fn play(
             to_come: false,
         },
         low_delay: arguments.low_delay,
-        processing: modes(arguments),
+        processing: arguments.processing.unwrap_or_default(),
         coding: CodingSettings {
             bitrate_bps: arguments.bitrate.and_then(|it| it.0),
             frame_samples: arguments.frame.and_then(|it| it.0),
@@ -262,36 +262,20 @@ fn play(
     Ok(Played { ended: ended.map_err(anyhow::Error::from), met_anybody: session.met_anybody })
 }
 
-/// When each stage runs, for those that the person named.
-type ProcessingFlag = Stages<Option<StageMode>>;
-
-fn processing(text: &str) -> Result<ProcessingFlag, String> {
-    let mut flag = ProcessingFlag::default();
+/// Parses `echo=MODE,noise=MODE,gain=MODE`, or some of these.
+pub(crate) fn processing(text: &str) -> Result<ProcessingChange, String> {
+    let mut stages = Stages::<Option<StageMode>>::default();
     for part in text.split(',') {
         let (stage, mode) = part.split_once('=').ok_or("write echo=MODE,noise=MODE,gain=MODE")?;
         let place = match stage {
-            "echo" => &mut flag.echo,
-            "noise" => &mut flag.noise,
-            "gain" => &mut flag.gain,
+            "echo" => &mut stages.echo,
+            "noise" => &mut stages.noise,
+            "gain" => &mut stages.gain,
             _ => return Err(format!("`{stage}` is no stage: use echo, noise or gain")),
         };
         *place = Some(mode.parse::<StageMode>().map_err(|error| error.to_string())?);
     }
-    Ok(flag)
-}
-
-/// When each stage runs. Recorded sound is left as it is unless the person says otherwise.
-fn modes(arguments: &TalkArguments) -> Stages<StageMode> {
-    let usual = match arguments.input {
-        InputSpec::Microphone(_) => StageMode::Auto,
-        InputSpec::File { .. } | InputSpec::Silence => StageMode::Off,
-    };
-    let flag = arguments.processing.unwrap_or_default();
-    Stages {
-        echo: flag.echo.unwrap_or(usual),
-        noise: flag.noise.unwrap_or(usual),
-        gain: flag.gain.unwrap_or(usual),
-    }
+    Ok(stages.into())
 }
 
 /// A setting; `None` leaves the choice to Hark.

@@ -114,6 +114,8 @@ pub struct Processing {
     suppressor: Option<Box<DenoiseState<'static>>>,
     gain_control: Option<AudioProcessing>,
     listener: Listener,
+    /// Whether the modes were set during the frame that is being filled.
+    is_set_anew: bool,
     /// Played samples that do not fill a frame yet, both sides as one.
     played: Vec<f32>,
     /// Captured samples that do not fill a frame yet.
@@ -125,13 +127,11 @@ impl Processing {
     /// Sets when each stage runs. A stage that starts or stops does so with the next frame; what
     /// an automatic stage does is decided by what is heard.
     pub fn set_modes(&mut self, modes: Stages<StageMode>) {
-        let found = self.listener.needs();
         self.modes = modes;
-        self.run(Stages {
-            echo: modes.echo.runs(found.echo),
-            noise: modes.noise.runs(found.noise),
-            gain: modes.gain.runs(found.gain),
-        });
+        self.is_set_anew = true;
+        if self.captured.is_empty() {
+            self.decide();
+        }
     }
 
     /// What the stages do now.
@@ -144,6 +144,7 @@ impl Processing {
     /// Takes what is played at the same time: 48 kHz, both sides interleaved, in any number.
     pub fn handle_playout(&mut self, played: &[f32]) {
         if self.modes.echo == StageMode::Off {
+            self.played.clear();
             return;
         }
         for [left, right] in played.as_chunks().0 {
@@ -164,7 +165,9 @@ impl Processing {
     /// encoded. While no stage runs, these are the same samples. Otherwise they come in whole
     /// frames, later by the delay of the running stages.
     pub fn handle_capture<'a>(&'a mut self, mut samples: &'a [f32]) -> &'a [f32] {
-        if self.modes == Stages::default() {
+        if self.modes == Stages::default() && self.running == Stages::default() {
+            // What is left of a frame has been passed on.
+            self.captured.clear();
             return samples;
         }
         self.processed.clear();
@@ -203,14 +206,20 @@ impl Processing {
             }
             self.processed.extend(frame.map(|sample| sample.clamp(-1.0, 1.0)));
         }
+        self.decide();
+    }
+
+    /// Starts and stops stages, between two frames.
+    fn decide(&mut self) {
         let needs = self.listener.needs();
         let wanted = Stages {
             echo: self.modes.echo.runs(needs.echo),
             noise: self.modes.noise.runs(needs.noise),
             gain: self.modes.gain.runs(needs.gain),
         };
-        // A change of the delay is not heard between words.
-        if wanted != self.running && self.listener.is_between_words() {
+        // A change of the delay is not heard between words. What a person sets is done at once.
+        let is_set_anew = std::mem::take(&mut self.is_set_anew);
+        if wanted != self.running && (is_set_anew || self.listener.is_between_words()) {
             self.run(wanted);
         }
     }

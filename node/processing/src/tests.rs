@@ -154,3 +154,24 @@ fn blocks_of_any_length_come_out_alike() {
     }
     assert_eq!(out, whole);
 }
+
+/// Regression: a stage that was switched within a frame lost the part that was there, or had it
+/// twice.
+#[test]
+fn stages_that_are_switched_within_a_frame_lose_and_repeat_nothing() {
+    let off = Stages::default();
+    let on = Stages { noise: StageMode::On, ..off };
+    let mut processing = Processing::default();
+    let (mut taken, mut given) = (0, 0);
+    for (n, block) in speech("english.wav")[..96_000].chunks(317).enumerate() {
+        if n % 5 == 0 {
+            processing.set_modes([off, on, AUTO][n / 5 % 3]);
+        }
+        taken += block.len();
+        given += processing.handle_capture(block).len();
+        assert!(given <= taken && taken < given + FRAME, "{given} of {taken} in block {n}");
+    }
+    processing.set_modes(off);
+    processing.handle_capture(&[0.0; FRAME]);
+    assert_eq!(processing.handle_capture(&[0.25; 100]), [0.25; 100]);
+}

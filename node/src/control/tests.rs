@@ -85,6 +85,8 @@ fn picture() -> Snapshot {
         copies: 0,
         processing: Default::default(),
         coding: Default::default(),
+        cues: Default::default(),
+        side_tone: Default::default(),
         cpu_percent: 0.0,
         peers: vec![bob],
         other_members: 0,

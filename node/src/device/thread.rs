@@ -27,10 +27,10 @@ use crate::{
 
 /// Samples that a file or silence delivers at once: a coded frame, or half of it for low delay.
 const CAPTURE_BLOCK: usize = 480;
-/// Samples that a file or nothing takes at once: 10 ms, or half of it for low delay, as most sound
-/// cards do. With smaller blocks, later packets still get into the mix, but the thread wakes more
+/// Samples that a file or a speaker takes at once: 5 ms, or half of it for low delay. With
+/// smaller blocks, frames need not wait for the next block, but the thread wakes more
 /// often.
-const PLAYOUT_BLOCK: usize = 480;
+const PLAYOUT_BLOCK: usize = 240;
 /// Samples that silence delivers, or that nothing takes, at once: 20 ms. Nobody hears the
 /// difference, and a machine that only listens, or only speaks, wakes half as often.
 const UNHEARD_BLOCK: usize = 960;
@@ -238,6 +238,7 @@ impl<P: VoicePath> VoiceLoop<P> {
         while let Ok(news) = news.try_recv() {
             let (direction, available, detail) = match news {
                 CardNews::CaptureOpened { live, name } => {
+                    (self.events)(VoiceThreadEvent::Microphone { name: name.clone() });
                     if self.capture.set_live(live) == 1 {
                         continue;
                     }

@@ -14,6 +14,7 @@ use crate::{
     event::{Event, Notice},
     reach::ports,
     snapshot::TransmitMode,
+    sound::Sound,
     store::OrganisationStore,
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Base {
     pub(super) transmit: Option<TransmitMode>,
     pub(super) profile: Option<String>,
     pub(super) flags: Flags,
+    pub(super) sound: Arc<Sound>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) inputs: UnboundedReceiver<Input>,
     pub(super) input_sender: UnboundedSender<Input>,
@@ -125,6 +127,7 @@ impl Base {
             transmit: config.transmit,
             profile: config.profile,
             flags: config.flags,
+            sound: config.sound,
             publisher: config.publisher,
             inputs,
             input_sender,

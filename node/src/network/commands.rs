@@ -4,7 +4,7 @@ use std::{sync::mpsc::SyncSender, time::Duration};
 
 use hark_commands::{CommandError, Lookup, Outcome, Request, names::unknown};
 use hark_keys::{Door, Ticket, Timestamp};
-use hark_voice::{RELEASE_TAIL, VoiceCommand};
+use hark_voice::{Cue, RELEASE_TAIL, VoiceCommand};
 
 use super::{host::RunningHost, member_moves, working::Working};
 use crate::{
@@ -53,6 +53,13 @@ impl Working {
             Command::Voice { change } => {
                 voice_commands.push(VoiceCommand::ChangeCoding(change.parse()?));
             }
+            Command::Processing { change } => {
+                voice_commands.push(self.base.sound.change_processing(change)?);
+            }
+            Command::Cues { change } => voice_commands.push(self.base.sound.change_cues(change)?),
+            Command::SideTone { on, decibels } => {
+                voice_commands.push(self.base.sound.change_side_tone(on, decibels)?);
+            }
             Command::Transmit { mode } => self.radio.set_transmit(mode),
             Command::Volume { device, gain } => {
                 let device = device.parse().map_err(|_| RequestError::NoDevice(device))?;
@@ -83,12 +90,17 @@ impl Working {
                 voice_commands = self.change_profile(action, &name)?;
             }
             command => {
+                if let Command::Mute { on } | Command::Deafen { on } = command {
+                    let cue = if on { Cue::Muted } else { Cue::Unmuted };
+                    voice_commands.push(VoiceCommand::PlayCue(cue));
+                }
                 voice_commands.extend(self.view.handle_command(command));
                 squad.set_availability(now, self.view.availability());
             }
         }
         self.unsettled = true;
         self.keeping.changed();
+        self.keep_sound();
         let is_down = self.radio.is_down();
         if was_down && !is_down {
             // The key first: its last words are not for those who are talked to without it.

@@ -2,7 +2,7 @@
 
 use hark_keys::{TargetId, Timestamp};
 use hark_mesh::squad;
-use hark_voice::{Net, VoiceCommand};
+use hark_voice::{Cue, Net, VoiceCommand};
 
 use super::{Input, Persisted, membership, radio, working::Working};
 use crate::{driver::Effect, event::Event};
@@ -156,7 +156,7 @@ impl Working {
                 let channel = |id| radio::path_of(squad, id).unwrap_or_default();
                 let moved = self.view.moved(by, from.map(channel), channel(to));
                 self.base.publisher.publish(moved);
-                None
+                Some(VoiceCommand::PlayCue(Cue::Moved))
             }
             squad::SquadEvent::AwaitCheck(nonce) => {
                 self.await_check(nonce);
@@ -190,6 +190,8 @@ impl Working {
             event => {
                 if let Some(event) = self.view.handle_squad(squad, event, &self.base.network.links)
                 {
+                    let left = matches!(event, Event::PeerDown { .. });
+                    after = left.then_some(VoiceCommand::PlayCue(Cue::Left));
                     self.base.publisher.publish(event);
                 }
                 None

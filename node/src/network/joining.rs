@@ -136,6 +136,7 @@ impl Joining {
             // Of a voice side, a store and a squad, which come later.
             Input::Voice(_)
             | Input::Trouble(..)
+            | Input::Microphone(_)
             | Input::Persisted(..)
             | Input::Standings(_)
             | Input::Checked(_) => {}

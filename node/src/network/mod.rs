@@ -66,6 +66,7 @@ use crate::{
     relay::ForwardingRelay,
     request::{CommandOutcome, RequestError},
     snapshot::{Command, TicketRequest, TransmitMode},
+    sound::Sound,
     store::{OrganisationStore, StoreError},
 };
 
@@ -104,6 +105,8 @@ pub enum Input {
     Publish(Event),
     /// One end of the sound does not work, for this reason; none when it does again.
     Trouble(Direction, Option<String>),
+    /// The microphone of this name was opened.
+    Microphone(String),
     /// Something is on disk, or could not be written.
     Persisted(Persisted, Result<(), StoreError>),
     /// A new ticket is wanted.
@@ -137,6 +140,8 @@ pub enum Persisted {
     Generation(TargetId, u16),
     /// The profiles.
     Profiles,
+    /// The settings of sound.
+    Sound,
     /// The devices that are known to be their owners'.
     Verified,
 }
@@ -181,6 +186,8 @@ pub struct RunnerConfig {
     pub worker: Worker,
     /// Makes the voice side.
     pub start_voice: StartVoice,
+    /// The settings of this device's sound.
+    pub sound: Arc<Sound>,
     /// Where events and snapshots go.
     pub publisher: Arc<Publisher>,
     /// How the microphone opens; as the profile says where none is given.

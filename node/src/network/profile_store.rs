@@ -113,6 +113,16 @@ impl Working {
         }));
     }
 
+    /// Writes what has changed of the settings of sound, away from this thread.
+    pub(super) fn keep_sound(&self) {
+        let Some(write) = self.base.sound.take_unkept() else { return };
+        let inputs = self.base.input_sender.clone();
+        (self.base.network.worker)(Box::new(move || {
+            // The node may have ended meanwhile.
+            let _ = inputs.send(Input::Persisted(Persisted::Sound, write()));
+        }));
+    }
+
     /// The disk has done it, or not.
     pub(super) fn handle_profiles_kept(&mut self, kept: Result<(), StoreError>) {
         self.keeping.writing = false;

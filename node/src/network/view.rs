@@ -22,7 +22,7 @@ use crate::{
     event::{DeviceText, Direction, Event, Path, PeerStats, SanctionView, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,
-    snapshot::{Command, NetView, PeerView, Snapshot, TransmitMode},
+    snapshot::{Command, CuesView, NetView, PeerView, SideToneView, Snapshot, TransmitMode},
     store::OrganisationStore,
 };
 
@@ -245,6 +245,9 @@ impl View {
             | Command::Key { .. }
             | Command::Ducking { .. }
             | Command::Voice { .. }
+            | Command::Processing { .. }
+            | Command::Cues { .. }
+            | Command::SideTone { .. }
             | Command::Front
             | Command::Move { .. }
             | Command::Admit { .. }
@@ -460,7 +463,7 @@ impl View {
             name: self.name.clone(),
             organisation: self.organisation_name().to_owned(),
             organisation_id: self.organisation().to_string(),
-            // Whoever publishes it knows.
+            // The working node fills this in before it publishes.
             front: false,
             silenced: self.silenced(squad, &wanted),
             unheard: talking_to.as_ref().is_none_or(|it| !self.is_heard(squad, it)),
@@ -478,6 +481,9 @@ impl View {
             away: self.availability.away,
             transmitting: voice.own.transmitting,
             processing: voice.own.processing.into(),
+            // The working node fills this in before it publishes.
+            cues: CuesView::NONE,
+            side_tone: SideToneView::default(),
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
             coding: voice.own.coding.into(),

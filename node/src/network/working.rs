@@ -15,7 +15,7 @@ use hark_mesh::{
     hello::{Presence, Refusal},
     squad::SquadConfig,
 };
-use hark_voice::{VoiceCommand, VoiceEvent};
+use hark_voice::{Cue, VoiceCommand, VoiceEvent};
 
 use super::{
     Input, Persisted, StartVoice, VoiceControl, base::Base, checks, people::Verified,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     driver::{Driver, DriverConfig, Happened},
     error::NodeError,
-    event::Notice,
+    event::{Event, Notice},
     link::{Link, LinkEvent},
     request::RequestError,
     snapshot::Command,
@@ -124,6 +124,7 @@ impl Working {
         let keeping = Self::restore_profiles(&base, &store, &driver.squad, &mut radio, &mut view)?;
         let voice = start_voice(&store, &base.network.links, base.input_sender.clone())?;
         voice.command(VoiceCommand::SignWith(Arc::clone(&base.key)));
+        base.sound.commands().into_iter().for_each(|command| voice.command(command));
         driver.squad.volunteer(now, store.volunteers());
         let working = Self {
             driver,
@@ -223,6 +224,10 @@ impl Working {
             Input::Voice(event) => self.handle_voice(now, event),
             Input::Publish(event) => self.base.publisher.publish(event),
             Input::Trouble(end, trouble) => self.view.set_trouble(end, trouble),
+            Input::Microphone(name) => {
+                let command = self.base.sound.set_microphone(&name);
+                self.tell_voice([command]);
+            }
             Input::Persisted(Persisted::Generation(target, generation), Ok(())) => {
                 self.driver.squad.handle_persisted(now, target, generation);
             }
@@ -231,6 +236,7 @@ impl Working {
                 return Err(NodeError::KeyNumber(error));
             }
             Input::Persisted(Persisted::Profiles, kept) => self.handle_profiles_kept(kept),
+            Input::Persisted(Persisted::Sound, kept) => self.base.sound.handle_kept(kept),
             Input::Persisted(Persisted::Verified, Ok(())) => {}
             Input::Persisted(Persisted::Verified, Err(error)) => {
                 tracing::error!(%error, "who is verified is not kept");
@@ -357,6 +363,9 @@ impl Working {
     /// Packets of a linked member come by this link.
     fn show_path(&mut self, link: &Link) {
         if let Some(event) = self.view.link_used(link, &self.base.network.links) {
+            if matches!(event, Event::PeerUp { .. }) {
+                self.tell_voice([VoiceCommand::PlayCue(Cue::Joined)]);
+            }
             self.base.publisher.publish(event);
         }
     }
@@ -389,6 +398,10 @@ impl Working {
         self.release_overdue(now);
         self.look_after_newcomer(now);
         self.keep_profiles(second);
+        if second {
+            // What the disk refused is tried again.
+            self.keep_sound();
+        }
         self.answer_kept(now);
         self.show(now, second);
         if second {
@@ -435,6 +448,12 @@ impl Working {
         let squad = &self.driver.squad;
         let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
         snapshot.checked = checks::views(now, squad);
+        self.base.sound.show(&mut snapshot.processing);
+        (snapshot.cues, snapshot.side_tone) = (self.base.sound.cues(), self.base.sound.side_tone());
+        snapshot.trouble = match (snapshot.trouble, self.base.sound.trouble()) {
+            (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+            (one, other) => one.or(other),
+        };
         let waiting = self.base.doorkeeper.waiting();
         snapshot.waiting = waiting.into_iter().map(|(_, view)| view).collect();
         snapshot.router = self.base.router.as_ref().map(Router::report);
@@ -458,6 +477,7 @@ impl Working {
             VoiceCommand::SelectTarget { target, keyed: false },
         ]);
         self.keep_last_profiles();
+        self.keep_sound();
         self.base.leave(Some(self.driver)).await;
     }
 }

@@ -131,7 +131,11 @@ impl NodeHandle {
             | Command::Admit { .. }
             | Command::Refuse { .. }
             | Command::Verify { .. }
-            | Command::Volume { .. } => to(self.line, command),
+            | Command::Volume { .. }
+            // All organisations share what these set.
+            | Command::Processing { .. }
+            | Command::Cues { .. }
+            | Command::SideTone { .. } => to(self.line, command),
         }
         all_done
     }

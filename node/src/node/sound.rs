@@ -4,8 +4,7 @@ use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 
 use hark_keys::DeviceId;
 use hark_voice::{
-    CodingSettings, Console, Line, Pipeline, PipelineConfig, StageMode, Stages, VoiceCommand,
-    VoiceStatistics,
+    CodingSettings, Console, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -27,7 +26,6 @@ pub(super) struct VoicePlan {
     pub(super) output: OutputSpec,
     pub(super) transmit: TransmitMode,
     pub(super) low_delay: bool,
-    pub(super) processing: Stages<StageMode>,
     pub(super) coding: CodingSettings,
     pub(super) handle: OnceLock<VoiceHandle>,
     pub(super) lines: Vec<LinePlan>,
@@ -63,18 +61,14 @@ pub(super) fn voice_starter(
 }
 
 fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
-    let cues = matches!(plan.input, InputSpec::Microphone(_))
-        && matches!(plan.output, OutputSpec::Speaker(_));
     let pipelines = plan.lines.iter().map(|line| {
         Pipeline::new(PipelineConfig {
             transmit: plan.transmit.into(),
-            cues,
             coding: plan.coding,
             ..PipelineConfig::new(line.device, plan.low_delay)
         })
     });
-    let mut desk = Console::new(pipelines.collect::<Result<_, _>>().map_err(voice_error)?);
-    desk.set_processing(plan.processing);
+    let desk = Console::new(pipelines.collect::<Result<_, _>>().map_err(voice_error)?);
     let ends = VoiceEnds {
         input: plan.input.clone(),
         output: plan.output.clone(),
@@ -92,6 +86,9 @@ fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
             VoiceThreadEvent::Voice(line, event) => tell(line, Input::Voice(event)),
             VoiceThreadEvent::AudioStarted { direction, monotonic_ns } => {
                 publish(Event::AudioStarted { direction, monotonic_ns });
+            }
+            VoiceThreadEvent::Microphone { name } => {
+                (0..inputs.len()).for_each(|line| tell(line, Input::Microphone(name.clone())));
             }
             VoiceThreadEvent::Device { direction, available, detail } => {
                 let trouble = (!available).then(|| detail.clone());

@@ -56,6 +56,8 @@ impl Snapshot {
             copies: _,
             coding,
             processing,
+            cues,
+            side_tone,
             cpu_percent: _,
             peers,
             other_members,
@@ -88,6 +90,8 @@ impl Snapshot {
             && *transmitting == other.transmitting
             && *processing == other.processing
             && *coding == other.coding
+            && *cues == other.cues
+            && *side_tone == other.side_tone
             && is_as_loud(*level_dbfs, other.level_dbfs)
             && *other_members == other.other_members
             && *roster == other.roster

@@ -4,6 +4,7 @@
 //! HOME/version                         "hark home 2"
 //!      name                            shown to others
 //!      next.key                        the identity that the next organisation gets
+//!      sound.toml                      the sound of this device, for the person to read
 //!      protection                      all key files as they are to be, while they are written
 //!      organisations/<id>/device.key   this device's identity in the organisation
 //!                         charter      all signed pieces of the charter
@@ -101,6 +102,9 @@ pub enum StoreError {
     /// The contents of a file are not what Hark wrote.
     #[error("{0} is damaged: restore it from a backup, or join again with a new ticket")]
     Damaged(PathBuf),
+    /// The file of the sound is no text.
+    #[error("{0} is no text")]
+    NoText(PathBuf),
     /// The file of the profiles cannot be parsed.
     #[error(transparent)]
     Profiles(#[from] ProfileError),
@@ -404,6 +408,21 @@ impl Home {
         Ok(self.files.write(&self.path.join("name"), format!("{name}\n").as_bytes())?)
     }
 
+    /// The file with the settings of this device's sound, and its text. `None` if nothing was kept.
+    pub fn sound(&self) -> Result<Option<(PathBuf, String)>, StoreError> {
+        let path = self.path.join("sound.toml");
+        let Some(bytes) = self.files.read(&path, SOUND_LIMIT)? else { return Ok(None) };
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(_) => Err(StoreError::NoText(path)),
+        }
+    }
+
+    /// Keeps the settings of this device's sound.
+    pub fn keep_sound(&self, text: &str) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.path.join("sound.toml"), text.as_bytes())?)
+    }
+
     /// The paths of all key files, existing or not.
     fn key_paths(&self) -> Result<Vec<PathBuf>, StoreError> {
         let folders = self.organisations()?;
@@ -454,6 +473,9 @@ pub(crate) const LOG_OFF: &str = "log.off";
 
 /// The version of a home from before there were charters.
 const EARLIER: &str = "hark home 1";
+
+/// Longest file of sound settings in bytes. A longer one was not written by Hark.
+const SOUND_LIMIT: u64 = 1 << 20;
 
 /// Longest file of protected keys in bytes. A longer one was not written by Hark.
 const PROTECTION_LIMIT: u64 = 1 << 20;

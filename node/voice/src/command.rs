@@ -9,7 +9,10 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, EpochKey, EpochSecret, KeySecret, TargetId};
 use hark_mesh::topology::Plan;
 
+use hark_processing::{StageMode, Stages};
+
 use super::{
+    cues::{Cue, CueSettings},
     nets::{Net, NetSettings},
     rate::CodingChange,
 };
@@ -180,6 +183,15 @@ pub enum VoiceCommand {
         /// Factor of the amplitude, 0 to 4; 1 leaves it as sent.
         gain: f32,
     },
+    /// Set what is done to captured sound before it is encoded. At first it is nothing.
+    SetProcessing(Stages<StageMode>),
+    /// Set which tones tell the person what happens. At first there are none.
+    SetCues(CueSettings),
+    /// Play such a tone, if it is one of those that are wanted.
+    PlayCue(Cue),
+    /// Set how loud the person hears the own voice while it is sent, in decibels from -40 to 0.
+    /// `None`, as at first: not at all.
+    SetSideTone(Option<f32>),
 }
 
 /// What opens the gate.

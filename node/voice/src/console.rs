@@ -2,9 +2,12 @@
 
 use hark_keys::{DeviceId, TargetId, Timestamp};
 
-use hark_processing::{Processing, StageMode, Stages};
+use hark_processing::Processing;
 
-use super::{Pipeline, VoiceCommand, VoiceEvent, VoiceStatistics, mix::Limiter};
+use super::{
+    Pipeline, VoiceCommand, VoiceEvent, VoiceStatistics, cues::Cues, mix::Limiter,
+    side_tone::SideTone,
+};
 
 /// Number of an organisation that the device is in, counted from 0.
 pub type Line = usize;
@@ -18,6 +21,8 @@ pub struct Console {
     lines: Vec<Connection>,
     front: Line,
     processing: Processing,
+    cues: Cues,
+    side_tone: SideTone,
     played: Vec<f32>,
     limiter: Limiter,
 }
@@ -41,14 +46,15 @@ impl Console {
             selected: None,
             down: false,
         });
-        let (played, limiter) = (Vec::new(), Limiter::default());
-        let processing = Processing::default();
-        Self { lines: lines.collect(), front: 0, processing, played, limiter }
-    }
-
-    /// Sets what is done to captured sound before it is encoded. At first it is nothing.
-    pub fn set_processing(&mut self, modes: Stages<StageMode>) {
-        self.processing.set_modes(modes);
+        Self {
+            lines: lines.collect(),
+            front: 0,
+            processing: Processing::default(),
+            cues: Cues::default(),
+            side_tone: SideTone::default(),
+            played: Vec::new(),
+            limiter: Limiter::default(),
+        }
     }
 
     /// Carries out a command of the node or its user for one line.
@@ -72,6 +78,10 @@ impl Console {
                     self.end_tails(now);
                 }
             }
+            VoiceCommand::SetProcessing(modes) => self.processing.set_modes(modes),
+            VoiceCommand::SetCues(settings) => self.cues.set(settings),
+            VoiceCommand::PlayCue(cue) => self.cues.play(cue),
+            VoiceCommand::SetSideTone(decibels) => self.side_tone.set(decibels),
             command => self.lines[line].pipeline.handle_command(now, command),
         }
     }
@@ -89,10 +99,16 @@ impl Console {
 
     /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
-        let samples = self.processing.handle_capture(samples);
+        let processed = self.processing.handle_capture(samples);
         for line in &mut self.lines {
-            line.pipeline.handle_capture(now, samples);
+            line.pipeline.handle_capture(now, processed);
+            if let Some(cue) = line.pipeline.poll_cue() {
+                self.cues.play(cue);
+            }
         }
+        // As captured: the stages would only delay it.
+        let is_sent = self.lines.iter().any(|line| line.pipeline.is_transmitting());
+        self.side_tone.handle_capture(samples, is_sent);
     }
 
     /// Fills `out` with the next samples to play, both sides interleaved. `now` is when the device
@@ -106,9 +122,13 @@ impl Console {
                 line.pipeline.playout(now, &mut self.played);
                 out.iter_mut().zip(&self.played).for_each(|(sum, one)| *sum += one);
             }
-            self.limiter.process(out);
         }
+        self.cues.mix_into(out);
+        // A microphone that hears the loudspeaker hears the cues, too. The side tone is what it has
+        // captured itself: the canceller would take it for an echo, and the voice with it.
         self.processing.handle_playout(out);
+        self.side_tone.mix_into(out);
+        self.limiter.process(out);
     }
 
     /// Makes the reports that are due.

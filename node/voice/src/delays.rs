@@ -3,9 +3,13 @@
 //! A frame's delay is its arrival compared with the fastest arrival of the last seconds, by media
 //! time. A histogram of the delays, which gradually forgets, gives the target: what 99.7 % of the
 //! frames stay within, plus a margin. The histogram forgets slowly, so the target is also limited
-//! to what the slowest frame of the last seconds needed. A frame that arrived as a copy arrived
-//! late, so copies raise the target by themselves. While copies are announced, the target waits for
-//! the last of them.
+//! to what the slowest frame of the last seconds needed. A line that is uneven at all has its rare
+//! slow moments, so the target is not below a multiple of what its usual frames need.
+//!
+//! Three things come faster than statistics. A spike, one late burst, raises the target to its
+//! length at once. A swell, delays that grow from frame to frame, keeps the target ahead of them.
+//! Both end within a second or two. A frame that arrived as a copy arrived late, so copies raise
+//! the target by themselves. While copies are announced, the target waits for the last of them.
 
 use std::time::Duration;
 
@@ -27,9 +31,14 @@ pub struct ArrivalDelays {
     latest: RecentMaximum,
     /// When a late burst came, and its length. The target falls from there.
     spike: Option<(Timestamp, Duration)>,
+    /// The target while delays grow; zero otherwise.
+    swell: Duration,
+    /// The delay of the newest frame that was no copy.
+    last: Duration,
     frame: Duration,
     copies: u8,
-    quantile: Duration,
+    /// What the slowest frames need.
+    late: Duration,
     jitter: Jitter,
 }
 
@@ -44,9 +53,11 @@ impl Default for ArrivalDelays {
             entries: 0,
             latest: RecentMaximum::default(),
             spike: None,
+            swell: Duration::ZERO,
+            last: Duration::ZERO,
             frame: Duration::from_millis(10),
             copies: 0,
-            quantile: Duration::ZERO,
+            late: Duration::ZERO,
             jitter: Jitter::default(),
         }
     }
@@ -74,9 +85,12 @@ impl ArrivalDelays {
         if let Some((since, level)) = spike {
             // A stall of the network is one event, however many frames waited in it.
             weight *= SPIKE_WEIGHT;
-            self.spike = Some((since, level.max(delay.min(SPIKE_MAX))));
+            self.spike = Some((since, level.max(delay.min(TARGET_MAX))));
         } else if delay > self.settled() + SPIKE_ABOVE {
-            self.spike = Some((arrived, delay.min(SPIKE_MAX).max(self.spike_level(arrived))));
+            self.spike = Some((arrived, delay.min(TARGET_MAX).max(self.spike_level(arrived))));
+        }
+        if !recovered {
+            self.follow_swell(delay);
         }
         // A frame later than anybody would wait does not raise the target. After a pause of the
         // talker's machine or of the path, such sound is of no use any more.
@@ -87,10 +101,32 @@ impl ArrivalDelays {
         // Compared with today's fastest arrival: if the path has become slower, what was late
         // before is not late now.
         let needed = duration(self.latest.maximum().saturating_sub(self.fastest.minimum()));
-        self.quantile = self.late_quantile().min(upper_edge(needed.as_millis() as u64));
+        let usual = self.quantile(USUAL_SHARE).saturating_sub(BIN);
+        self.late = self
+            .quantile(LATE_SHARE)
+            .min(upper_edge(needed.as_millis() as u64))
+            .max((usual * USUAL_FACTOR).min(USUAL_MAX).min((needed * 2).max(UNEVEN_MIN)));
         if !recovered {
             self.jitter.handle_arrival(offset);
         }
+    }
+
+    fn follow_swell(&mut self, delay: Duration) {
+        let (times, of) = SWELL_FROM;
+        let high = (self.settled() * times / of).max(SWELL_FROM_MIN);
+        let grows = self.last > high && delay >= self.last;
+        self.last = delay;
+        let (times, of) = SWELL_FACTOR;
+        let needed = delay * times / of + SWELL_AHEAD;
+        let (times, of) = SWELL_FALL;
+        let before = self.swell * times / of;
+        self.swell = if grows {
+            needed.max(before)
+        } else if before > needed || delay > high {
+            before
+        } else {
+            Duration::ZERO
+        };
     }
 
     fn count(&mut self, delay: Duration, weight: f32) {
@@ -114,7 +150,7 @@ impl ArrivalDelays {
 
     /// How long after its fastest possible arrival a frame is played.
     pub fn target(&self, now: Timestamp) -> Duration {
-        self.settled().max(self.spike_level(now)).min(TARGET_MAX)
+        self.settled().max(self.spike_level(now)).max(self.swell).min(TARGET_MAX)
     }
 
     /// How long after its fastest possible arrival `now` is, for the frame spoken at `media_us`.
@@ -131,7 +167,7 @@ impl ArrivalDelays {
     /// The target without spikes.
     fn settled(&self) -> Duration {
         let covered = self.frame * u32::from(self.copies);
-        let mut target = self.quantile.max(covered) + MARGIN;
+        let mut target = self.late.max(covered) + MARGIN;
         if self.entries < STARTING_ENTRIES {
             target = target.max(self.frame);
         }
@@ -143,9 +179,9 @@ impl ArrivalDelays {
         level.saturating_sub(now.saturating_duration_since(at) / SPIKE_FALL)
     }
 
-    /// The upper edge of the bin that 99.7 % of the weight does not exceed.
-    fn late_quantile(&self) -> Duration {
-        let allowed = self.total * LATE_SHARE;
+    /// The upper edge of the bin that all but `share` of the weight does not exceed.
+    fn quantile(&self, share: f32) -> Duration {
+        let allowed = self.total * share;
         let mut beyond = 0.0;
         for (bin, weight) in self.histogram.iter().enumerate().rev() {
             beyond += weight;
@@ -157,10 +193,10 @@ impl ArrivalDelays {
     }
 }
 
-/// The largest of the last 600 to 800 values.
+/// The largest of the last 540 to 720 values.
 #[derive(Clone, Copy)]
 struct RecentMaximum {
-    /// The largest of 200 values each, newest first.
+    /// The largest of 180 values each, newest first.
     parts: [i64; 4],
     count: u32,
 }
@@ -220,6 +256,9 @@ fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
+/// The width of a bin of the histogram.
+const BIN: Duration = Duration::from_millis(1);
+
 /// Number of bins, one millisecond each. Longer delays count in the last one.
 const BINS: usize = 256;
 
@@ -232,15 +271,15 @@ const FASTEST_WINDOW: Duration = Duration::from_secs(2);
 const LATE_SHARE: f32 = 0.003;
 
 /// Number of frames in a quarter of the span in which the largest delay is looked for. The whole
-/// span is 8 s of speech. In so many frames about two are later than the permitted share. A shorter
+/// span is 7 s of speech. In so many frames about two are later than the permitted share. A shorter
 /// span would often miss them, and a longer one would keep the delay longer.
-const RECENT_PART: u32 = 200;
+const RECENT_PART: u32 = 180;
 
 /// Added to the quantile: the delay that the machine itself adds before a frame is asked for.
 const MARGIN: Duration = Duration::from_millis(2);
 
-/// Factor by which each entry weighs more than the one before. Half is forgotten after 350 entries.
-const GROWTH: f32 = 1.002;
+/// Factor by which each entry weighs more than the one before. Half is forgotten after 700 entries.
+const GROWTH: f32 = 1.001;
 
 /// At this weight all weights are scaled back, long before they are too large for their type.
 const WEIGHT_MAX: f32 = 1e6;
@@ -258,11 +297,31 @@ const SPIKE_TOGETHER: Duration = Duration::from_millis(100);
 /// Weight of the second and all further frames of a spike.
 const SPIKE_WEIGHT: f32 = 0.05;
 
-/// The longest spike that is waited for. Of a longer one the oldest frames are given up.
-const SPIKE_MAX: Duration = Duration::from_millis(120);
+/// A spike is forgotten in this many times its length.
+const SPIKE_FALL: u32 = 3;
 
-/// A spike is forgotten in ten times its length.
-const SPIKE_FALL: u32 = 10;
+/// Two delays above this fraction of the target, and above the least, may be about to grow further.
+const SWELL_FROM: (u32, u32) = (1, 2);
+const SWELL_FROM_MIN: Duration = Duration::from_millis(15);
+
+/// How far ahead of growing delays the target is, as a fraction of the newest one and in addition.
+/// Sound is made longer by some 10 ms in 100 ms, so the target must be early.
+const SWELL_FACTOR: (u32, u32) = (7, 5);
+const SWELL_AHEAD: Duration = Duration::from_millis(30);
+
+/// What is left of a swell after each frame.
+const SWELL_FALL: (u32, u32) = (49, 50);
+
+/// Share of the frames that are slower than usual.
+const USUAL_SHARE: f32 = 0.1;
+
+/// How many times the usual delay the target is at least, and up to which target this holds.
+const USUAL_FACTOR: u32 = 6;
+const USUAL_MAX: Duration = Duration::from_millis(27);
+
+/// What an uneven line may be expected to need, even if it has not needed it lately: a message of
+/// 800 bytes on an uplink of 1 Mbit/s delays the frames behind it so long.
+const UNEVEN_MIN: Duration = Duration::from_millis(8);
 
 /// The longest target, whatever the network does. What arrives later is lost.
 const TARGET_MAX: Duration = Duration::from_millis(200);
@@ -312,8 +371,8 @@ mod tests {
         assert_eq!(millis(&delays), 10);
         feed(&mut delays, 10, 500, |_| 5);
         assert_eq!(millis(&delays), 5, "a steady line: half a frame");
-        feed(&mut delays, 510, 2_000, |n| (n % 20) as u64);
-        assert_eq!(millis(&delays), 22, "19 ms, the edge of its bin, and the margin");
+        feed(&mut delays, 510, 2_000, |n| (n * 7 % 20) as u64);
+        assert_eq!(millis(&delays), 29, "what so uneven a line needs at least, and the margin");
         assert!(delays.jitter() > Duration::from_millis(1));
     }
 

@@ -93,6 +93,11 @@ impl Gate {
         }
     }
 
+    /// Whether a key opens the gate, and not sound.
+    pub fn is_keyed(&self) -> bool {
+        self.transmit == Transmit::PushToTalk
+    }
+
     /// Level of the newest frame.
     pub fn level_dbfs(&self) -> f32 {
         self.voice.level_dbfs

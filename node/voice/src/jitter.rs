@@ -4,8 +4,8 @@
 //! says that it is missing. Time is an argument, so recorded arrivals replay exactly. Nothing is
 //! allocated after the start.
 //!
-//! The delay changes where nobody hears it: at the start of a talkspurt, in quiet frames (the
-//! caller cuts or repeats a few milliseconds), and in gaps that are concealed anyway.
+//! The delay changes at the start of a talkspurt, in gaps that are concealed anyway, and by making
+//! sound longer or shorter, which the caller does.
 
 use std::time::Duration;
 
@@ -34,14 +34,15 @@ pub struct JitterBuffer {
     playing: Option<u8>,
     /// Whether the frame played last was the last one of its talkspurt.
     ended: bool,
-    /// Number of consecutive frames that were missing.
-    missing: u32,
+    /// Number of samples that were concealed since a frame was played.
+    concealed: usize,
     /// How many of those were concealed while still waiting for `next`.
-    waited: u32,
+    waited: usize,
+    /// Samples to conceal at once while waiting.
+    step: usize,
+    copies: u8,
     /// Number of consecutive frames whose media time was far from what could be played.
     strays: u8,
-    /// Since when the delay has been longer than needed.
-    excess_since: Option<Timestamp>,
     playout_delay_us: i64,
 }
 
@@ -90,17 +91,18 @@ pub enum Next<'a> {
         target: TargetId,
         /// Whether this is the first frame of its talkspurt that is played.
         starts: bool,
-        /// Number of samples to cut (negative) or to add, if the frame is quiet.
-        adjust: isize,
+        /// Number of samples by which playout should become longer, or shorter if negative.
+        stretch: isize,
     },
     /// A frame is due and is not there: this many samples are to be concealed.
     Missing {
-        /// Number of samples in the frame.
+        /// Number of samples: what is left of a frame that is given up, or a short while in which
+        /// the frame may still come.
         samples: usize,
-        /// Number of consecutive missing frames before this one.
-        run: u32,
-        /// The earliest later frame of the talkspurt that is here already, if any. It may hold
-        /// what the missing one said.
+        /// Number of samples that were concealed directly before.
+        concealed: usize,
+        /// If the frame is given up: the earliest later frame of the talkspurt that is here. It
+        /// may hold what the missing one said.
         later: Option<LaterFrame<'a>>,
     },
 }
@@ -141,10 +143,11 @@ impl Default for JitterBuffer {
             next: 0,
             playing: None,
             ended: false,
-            missing: 0,
+            concealed: 0,
             waited: 0,
+            step: UNIT_SAMPLES,
+            copies: 0,
             strays: 0,
-            excess_since: None,
             playout_delay_us: 0,
         }
     }
@@ -191,6 +194,7 @@ impl JitterBuffer {
         if self.slots[index].media == Some(media) {
             return Inserted::Repeated;
         }
+        self.copies = frame.copies;
         self.delays.handle_arrival(
             arrived,
             (media + frame_units) * UNIT_US,
@@ -217,10 +221,10 @@ impl JitterBuffer {
         Inserted::Held
     }
 
-    /// Returns what is due when a block of `block_samples` is filled at `now`. The caller asks
-    /// again until the block is full.
-    pub fn next(&mut self, now: Timestamp, block_samples: usize) -> Next<'_> {
-        let block_us = (block_samples as u64 * 1_000_000 / u64::from(SAMPLE_RATE)) as i64;
+    /// Returns what is due when a block of `block` samples is filled at `now`, of which `filled`
+    /// are filled already. The caller asks again until the block is full.
+    pub fn next(&mut self, now: Timestamp, filled: usize, block: usize) -> Next<'_> {
+        let (filled_us, block_us) = (samples_us(filled), samples_us(block));
         let mut starts = false;
         if self.playing.is_none() {
             if !self.follow() && !self.start(now, block_us) {
@@ -229,51 +233,61 @@ impl JitterBuffer {
             starts = true;
         }
         let target_us = self.target_us(now, block_us);
+        let frame = self.frame_samples();
         loop {
             let index = self.index(self.next);
             if self.slots[index].media == Some(self.next) {
-                let catching_up = self.waited > 0
+                let catching_up = self.waited >= frame
                     && self.delay_us(now) - self.frame_us() >= target_us
                     && !self.slots[index].last;
                 if catching_up {
-                    self.waited -= 1;
+                    // Concealment has already filled its time.
+                    self.waited -= frame;
                     self.empty(index);
                     self.next += self.frame_units;
                     continue;
                 }
                 // The end of the previous talkspurt may have been lost.
                 starts |= Some(self.slots[index].talkspurt) != self.playing;
-                return self.take(now, index, starts, target_us, block_us);
+                self.playout_delay_us = self.delay_us(now) + filled_us;
+                let surplus_us = self.delay_us(now) - target_us;
+                let stretch = if starts { 0 } else { stretch(surplus_us, filled_us, block_us) };
+                return self.take(index, starts, stretch);
             }
-            let Some(later) = self.earliest() else {
-                // Either this frame is lost, or it and all that follow are late. That is not known
-                // yet.
-                if self.run_is_over() {
-                    return Next::Idle;
-                }
-                self.waited += 1;
-                return self.conceal(self.next);
-            };
-            let (talkspurt, media) = (self.slots[later].talkspurt, self.slots[later].media);
-            if Some(talkspurt) != self.playing || self.run_is_over() {
+            let later = self.earliest().map(|index| self.slots[index]);
+            if let Some(Slot { talkspurt, media: Some(media), .. }) = later
+                && (Some(talkspurt) != self.playing || self.run_is_over())
+            {
                 // The rest of the talkspurt is lost. The frame that is here starts a new one.
                 self.playing = None;
-                self.next = media.unwrap_or(self.next);
+                self.next = media;
                 return Next::Idle;
             }
-            if self.delay_us(now) < target_us {
-                self.waited += 1;
-                return self.conceal(self.next);
+            if later.is_none() && self.run_is_over() {
+                return Next::Idle;
+            }
+            if self.may_come(now, target_us) {
+                self.waited += self.step;
+                return self.conceal(self.step, None);
             }
             let missing = self.next;
             self.next += self.frame_units;
-            if self.waited > 0 {
-                // Concealment has already filled its time.
-                self.waited -= 1;
+            if self.waited >= frame {
+                self.waited -= frame;
                 continue;
             }
-            return self.conceal(missing);
+            let samples = frame - std::mem::take(&mut self.waited);
+            return self.conceal(samples, Some(missing));
         }
+    }
+
+    /// Returns the next frame before it is due, if it is here and nothing but its sound would
+    /// change. It is asked for where playout is to become shorter.
+    pub fn following(&mut self) -> Option<Next<'_>> {
+        let index = self.index(self.next);
+        let slot = self.slots[index];
+        let follows = slot.media == Some(self.next) && Some(slot.talkspurt) == self.playing;
+        follows.then(|| self.take(index, false, 0))
     }
 
     /// Whether a talkspurt is being played.
@@ -294,6 +308,11 @@ impl JitterBuffer {
     /// How long frames should be held beyond the fastest arrival.
     pub fn target(&self, now: Timestamp) -> Duration {
         self.delays.target(now)
+    }
+
+    /// Number of samples in a frame; zero before the first one.
+    pub fn frame_samples(&self) -> usize {
+        self.frame_units as usize * UNIT_SAMPLES
     }
 
     /// Continues with a talkspurt that follows the previous one without a pause, if its frame is
@@ -327,62 +346,43 @@ impl JitterBuffer {
             self.empty(index);
         };
         self.playing = Some(self.slots[index].talkspurt);
-        self.missing = 0;
+        self.concealed = 0;
         self.waited = 0;
-        self.excess_since = None;
         true
     }
 
-    fn take(
-        &mut self,
-        now: Timestamp,
-        index: usize,
-        starts: bool,
-        target_us: i64,
-        block_us: i64,
-    ) -> Next<'_> {
+    fn take(&mut self, index: usize, starts: bool, stretch: isize) -> Next<'_> {
         let slot = self.slots[index];
-        self.playout_delay_us = self.delay_us(now);
-        let excess = self.playout_delay_us - target_us;
         self.empty(index);
         // Another talkspurt may have frames of another length.
         self.frame_units = i64::from(slot.units);
         self.next += self.frame_units;
-        self.missing = 0;
+        self.concealed = 0;
         self.waited = 0;
         self.playing = (!slot.last).then_some(slot.talkspurt);
         self.ended = slot.last;
-        let adjust = if starts { 0 } else { self.adjustment(now, excess, block_us) };
-        Next::Frame { packet: self.packet(index), target: slot.target, starts, adjust }
+        // Opus conceals any 2.5 ms of what CELT has coded, but only 10 ms of what SILK has
+        // (RFC 6716 section 3.1).
+        let packet = &self.packets[index * PACKET_BYTES_MAX..][..usize::from(slot.length)];
+        let celt = packet.first().is_some_and(|toc| toc >> 3 >= FIRST_CELT_CONFIGURATION);
+        self.step = if celt { UNIT_SAMPLES } else { SILK_STEP.min(self.frame_samples()) };
+        Next::Frame { packet, target: slot.target, starts, stretch }
     }
 
-    /// Number of samples by which the playout should move. The delay moves in whole blocks, so an
-    /// excess of less than one block does not count.
-    fn adjustment(&mut self, now: Timestamp, excess_us: i64, block_us: i64) -> isize {
-        let surplus = excess_us - block_us;
-        if surplus < ADJUST_MIN_US {
-            self.excess_since = None;
-        }
-        let us = if excess_us < -ADJUST_MIN_US {
-            -excess_us
-        } else if surplus >= ADJUST_MIN_US {
-            let since = *self.excess_since.get_or_insert(now);
-            if now.saturating_duration_since(since) < EXCESS_HOLD {
-                return 0;
-            }
-            -surplus
-        } else {
-            return 0;
-        };
-        (us * i64::from(SAMPLE_RATE) / 1_000_000) as isize
+    /// Whether the frame that is due may still come: nothing later has come, or a later datagram
+    /// may bring a copy.
+    fn may_come(&self, now: Timestamp, target_us: i64) -> bool {
+        let brought_until = self.next + i64::from(self.copies) * self.frame_units;
+        self.newest < self.next
+            || self.newest < brought_until && self.delay_us(now) < target_us + self.frame_us()
     }
 
-    /// Conceals the frame of media time `media`.
-    fn conceal(&mut self, media: i64) -> Next<'_> {
-        let run = self.missing;
-        self.missing += 1;
-        let samples = self.frame_units as usize * UNIT_SAMPLES;
-        Next::Missing { samples, run, later: self.later_than(media) }
+    /// Conceals `samples`, of the frame of media time `given_up` if that will not be played.
+    fn conceal(&mut self, samples: usize, given_up: Option<i64>) -> Next<'_> {
+        let concealed = self.concealed;
+        self.concealed += samples;
+        let later = given_up.and_then(|media| self.later_than(media));
+        Next::Missing { samples, concealed, later }
     }
 
     /// The earliest held frame of the talkspurt that is being played, if `media` is before it.
@@ -402,7 +402,7 @@ impl JitterBuffer {
 
     /// Whether nothing of the talkspurt has arrived for so long that it counts as over.
     fn run_is_over(&mut self) -> bool {
-        let over = self.frame_length() * self.missing >= TALKSPURT_TIMEOUT;
+        let over = self.concealed >= TALKSPURT_TIMEOUT;
         if over {
             self.playing = None;
         }
@@ -475,6 +475,23 @@ fn length_of(units: i64) -> Duration {
     Duration::from_micros((units * UNIT_US) as u64)
 }
 
+/// By how many samples playout should become longer.
+///
+/// Frames are taken when a block is filled, so a frame in its middle plays later than it need. A
+/// surplus is of use only in whole blocks.
+fn stretch(surplus_us: i64, filled_us: i64, block_us: i64) -> isize {
+    let us = if surplus_us < 0 {
+        -surplus_us
+    } else {
+        -(surplus_us / block_us.max(1) * block_us + filled_us)
+    };
+    (us * i64::from(SAMPLE_RATE) / 1_000_000) as isize
+}
+
+fn samples_us(samples: usize) -> i64 {
+    (samples as u64 * 1_000_000 / u64::from(SAMPLE_RATE)) as i64
+}
+
 /// A slot that holds nothing.
 const EMPTY: Slot = Slot {
     media: None,
@@ -501,14 +518,15 @@ const STRAY_US: i64 = 2_000_000;
 /// After this many consecutive strays the buffer starts over with the last one.
 const STRAYS_MAX: u8 = 5;
 
-/// A talkspurt is over after this time without a frame, even if its last frame has not been seen.
-const TALKSPURT_TIMEOUT: Duration = Duration::from_millis(200);
+/// A talkspurt is over after this number of samples, 200 ms, without a frame, even if its last
+/// frame has not been seen.
+const TALKSPURT_TIMEOUT: usize = SAMPLE_RATE as usize / 5;
 
-/// A smaller change of the delay is not worth changing the sound.
-const ADJUST_MIN_US: i64 = 2_500;
+/// The first configuration of CELT alone in a packet's first byte (RFC 6716 section 3.1).
+const FIRST_CELT_CONFIGURATION: u8 = 16;
 
-/// How long the delay must have been too long before it is cut, since targets rise and fall.
-const EXCESS_HOLD: Duration = Duration::from_millis(500);
+/// Samples that SILK conceals at once: 10 ms.
+const SILK_STEP: usize = SAMPLE_RATE as usize / 100;
 
 /// The most that is waited for long blocks. Nobody uses longer ones.
 const BLOCK_EXTRA_MAX_US: i64 = 100_000;

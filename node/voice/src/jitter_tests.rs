@@ -31,7 +31,7 @@ impl Replay {
     }
 
     fn play(&mut self, at_us: u64) -> bool {
-        match self.buffer.next(Timestamp::from_micros(at_us), 480) {
+        match self.buffer.next(Timestamp::from_micros(at_us), 0, 480) {
             Next::Idle => return false,
             Next::Frame { packet, .. } => {
                 self.played.push(Some(u32::from_be_bytes(packet.try_into().unwrap())));
@@ -77,7 +77,7 @@ fn a_talkspurt_that_follows_at_once_needs_no_wait() {
     for block in 1..6u64 {
         for _ in 0..2 {
             let now = Timestamp::from_micros(1_000_000 + block * 20_000);
-            match replay.buffer.next(now, 960) {
+            match replay.buffer.next(now, 0, 960) {
                 Next::Frame { starts, target, .. } => played.push((starts, target.as_bytes()[0])),
                 Next::Idle => {}
                 Next::Missing { .. } => panic!("nothing is missing"),
@@ -127,7 +127,7 @@ fn a_missing_frame_comes_with_the_next_one_that_is_here() {
     let mut found = Vec::new();
     for block in 1..26 {
         let now = Timestamp::from_micros(1_000_500 + block * 10_000);
-        if let Next::Missing { later, .. } = replay.buffer.next(now, 480) {
+        if let Next::Missing { later, .. } = replay.buffer.next(now, 0, 480) {
             found.extend(later.map(|later| (later.ahead, later.packet.to_vec())));
         }
     }

@@ -14,8 +14,9 @@ use hark_mesh::datagram::{
 use super::{
     CodecError, CodingSettings, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit,
     VoiceCommand, VoiceEvent, VoiceStatistics,
+    cues::Cue,
     keyrings::Keyrings,
-    mix::{Cues, Limiter},
+    mix::Limiter,
     nets::{Net, Nets},
     receive::Talker,
     send::Sender,
@@ -40,9 +41,9 @@ pub struct Pipeline {
     shunned: Shunned,
     nets: Nets,
     clock: PlayoutClock,
-    cues: Cues,
-    /// The target of our voice when a cue was last considered.
+    /// The target of our voice when a cue was last considered, and the cue that is due.
     cued: Option<TargetId>,
+    cue: Option<Cue>,
     limiter: Limiter,
     deafened: bool,
     /// When expired keys are next looked for.
@@ -65,8 +66,6 @@ pub struct PipelineConfig {
     pub bitrate_bps: u32,
     /// What of the coding is set instead of chosen by the network.
     pub coding: CodingSettings,
-    /// Whether short tones mark the start and end of our own talkspurts.
-    pub cues: bool,
 }
 
 impl PipelineConfig {
@@ -75,7 +74,7 @@ impl PipelineConfig {
     pub fn new(device: DeviceId, low_delay: bool) -> Self {
         let bitrate_bps = if low_delay { 64_000 } else { 48_000 };
         let coding = CodingSettings::default();
-        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, coding, cues: false }
+        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, coding }
     }
 }
 
@@ -107,8 +106,8 @@ impl Pipeline {
             shunned: Shunned::default(),
             nets: Nets::default(),
             clock: PlayoutClock::new(),
-            cues: Cues::new(config.cues),
             cued: None,
+            cue: None,
             limiter: Limiter::default(),
             deafened: false,
             erases: Timestamp::ZERO,
@@ -161,6 +160,11 @@ impl Pipeline {
             VoiceCommand::SelectTarget { target, .. } => self.sender.select(target),
             // That concerns an owner of several pipelines.
             VoiceCommand::ComeToFront => {}
+            // These concern the microphone and the loudspeaker, which several pipelines may share.
+            VoiceCommand::SetProcessing(_)
+            | VoiceCommand::SetCues(_)
+            | VoiceCommand::PlayCue(_)
+            | VoiceCommand::SetSideTone(_) => {}
             VoiceCommand::InstallKey { device, target, tag, heard, priority, secret } => {
                 if let Some(talker) = self.talker(now, device) {
                     talker.install_key(now, target, tag, heard, priority, &secret);
@@ -234,13 +238,11 @@ impl Pipeline {
     /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
         self.sender.handle_capture(now, samples, &mut self.outbox, &mut self.events);
-        let target = self.sender.transmitting_to();
+        // A person who opens the microphone by speaking needs no tone for it.
+        let target = self.sender.transmitting_to().filter(|_| self.sender.is_keyed());
         if target != self.cued && !self.sender.is_turning() {
             self.cued = target;
-            match target {
-                Some(_) => self.cues.start_of_talk(),
-                None => self.cues.end_of_talk(),
-            }
+            self.cue = Some(if target.is_some() { Cue::KeyDown } else { Cue::KeyUp });
         }
     }
 
@@ -268,7 +270,6 @@ impl Pipeline {
         if self.deafened {
             out.fill(0.0);
         }
-        self.cues.mix_into(out);
         self.limiter.process(out);
     }
 
@@ -311,6 +312,11 @@ impl Pipeline {
         self.outbox.poll()
     }
 
+    /// The cue that the start or the end of our talkspurt is due, once.
+    pub fn poll_cue(&mut self) -> Option<Cue> {
+        self.cue.take()
+    }
+
     /// Returns the next event. Call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<VoiceEvent> {
         self.events.poll()
@@ -322,6 +328,11 @@ impl Pipeline {
         let due = talkers.flat_map(|it| it.report_due().into_iter().chain(it.question_due()));
         let keys = !self.talkers.is_empty() || !self.rested.is_empty();
         due.chain(keys.then_some(self.erases)).min()
+    }
+
+    /// Whether our voice is being sent.
+    pub fn is_transmitting(&self) -> bool {
+        self.sender.transmitting_to().is_some()
     }
 
     /// Number of samples by which the sound that listeners hear lags behind the captured sound. The

@@ -22,6 +22,7 @@ use super::{
     pcm::Pcm,
     proofs::Claims,
     report::Reception,
+    stretch,
 };
 
 /// One device whose voice we hear.
@@ -31,6 +32,10 @@ pub struct Talker {
     decoder: Decoder,
     /// The decoder has missed frames that nobody was to hear.
     decoder_is_behind: bool,
+    /// Whether the sound played last was made up.
+    is_concealing: bool,
+    /// Samples that were concealed and do not make a whole frame yet.
+    concealed: usize,
     reception: Reception,
     /// What the next account will say of the relay that brings the talker.
     told: Told,
@@ -80,6 +85,8 @@ impl Talker {
             keyrings,
             jitter: JitterBuffer::default(),
             decoder: Decoder::new()?,
+            is_concealing: false,
+            concealed: 0,
             decoder_is_behind: false,
             reception: Reception::default(),
             told: Told::default(),
@@ -220,7 +227,7 @@ impl Talker {
         self.hearing.begin_block(out.len(), &self.keyrings, nets);
         let mut filled = 0;
         while filled < out.len() {
-            if self.pcm.is_empty() && !self.refill(now, out.len(), nets) {
+            if self.pcm.is_empty() && !self.refill(now, filled, out.len(), nets) {
                 break;
             }
             filled += self.pcm.mix_into(&mut out[filled..], &mut self.hearing.fader);
@@ -358,65 +365,91 @@ impl Talker {
         self.keyless.push_back(SealedFrame { arrived, tag, bytes, copies, relay, recovered });
     }
 
-    /// Decodes or conceals the next frame, or fills it with silence if nobody is to hear it.
-    /// Returns false if there is none.
-    fn refill(&mut self, now: Timestamp, block_samples: usize, nets: &Nets) -> bool {
-        match self.jitter.next(now, block_samples) {
-            Next::Idle => false,
-            Next::Frame { packet, target, starts, adjust } => {
-                self.statistics.frames_played += 1;
-                self.hearing.follow(target, starts, &self.keyrings, nets);
-                let room = self.pcm.clear();
-                let samples = packet_samples(packet).unwrap_or(FRAME_SAMPLES_MAX);
-                if !self.hearing.fader.is_open() {
-                    room[..samples].fill(0.0);
-                    self.pcm.set_length(samples);
-                    self.pcm.adjust(adjust);
-                    self.decoder_is_behind = true;
-                    self.statistics.level_dbfs = level_dbfs(&[]);
+    /// Decodes or conceals what is next, or fills it with silence if nobody is to hear it. Returns
+    /// false if there is nothing.
+    fn refill(&mut self, now: Timestamp, filled: usize, block: usize, nets: &Nets) -> bool {
+        let mut next = self.jitter.next(now, filled, block);
+        let mut wanted = 0;
+        loop {
+            match next {
+                Next::Idle => return false,
+                Next::Missing { samples, concealed, .. } => {
+                    self.concealed += samples;
+                    let frame = self.jitter.frame_samples();
+                    self.statistics.frames_concealed += (self.concealed / frame) as u64;
+                    self.concealed %= frame;
+                    let room = &mut self.pcm.room()[..samples];
+                    let unheard = self.decoder_is_behind || !self.hearing.fader.is_open();
+                    // Deep concealment continues a word, but what it makes up soon means nothing.
+                    if unheard
+                        || concealed >= CONCEALED_MAX_SAMPLES
+                        || self.decoder.conceal(room).is_err()
+                    {
+                        room.fill(0.0);
+                        self.decoder_is_behind |= unheard;
+                    } else if concealed + samples > CONCEALED_MAX_SAMPLES - FADED_SAMPLES {
+                        fade_out(room, concealed);
+                    }
+                    self.pcm.push(samples);
+                    self.is_concealing = true;
                     return true;
                 }
-                if starts || std::mem::take(&mut self.decoder_is_behind) {
-                    self.decoder.reset();
+                Next::Frame { packet, target, starts, stretch } => {
+                    self.statistics.frames_played += 1;
+                    wanted += stretch;
+                    self.hearing.follow(target, starts, &self.keyrings, nets);
+                    if starts {
+                        self.pcm.begin();
+                    }
+                    let room = self.pcm.room();
+                    let mut samples = packet_samples(packet).unwrap_or(FRAME_SAMPLES_MAX);
+                    if self.hearing.fader.is_open() {
+                        if starts || std::mem::take(&mut self.decoder_is_behind) {
+                            self.decoder.reset();
+                        }
+                        // A packet that libopus refuses counts as lost.
+                        samples = self.decoder.decode(packet, room).unwrap_or(samples);
+                        let level = level_dbfs(&room[..samples]);
+                        self.statistics.level_dbfs = level;
+                        self.loudest_dbfs = level.max(self.loudest_dbfs - LOUDEST_FALL_DB);
+                        self.hearing.leveler.handle_frame(level, self.loudest_dbfs, samples);
+                    } else {
+                        room[..samples].fill(0.0);
+                        self.decoder_is_behind = true;
+                        self.statistics.level_dbfs = level_dbfs(&[]);
+                    }
+                    self.pcm.push(samples);
+                    if std::mem::take(&mut self.is_concealing) && !starts {
+                        let removed = self.pcm.merge();
+                        wanted += removed as isize;
+                        self.statistics.samples_removed += removed as u64;
+                    }
                 }
-                // A packet that libopus refuses counts as lost.
-                let samples = self.decoder.decode(packet, room).unwrap_or(samples);
-                self.pcm.set_length(samples);
-                let level = level_dbfs(self.pcm.samples());
-                self.statistics.level_dbfs = level;
-                self.loudest_dbfs = level.max(self.loudest_dbfs - LOUDEST_FALL_DB);
-                self.hearing.leveler.handle_frame(level, self.loudest_dbfs, samples);
-                if level < QUIET_DBFS.max(self.loudest_dbfs - QUIET_BELOW_DB) {
-                    self.pcm.adjust(adjust);
-                }
-                true
             }
-            Next::Missing { samples, run, .. } => {
-                self.statistics.frames_concealed += 1;
-                let room = &mut self.pcm.clear()[..samples];
-                let concealed = run as usize * samples;
-                let unheard = self.decoder_is_behind || !self.hearing.fader.is_open();
-                // Deep concealment continues a word, but what it makes up soon means nothing.
-                if unheard
-                    || concealed >= CONCEALED_MAX_SAMPLES
-                    || self.decoder.conceal(room).is_err()
-                {
-                    room.fill(0.0);
-                    self.decoder_is_behind |= unheard;
-                } else if concealed + samples >= CONCEALED_MAX_SAMPLES {
-                    fade_out(room);
-                }
-                self.pcm.set_length(samples);
-                true
+            // A long period can only be removed from more than one frame.
+            if wanted <= -(stretch::LAG_MIN as isize)
+                && self.pcm.waiting() < stretch::FADE_MIN + stretch::LAG_MAX
+                && let Some(more) = self.jitter.following()
+            {
+                next = more;
+                continue;
             }
+            break;
         }
+        let quiet = QUIET_DBFS.max(self.loudest_dbfs - QUIET_BELOW_DB);
+        match self.pcm.stretch(wanted, self.statistics.level_dbfs < quiet) {
+            by @ 0.. => self.statistics.samples_inserted += by.unsigned_abs() as u64,
+            by => self.statistics.samples_removed += by.unsigned_abs() as u64,
+        }
+        true
     }
 }
 
-fn fade_out(samples: &mut [f32]) {
-    let count = samples.len() as f32;
+/// Fades the last of the samples that are concealed in a row. Before `samples` were `concealed`.
+fn fade_out(samples: &mut [f32], concealed: usize) {
     for (n, sample) in samples.iter_mut().enumerate() {
-        *sample *= 1.0 - n as f32 / count;
+        let left = CONCEALED_MAX_SAMPLES.saturating_sub(concealed + n).min(FADED_SAMPLES);
+        *sample *= left as f32 / FADED_SAMPLES as f32;
     }
 }
 
@@ -434,6 +467,9 @@ const KEYLESS_LIFETIME: Duration = Duration::from_millis(200);
 
 /// The longest continuous concealment, 100 ms. After it there is silence.
 const CONCEALED_MAX_SAMPLES: usize = SAMPLE_RATE as usize / 10;
+
+/// How much of it fades: the last 10 ms.
+const FADED_SAMPLES: usize = SAMPLE_RATE as usize / 100;
 
 /// Below this level every voice is quiet enough for a change of the delay.
 const QUIET_DBFS: f32 = -60.0;

@@ -398,6 +398,11 @@ impl Sender {
         self.talkspurt.map(|talkspurt| talkspurt.target)
     }
 
+    /// Whether a key begins and ends our talkspurts, and not sound.
+    pub fn is_keyed(&self) -> bool {
+        self.gate.is_keyed()
+    }
+
     /// Whether one talkspurt has just ended and the next frame begins another.
     pub fn is_turning(&self) -> bool {
         self.turning

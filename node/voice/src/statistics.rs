@@ -51,12 +51,18 @@ pub struct TalkerStatistics {
     /// Frames that were due and present. They were decoded and played, or left silent if nobody was
     /// to hear them.
     pub frames_played: u64,
-    /// Frames that were due within a talkspurt, but missing.
+    /// Frames that were due within a talkspurt, but missing. The time until a frame came late counts
+    /// as a part of one.
     pub frames_concealed: u64,
     /// Frames that arrived after they were due.
     pub frames_late: u64,
     /// Frames that arrived in time, but only as a copy.
     pub frames_recovered: u64,
+    /// Samples by which the talker's sound was made longer, without a change of its pitch, so that
+    /// frames have more time to arrive.
+    pub samples_inserted: u64,
+    /// Samples by which it was made shorter, so that it is heard sooner.
+    pub samples_removed: u64,
     /// Interarrival jitter (RFC 3550 section 6.4.1).
     pub jitter_ms: f32,
     /// How long frames are held beyond the fastest arrival.

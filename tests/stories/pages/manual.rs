@@ -59,6 +59,21 @@ pub(super) fn nets([commands]: [Block; 1]) {
     assert_eq!((moved.text("from"), moved.text("to")), ("Flight", "Command"));
 }
 
+pub(super) fn sound([commands]: [Block; 1]) {
+    let stage = Stage::default();
+    let sable = stage.scene.talk("Sable").start();
+    for line in &commands.commands()[..] {
+        stage.plays("Sable", line);
+    }
+    let status: Value = serde_json::from_str(&sable.ctl(&["status", "--json"])).expect("JSON");
+    let status = &status["status"];
+    assert_eq!(status["processing"]["noise"]["mode"], "on");
+    assert_eq!(
+        (&status["cues"]["people"], &status["side_tone"]["on"]),
+        (&true.into(), &true.into())
+    );
+}
+
 pub(super) fn organisations([commands]: [Block; 1]) {
     let stage = Stage::default();
     stage.scene.found("Sable", "Meridian Watch");

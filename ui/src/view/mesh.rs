@@ -11,7 +11,7 @@ use hark_node::{
 
 use super::{
     Asked, Drawing,
-    plate::copies,
+    plate::{copies, named},
     plot::{self, PLOTS},
 };
 use crate::{
@@ -27,6 +27,9 @@ pub fn show(ui: &mut Ui, view: &mut Drawing) {
     ui.horizontal(|ui| {
         if copies(ui, "Copy a report", "Copy a report") {
             view.asked.push(Asked::Copy(report(view.front, view.now)));
+        }
+        if named(ui.button("Save it"), "Save a report as a file").clicked() {
+            view.asked.push(Asked::SaveReport(report(view.front, view.now)));
         }
         let text = "for whom you ask for help: without names and addresses";
         let text = RichText::new(text).size(SMALL).color(colours.weak);

@@ -1,13 +1,16 @@
 //! The settings of the window, searchable.
 
-use std::path::{MAIN_SEPARATOR, PathBuf};
+use std::{
+    ops::RangeInclusive,
+    path::{MAIN_SEPARATOR, PathBuf},
+};
 
 use eframe::egui::{
     Align2, ComboBox, Grid, Id, RichText, ScrollArea, Slider, TextEdit, Ui, Window,
 };
 use hark_node::{
     event::Direction,
-    snapshot::{Command, MasterChange},
+    snapshot::{Command, CuesChange, MasterChange, ProcessingChange, ProcessingMode},
 };
 
 use super::{
@@ -25,9 +28,12 @@ use crate::{
 type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Drawing));
 
 /// All settings, in the order in which they are shown.
-const SETTINGS: [Setting; 9] = [
+const SETTINGS: [Setting; 12] = [
     ("Microphone", "input headset sound card device record", microphone),
     ("Loudspeaker", "speaker output headphones headset sound card device", loudspeaker),
+    ("Your voice", "sound processing echo noise gain cancel suppress level microphone", voice),
+    ("Tones", "sound cues beep click key mute join leave moved volume", cues),
+    ("Hear yourself", "sound side tone sidetone own voice monitor", side_tone),
     ("Loudness of people", "leveling quiet loud volume talkers same", leveling),
     ("Colours", "theme dark light night contrast look", colours),
     ("Size of everything", "scale zoom text big small", scale),
@@ -67,7 +73,7 @@ pub fn show(ui: &mut Ui, view: &mut Drawing, filter: &mut String) -> bool {
         };
         ui.add_space(4.0);
         // What stands above and below stays in sight on a small window as well.
-        let room = (ui.ctx().content_rect().height() - 260.0).max(80.0);
+        let room = (ui.ctx().content_rect().height() - 310.0).max(80.0);
         let area = ScrollArea::vertical().auto_shrink([false, true]).max_height(room);
         area.show(ui, |ui| {
             let mut none = true;
@@ -146,6 +152,136 @@ fn device(ui: &mut Ui, view: &mut Drawing, direction: Direction) {
         let line = RichText::new("A change counts from the next start.").size(SMALL);
         ui.label(line.color(view.colours.weak));
     });
+}
+
+/// The stages before the encoder: when each runs, whether it does now, and the delay.
+fn voice(ui: &mut Ui, view: &mut Drawing) {
+    let processing = view.snapshot().processing.clone();
+    let weak = view.colours.weak;
+    ui.vertical(|ui| {
+        let stages = [
+            ("No echo", processing.echo, Stage::Echo),
+            ("No noise", processing.noise, Stage::Noise),
+            ("Even level", processing.gain, Stage::Gain),
+        ];
+        for (name, now, stage) in stages {
+            ui.horizontal(|ui| {
+                for (word, mode) in [
+                    ("auto", ProcessingMode::Auto),
+                    ("on", ProcessingMode::On),
+                    ("off", ProcessingMode::Off),
+                ] {
+                    let label = format!("{name}: {word}");
+                    if toggle(ui, word, now.mode == mode, &label).clicked() {
+                        view.command(Command::Processing { change: stage.set(mode) });
+                    }
+                }
+                let runs = if now.running { ", runs now" } else { "" };
+                ui.label(RichText::new(format!("{name}{runs}")).size(SMALL));
+            });
+        }
+        let kept = match &processing.microphone {
+            Some(name) => format!("kept for {name}"),
+            None => "for this run".to_owned(),
+        };
+        let line = format!("Adds {:.0} ms; {kept}.", processing.delay_ms);
+        ui.label(RichText::new(line).size(SMALL).color(weak));
+    });
+}
+
+/// A stage before the encoder.
+#[derive(Clone, Copy)]
+enum Stage {
+    Echo,
+    Noise,
+    Gain,
+}
+
+impl Stage {
+    fn set(self, mode: ProcessingMode) -> ProcessingChange {
+        let mut change = ProcessingChange::default();
+        *match self {
+            Self::Echo => &mut change.echo,
+            Self::Noise => &mut change.noise,
+            Self::Gain => &mut change.gain,
+        } = Some(mode);
+        change
+    }
+}
+
+fn cues(ui: &mut Ui, view: &mut Drawing) {
+    let cues = view.snapshot().cues;
+    let change = CuesChange::default();
+    ui.vertical(|ui| {
+        ui.horizontal(|ui| {
+            for (text, name, on, change) in [
+                (
+                    "Key",
+                    "Tones of the key",
+                    cues.key,
+                    CuesChange { key: Some(!cues.key), ..change },
+                ),
+                (
+                    "Mute",
+                    "Tones of mute",
+                    cues.mute,
+                    CuesChange { mute: Some(!cues.mute), ..change },
+                ),
+                (
+                    "People",
+                    "Tones of people who come and go",
+                    cues.people,
+                    CuesChange { people: Some(!cues.people), ..change },
+                ),
+                (
+                    "Moved",
+                    "Tones when you are moved",
+                    cues.moved,
+                    CuesChange { moved: Some(!cues.moved), ..change },
+                ),
+            ] {
+                if toggle(ui, text, on, name).clicked() {
+                    view.command(Command::Cues { change });
+                }
+            }
+        });
+        let volume = released(ui, "volume of tones", cues.volume, 0.0..=4.0, "");
+        if let Some(volume) = volume {
+            view.command(Command::Cues { change: CuesChange { volume: Some(volume), ..change } });
+        }
+    });
+}
+
+fn side_tone(ui: &mut Ui, view: &mut Drawing) {
+    let now = view.snapshot().side_tone;
+    ui.horizontal(|ui| {
+        let toggle = toggle(ui, "On", now.on, "Hear yourself while you are sent");
+        if toggle.on_hover_text("for headphones: your own voice while it is sent").clicked() {
+            view.command(Command::SideTone { on: Some(!now.on), decibels: None });
+        }
+        if let Some(level) = released(ui, "side tone", now.decibels, -40.0..=0.0, " dB") {
+            view.command(Command::SideTone { on: None, decibels: Some(level) });
+        }
+    });
+}
+
+/// A slider; returns what was chosen once the mouse lets go of it.
+fn released(
+    ui: &mut Ui,
+    name: &str,
+    now: f32,
+    range: RangeInclusive<f32>,
+    unit: &str,
+) -> Option<f32> {
+    let held = ui.scope_id().with(name);
+    let mut chosen = ui.data(|data| data.get_temp(held)).unwrap_or(now);
+    let response = ui.add(Slider::new(&mut chosen, range).step_by(0.1).suffix(unit));
+    if response.dragged() {
+        ui.data_mut(|data| data.insert_temp(held, chosen));
+        return None;
+    }
+    ui.data_mut(|data| data.remove_temp::<f32>(held));
+    (chosen != now && (response.changed() || response.drag_stopped())).then_some(chosen)
 }
 
 fn leveling(ui: &mut Ui, view: &mut Drawing) {

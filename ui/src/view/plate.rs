@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use eframe::egui::{
-    Align, Button, Color32, CornerRadius, FontId, Layout, Rect, Response, RichText, Role, Sense,
-    Slider, Stroke, StrokeKind, TextStyle, Ui, UiBuilder, Vec2, WidgetInfo, pos2, vec2,
+    Align, Button, Color32, CornerRadius, FontId, InputState, Key, Layout, Modifiers, Popup, Rect,
+    Response, RichText, Role, Sense, Slider, Stroke, StrokeKind, TextStyle, Ui, UiBuilder, Vec2,
+    WidgetInfo, pos2, vec2,
 };
 use hark_node::snapshot::{Command, NetChange, NetView, Snapshot, TalkTo};
 
@@ -112,8 +113,22 @@ pub fn show(
         }
     }
     clicked(&plate, view, net);
-    plate.context_menu(|ui| menu(ui, view, net));
+    let id = Popup::default_response_id(&plate);
+    if plate.has_focus() && ui.input_mut(menu_key) {
+        Popup::open_id(ui.ctx(), id);
+    }
+    let mut popup = Popup::context_menu(&plate);
+    // What no pointer has opened stands at the plate.
+    if Popup::position_of_id(ui.ctx(), id).is_none() && !plate.secondary_clicked() {
+        popup = popup.anchor(&plate);
+    }
+    popup.show(|ui| menu(ui, view, net));
     plate
+}
+
+/// Whether a key was pressed that opens the menu of what has the focus.
+fn menu_key(input: &mut InputState) -> bool {
+    input.consume_key(Modifiers::NONE, Key::Menu) || input.consume_key(Modifiers::SHIFT, Key::F10)
 }
 
 /// What the plate says, for a reader of the screen.

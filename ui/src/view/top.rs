@@ -144,7 +144,7 @@ impl Item {
             Self::Preset => vec![preset_text(own)],
             Self::Profile if own.profiles.len() < 2 => Vec::new(),
             Self::Profile => vec![profile_text(own)],
-            Self::Away => one(if own.away { "Away" } else { "Here" }),
+            Self::Away => one("Away"),
             Self::Invite => one("Invite"),
             Self::Mini => one("Mini"),
             Self::Keys => one("Keys"),
@@ -308,8 +308,7 @@ fn part(ui: &mut Ui, view: &mut Drawing, (text, name, hint): (&str, &str, &str),
 }
 
 fn away(ui: &mut Ui, view: &mut Drawing, own: &Snapshot) {
-    let text = if own.away { "Away" } else { "Here" };
-    let away = toggle(ui, text, own.away, "Show the others that I am away");
+    let away = toggle(ui, "Away", own.away, "Show the others that I am away");
     if away.on_hover_text("shows the others whether you are away").clicked() {
         view.command(Command::Away { on: !own.away });
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eframe::egui::{Modifiers, accesskit::Role};
+use eframe::egui::{Key, Modifiers, accesskit::Role};
 use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
 use hark_hotkeys::button::Chord;
 use hark_node::{
@@ -276,11 +276,11 @@ fn the_keyboard_does_what_the_mouse_does() {
     harness.run();
     for (key, command) in [
         (
-            eframe::egui::Key::Num3,
+            Key::Num3,
             Command::TalkTo { to: TalkTo::nets(vec!["Flight/Alpha".to_owned()]), keep: false },
         ),
-        (eframe::egui::Key::M, Command::Mute { on: true }),
-        (eframe::egui::Key::D, Command::Deafen { on: true }),
+        (Key::M, Command::Mute { on: true }),
+        (Key::D, Command::Deafen { on: true }),
     ] {
         harness.key_press(key);
         harness.run();
@@ -303,9 +303,9 @@ fn plates_could_be_ordered_by_the_mouse_alone() {
         harness.state().settings.order[&organisation].clone()
     };
     let order = ["id-Flight", "id-Command", "id-Flight/Alpha", "id-Ground", "id-Logistics"];
-    assert_eq!(moved(eframe::egui::Key::ArrowLeft), order);
+    assert_eq!(moved(Key::ArrowLeft), order);
     let order = ["id-Command", "id-Flight", "id-Flight/Alpha", "id-Ground", "id-Logistics"];
-    assert_eq!(moved(eframe::egui::Key::ArrowRight), order);
+    assert_eq!(moved(Key::ArrowRight), order);
 }
 
 #[test]
@@ -439,6 +439,24 @@ fn a_profile_file_asks_what_it_may_replace() {
     harness.run();
     let after = &harness.state().settings;
     assert_eq!((&after.keys, after.scale), (&before.keys, 1.25), "keys stay, the size is taken");
+}
+
+#[test]
+fn the_menu_of_a_plate_opens_by_a_key() {
+    let start = Instant::now();
+    for (modifiers, key) in [(Modifiers::NONE, Key::Menu), (Modifiers::SHIFT, Key::F10)] {
+        let all = scene(start, &[samples::operation()]);
+        let (fake, mut harness) = open(all, start, Settings::default(), USUAL);
+        harness.run();
+        harness.get_by_label_contains("Ground, ").focus();
+        harness.run();
+        harness.key_press_modifiers(modifiers, key);
+        harness.run();
+        harness.get_by_label("Do not hear it").click();
+        harness.run();
+        let net = "Ground".to_owned();
+        assert_eq!(commands(&fake), [Command::Listen { net, on: false, keep: false }]);
+    }
 }
 
 #[test]
@@ -655,7 +673,7 @@ fn a_profile_is_exported_and_imported() {
     let field = || harness.get_all_by_role(Role::TextInput).last().expect("the path");
     field().click();
     harness.run();
-    harness.key_press_modifiers(Modifiers::COMMAND, eframe::egui::Key::A);
+    harness.key_press_modifiers(Modifiers::COMMAND, Key::A);
     harness.run();
     let field = harness.get_all_by_role(Role::TextInput).last().expect("the path");
     field.type_text(path.to_str().expect("text"));

@@ -93,6 +93,12 @@ impl Course {
         let state = std::mem::take(&mut self.state);
         *self = Self { state, ..Self::default() };
     }
+
+    /// Whether all that was applied comes before `since`.
+    fn ends(&self, pieces: &Pieces<'_>, since: Position) -> bool {
+        let last = self.order.last();
+        last.is_some_and(|last| pieces.operations[*last].position() < since)
+    }
 }
 
 /// Applies all operations in their order. Cuts and shields are settled from above, one level after
@@ -113,20 +119,26 @@ pub(crate) fn replay(pieces: &Pieces<'_>, mut former: Course, since: Option<Posi
     let mut settled = Settled { ended: start.ended.clone(), shield: Shared::default() };
     let mut floor = Level(0);
     loop {
-        let same = known.next().filter(|pass| pass.settled == settled);
         let mut run = Run { pieces, course: Course::default() };
-        let since = match (same, passes.last()) {
-            (Some(pass), _) => {
-                run.course = pass.course;
-                since
+        let same = known.next().filter(|pass| pass.settled == settled);
+        let same = since.and_then(|since| Some((since, same?.course)));
+        let at_the_end = same.as_ref().is_some_and(|(since, course)| course.ends(pieces, *since));
+        let before = passes.last().filter(|_| !at_the_end);
+        let before = before.map(|pass| (run.touched(&pass.settled, &settled), &pass.course));
+        // Most cuts concern nobody who acts after them, so that two passes hardly differ. What the
+        // one before has just applied need not be applied again.
+        let from = match (same, before) {
+            (Some((since, _)), Some((touched, course))) if touched > since => {
+                Some((touched, course.clone()))
             }
-            (None, Some(pass)) => {
-                run.course = pass.course.clone();
-                Some(run.touched(&pass.settled, &settled))
-            }
-            (None, None) => None,
+            (Some(same), _) => Some(same),
+            (None, before) => before.map(|(touched, course)| (touched, course.clone())),
         };
-        if !since.is_some_and(|since| run.rewind(since)) {
+        let rewound = from.is_some_and(|(from, course)| {
+            run.course = course;
+            run.rewind(from)
+        });
+        if !rewound {
             run.begin(&start);
         }
         run.course.state.ended.clone_from(&settled.ended);

@@ -313,6 +313,33 @@ fn a_demoted_officer_cannot_act_in_the_name_of_what_he_was() {
     assert_eq!(world.charter.state().term(officer.member), 1);
 }
 
+/// Regression: a rule that allowed a right could be withdrawn without a cut, and what its member
+/// made afterwards, as if without knowing of it, still counted. [CHARTER-5.6]
+#[test]
+fn an_allowance_that_is_withdrawn_cannot_be_used_by_backdating() {
+    for withdrawn in [Capabilities::default(), Capabilities::SPEAK] {
+        let mut world = World::new();
+        let friend = world.join();
+        let at = Place::Organisation;
+        let rule = |allow| {
+            Change::Rule(Rule {
+                at,
+                subject: Subject::Member(friend.member),
+                allow,
+                deny: Capabilities::default(),
+            })
+        };
+        let all = Capabilities::ALL;
+        world.by_founder(vec![rule(all)]);
+        let known = world.charter.clone();
+        world.by_founder(vec![rule(withdrawn)]);
+        let late = Change::Channel(channel(2, at, "Late"));
+        let late = known.edit(&friend.key, friend.member, vec![late]).unwrap();
+        assert_eq!(world.charter.take(Piece::Operation(late)), Ok(true));
+        assert!(world.charter.state().channels().all(|it| it.id != ChannelId::from_bytes([2; 16])));
+    }
+}
+
 /// A member who has chosen nothing stays on the same channel, whatever the ids of a preset's
 /// channels are.
 #[test]

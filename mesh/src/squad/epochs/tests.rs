@@ -534,6 +534,31 @@ fn who_is_no_holder_hears_those_whom_it_is_linked_to() {
     assert!(room.speak(9).contains(&3));
 }
 
+/// Regression: a device that left, and was removed before the talker's next key, held the old key
+/// until three seconds had passed. [PROTO-11.29]
+#[test]
+fn who_left_and_is_then_removed_loses_the_key_at_once() {
+    let mut room = World::crowd(1, 40);
+    room.fill(39);
+    room.wait(5_000);
+    let (relays, founder) = (room.relays, room.relays);
+    let generation = |room: &World| room.node_of(3).voice.seals.clone().unwrap().1;
+    let before = generation(&room);
+    // The first key has been in use for long, so it is replaced at once. The second waits.
+    for expected in [before + 1, before + 1] {
+        room.link(relays + 3, relays + 39);
+        room.wait(500);
+        assert!(room.speak(3).contains(&39));
+        room.unlink(relays + 3, relays + 39);
+        room.wait(200);
+        assert_eq!(generation(&room), expected);
+    }
+    let member = room.node_of(39).squad.member().unwrap();
+    room.edit(founder, vec![Change::Remove { member, admission: 1 }]).unwrap();
+    room.wait(1_000);
+    assert_eq!(generation(&room), before + 2);
+}
+
 /// [PROTO-11.9] Nobody has to wait for a steward that deals nothing.
 #[test]
 fn a_talker_is_silent_for_a_second_at_most() {

@@ -110,6 +110,10 @@ pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>
                 ("Sable#ickswr", "one of several who are called so, or almost so"),
                 ("█████─────", "how loud somebody speaks, or your microphone hears you"),
                 ("relay", "the path leads through a relay; `hark ctl status` says why"),
+                (
+                    "echo+noise +18 ms",
+                    "what is done to your voice before it is sent, and the delay it adds",
+                ),
                 ("copies 2", "each packet repeats so many earlier ones, as some get lost"),
             ],
         ),

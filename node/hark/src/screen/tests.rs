@@ -93,6 +93,8 @@ fn snapshot() -> Snapshot {
         copies: 0,
         processing: Default::default(),
         coding: Default::default(),
+        cues: Default::default(),
+        side_tone: Default::default(),
         cpu_percent: 3.2,
         peers: vec![peer(2, "Bob", true), peer(3, "Cat", false)],
         other_members: 0,

@@ -236,6 +236,14 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     if snapshot.away {
         spans.push(Span::from("  AWAY: b").fg(Color::Yellow).bold());
     }
+    let processing = &snapshot.processing;
+    let stages =
+        [(processing.echo, "echo"), (processing.noise, "noise"), (processing.gain, "gain")];
+    let running: Vec<_> = stages.iter().filter(|it| it.0.running).map(|it| it.1).collect();
+    if !running.is_empty() {
+        let text = format!("  {} +{:.0} ms", running.join("+"), processing.delay_ms);
+        spans.push(Span::from(text).dim());
+    }
     if snapshot.copies > 0 {
         spans.push(Span::from(format!("  copies {}", snapshot.copies)).dim());
     }

@@ -262,3 +262,26 @@ fn both_organisations_are_heard_at_once() {
     assert_eq!(statistics.iter().map(|line| line.talkers.len()).collect::<Vec<_>>(), [1, 1]);
     assert!(statistics.iter().all(|line| line.drops.is_empty()), "{statistics:?}");
 }
+
+/// Nobody else hears cues and the side tone.
+#[test]
+fn what_only_we_hear_is_sent_to_nobody() {
+    let run = |tells: bool| {
+        let mut office = Office::new(Transmit::Open);
+        if tells {
+            let all = CueSettings { key: true, mute: true, people: true, moved: true, volume: 4.0 };
+            for command in [
+                VoiceCommand::SetCues(all),
+                VoiceCommand::SetSideTone(Some(0.0)),
+                VoiceCommand::PlayCue(Cue::Joined),
+            ] {
+                office.tell(0, command);
+            }
+        }
+        office.say(&noise(48_000));
+        (office.others[0].heard.clone(), level_dbfs(&office.heard))
+    };
+    let ((sent, quiet), (sent_with, heard)) = (run(false), run(true));
+    assert_eq!(sent, sent_with, "the others hear the same");
+    assert!(heard > quiet + 3.0, "{heard} and {quiet} dBFS");
+}

@@ -1,4 +1,4 @@
-//! Pads and sticks of Windows by what they report, whoever reads the reports.
+//! Reads the reports of pads and sticks of Windows. The caller gets them from the system.
 
 use std::collections::BTreeSet;
 
