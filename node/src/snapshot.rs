@@ -235,7 +235,7 @@ pub struct CodingView {
     pub frame_ms: f32,
     /// The most copies of earlier frames in a datagram.
     pub copies_max: u8,
-    /// Why: `usual`, `many_listeners`, `queue` or `unanswered`.
+    /// Why: `usual`, `many_listeners` or `queue`.
     pub reason: String,
 }
 
@@ -247,7 +247,6 @@ impl From<hark_voice::CodingState> for CodingView {
             hark_voice::CodingReason::Usual => "usual",
             hark_voice::CodingReason::ManyListeners => "many_listeners",
             hark_voice::CodingReason::Queue => "queue",
-            hark_voice::CodingReason::Unanswered => "unanswered",
         };
         Self {
             bitrate_kbps: coding.bitrate_bps as f32 / 1e3,

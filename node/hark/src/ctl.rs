@@ -12,7 +12,10 @@ use hark_node::{
     clock::utc,
     control::{Client, ControlError},
     reach::ports::PortReport,
-    snapshot::{CheckedView, Choice, Command, CuesChange, MasterChange, NetChange, ProcessingChange, VoiceChange},
+    snapshot::{
+        CheckedView, Choice, Command, CuesChange, MasterChange, NetChange, ProcessingChange,
+        VoiceChange,
+    },
     store::{Home, OrganisationStore},
 };
 use serde_json::{Value, json};
@@ -701,8 +704,7 @@ fn describe_processing(processing: &Value) -> Option<String> {
 fn describe_coding(coding: &Value) -> Option<String> {
     let why = match coding["reason"].as_str()? {
         "many_listeners" => "many listeners",
-        "queue" => "a queue on the way",
-        "unanswered" => "nobody answered for a second",
+        "queue" => "the way carries no more",
         _ => return None,
     };
     let number = |name: &str| coding[name].as_f64().unwrap_or_default();

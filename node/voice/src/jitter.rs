@@ -465,10 +465,6 @@ impl JitterBuffer {
     fn frame_us(&self) -> i64 {
         self.frame_units * UNIT_US
     }
-
-    fn frame_length(&self) -> Duration {
-        length_of(self.frame_units)
-    }
 }
 
 fn length_of(units: i64) -> Duration {

@@ -305,7 +305,7 @@ fn a_talkspurt_with_longer_frames_follows_without_a_gap() {
             ready -= 480;
             continue;
         }
-        match buffer.next(now, 480) {
+        match buffer.next(now, 0, 480) {
             Next::Idle => {}
             Next::Frame { packet, .. } => {
                 let media_time = u32::from_be_bytes(packet.try_into().unwrap());
@@ -319,6 +319,6 @@ fn a_talkspurt_with_longer_frames_follows_without_a_gap() {
         }
     }
     let short = (0..11).map(|n| Ok(n * 4));
-    let long = [Ok(44), Ok(52), Err(960), Ok(68), Ok(76)];
+    let long = [Ok(44), Ok(52), Err(480), Err(480), Ok(68), Ok(76)];
     assert_eq!(played, short.chain(long).collect::<Vec<_>>());
 }

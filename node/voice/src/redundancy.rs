@@ -133,9 +133,9 @@ impl ListenerRedundancy {
         self.queueing.begin();
     }
 
-    /// A report names the newest of our datagrams that had arrived.
-    pub(super) fn handle_highest(&mut self, now: Timestamp, highest: u16) {
-        self.queueing.handle_report(now, highest);
+    /// A report names the newest of our datagrams that had arrived, and how many have.
+    pub(super) fn handle_arrivals(&mut self, now: Timestamp, highest: u16, received: u16) {
+        self.queueing.handle_report(now, highest, received);
     }
 
     /// What the reports say of the way.
@@ -172,11 +172,12 @@ impl ListenerRedundancy {
         out: &mut Vec<u8>,
     ) {
         let frames = frames.newest(self.copies(now, rule));
-        self.queueing.handle_sent(now, self.sequence);
+        let before = out.len();
         match way {
             NextHop::Link(_) => Voice::encode(target_tag, self.sequence, frames, out),
             NextHop::Relay(_) => Forward::encode(level, target_tag, self.sequence, frames, out),
         }
+        self.queueing.handle_sent(now, self.sequence, out.len() - before);
         self.sequence = self.sequence.wrapping_add(1);
     }
 

@@ -306,7 +306,7 @@ impl Sender {
         }
         if let Some(listener) = self.listeners.get_mut(&NextHop::Link(from)) {
             listener.handle_report(now, report.wanted_copies);
-            listener.handle_highest(now, report.highest_sequence);
+            listener.handle_arrivals(now, report.highest_sequence, report.received);
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ impl Sender {
         self.accounts.handle_seen(now, relay, seen.lost);
         if let Some(listener) = self.listeners.get_mut(&NextHop::Relay(relay)) {
             listener.handle_report(now, seen.wanted_copies);
-            listener.handle_highest(now, seen.highest_sequence);
+            listener.handle_arrivals(now, seen.highest_sequence, seen.received);
         }
     }
 
@@ -484,8 +484,8 @@ impl Sender {
         let ways = self.ways.iter().filter_map(|way| self.listeners.get(way));
         self.rate.judge(now, ways.map(ListenerRedundancy::queueing));
         let (Some(talkspurt), wanted) = (self.talkspurt, self.rate.wanted()) else { return false };
-        let changes =
-            wanted.coding != self.coding.coding || wanted.copies_max != self.coding.copies_max;
+        self.coding = CodingState { coding: self.coding.coding, ..wanted };
+        let changes = wanted.coding != self.coding.coding;
         let less = wanted.coding.bitrate_bps < self.coding.coding.bitrate_bps;
         let long = now.saturating_duration_since(talkspurt.since) >= SEAM_AFTER;
         changes && !talkspurt.first && (less || long)
