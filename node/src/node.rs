@@ -15,7 +15,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Ticket};
-use hark_voice::Line;
+use hark_voice::{CodingSettings, Line};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 pub use self::handle::NodeHandle;
@@ -88,6 +88,8 @@ pub struct NodeConfig {
     /// What is done to the microphone's sound before it is encoded, in this run. What is not set is
     /// as the person has chosen for the microphone.
     pub processing: ProcessingChange,
+    /// What of bit rate, frame length and copies is set instead of chosen by the network.
+    pub coding: CodingSettings,
 }
 
 impl NodeConfig {
@@ -114,6 +116,7 @@ impl NodeConfig {
             recovery: None,
             low_delay: false,
             processing: ProcessingChange::default(),
+            coding: CodingSettings::default(),
         }
     }
 }
@@ -157,6 +160,7 @@ impl Node {
             output: config.output,
             transmit: config.transmit.unwrap_or_default(),
             low_delay: config.low_delay,
+            coding: config.coding,
             handle: OnceLock::new(),
             lines: launches
                 .iter()

@@ -72,6 +72,13 @@ pub enum RequestError {
     /// The request names no setting of a net to change.
     #[error("say what changes: volume, pan, mute or priority")]
     NothingToChange,
+    /// The request names nothing of the own voice to change.
+    #[error("say what changes: bitrate, frame or redundancy")]
+    NoCodingToChange,
+    /// Not a bit rate, frame length or number of copies.
+    #[cfg(feature = "voice")]
+    #[error(transparent)]
+    Coding(#[from] hark_voice::rate::CodingError),
     /// The request names no volume of all nets to change.
     #[error("say what changes: talked_to, others, others_down or leveling")]
     NoVolumeToChange,

@@ -16,6 +16,8 @@ pub use self::{
 };
 pub use hark_commands::{TalkTo, TicketRequest};
 
+#[cfg(feature = "voice")]
+use crate::request::RequestError;
 use crate::{
     admission::WaitingView,
     event::{DeviceText, PeerStats, SanctionView},
@@ -77,6 +79,8 @@ pub struct Snapshot {
     pub level_dbfs: f32,
     /// Copies of earlier frames in each datagram: the most that any listener needs.
     pub copies: u8,
+    /// How the own voice is coded.
+    pub coding: CodingView,
     /// Processor time of this process, in percent of one core.
     pub cpu_percent: f64,
     /// Devices of members that were seen since the start. Those that are connected come first.
@@ -219,6 +223,82 @@ impl NetChange {
         settings.pan = self.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);
         settings.priority = self.priority.unwrap_or(settings.priority);
+    }
+}
+
+/// How the own voice is coded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CodingView {
+    /// Bit rate of Opus.
+    pub bitrate_kbps: f32,
+    /// Length of a frame.
+    pub frame_ms: f32,
+    /// The most copies of earlier frames in a datagram.
+    pub copies_max: u8,
+    /// Why: `usual`, `many_listeners` or `queue`.
+    pub reason: String,
+}
+
+#[cfg(feature = "voice")]
+impl From<hark_voice::CodingState> for CodingView {
+    fn from(state: hark_voice::CodingState) -> Self {
+        let hark_voice::CodingState { coding, copies_max, reason } = state;
+        let reason = match reason {
+            hark_voice::CodingReason::Usual => "usual",
+            hark_voice::CodingReason::ManyListeners => "many_listeners",
+            hark_voice::CodingReason::Queue => "queue",
+        };
+        Self {
+            bitrate_kbps: coding.bitrate_bps as f32 / 1e3,
+            frame_ms: coding.frame_samples as f32 / 48.0,
+            copies_max,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// What is to change of how the own voice is coded. Each is `auto` or a number.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VoiceChange {
+    /// Bit rate of Opus, 24 to 96 kbit/s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<Choice>,
+    /// Length of a frame: 2.5, 5, 10 or 20 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<Choice>,
+    /// Copies of earlier frames in each datagram, 0 to 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redundancy: Option<Choice>,
+}
+
+/// A number or a word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Choice {
+    /// A number.
+    Number(f64),
+    /// A word.
+    Word(String),
+}
+
+#[cfg(feature = "voice")]
+impl VoiceChange {
+    /// The change for the voice side.
+    pub fn parse(&self) -> Result<hark_voice::rate::CodingChange, RequestError> {
+        use hark_voice::rate;
+        let text = |choice: &Choice| match choice {
+            Choice::Number(number) => number.to_string(),
+            Choice::Word(word) => word.clone(),
+        };
+        let Self { bitrate, frame, redundancy } = self;
+        if *self == Self::default() {
+            return Err(RequestError::NoCodingToChange);
+        }
+        Ok(rate::CodingChange {
+            bitrate_bps: bitrate.as_ref().map(|it| rate::parse_bitrate(&text(it))).transpose()?,
+            frame_samples: frame.as_ref().map(|it| rate::parse_frame(&text(it))).transpose()?,
+            copies: redundancy.as_ref().map(|it| rate::parse_copies(&text(it))).transpose()?,
+        })
     }
 }
 
@@ -421,6 +501,12 @@ pub enum Command {
     Ducking {
         /// 0 to 60, with or without a minus sign. 0 turns nothing down; 18 is usual.
         decibels: f32,
+    },
+    /// Changes bit rate, frame length and copies of the own voice.
+    Voice {
+        /// What changes.
+        #[serde(flatten)]
+        change: VoiceChange,
     },
     /// Sets what opens the microphone.
     Transmit {

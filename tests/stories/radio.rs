@@ -24,6 +24,9 @@ fn a_net_that_does_not_exist_was_talked_to() {
             "several channels are called \"Alpha\": Flight/Alpha or Ground/Alpha",
         ),
         (&["ducking", "300"], "ducking is 0 to 60 dB, not 300"),
+        (&["voice", "--bitrate", "300"], "the bit rate is auto or 24 to 96 kbit/s, not 300"),
+        (&["voice", "--frame", "40"], "the frame is auto, 2.5, 5, 10 or 20 ms, not 40"),
+        (&["voice"], "say what changes: bitrate, frame or redundancy"),
     ] {
         let outcome = kestrel.try_ctl(command);
         assert!(outcome.complaint().contains(words), "{command:?}: {}", outcome.complaint());

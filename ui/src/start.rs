@@ -179,6 +179,7 @@ impl Options {
             profile: None,
             flags: Flags::default(),
             low_delay: false,
+            coding: Default::default(),
             processing: ProcessingChange::default(),
         };
         let events = self.events.as_deref().map(EventFile::open).transpose()?;

@@ -12,7 +12,10 @@ use hark_node::{
     clock::utc,
     control::{Client, ControlError},
     reach::ports::PortReport,
-    snapshot::{CheckedView, Command, CuesChange, MasterChange, NetChange, ProcessingChange},
+    snapshot::{
+        CheckedView, Choice, Command, CuesChange, MasterChange, NetChange, ProcessingChange,
+        VoiceChange,
+    },
     store::{Home, OrganisationStore},
 };
 use serde_json::{Value, json};
@@ -96,6 +99,18 @@ enum Request {
         /// 0 to 60 dB; 0 is not at all, 18 is usual
         #[arg(allow_hyphen_values = true, value_parser = number)]
         decibels: f32,
+    },
+    /// Bit rate, frame length and copies of your voice, for this run
+    Voice {
+        /// auto, or 24 to 96 kbit/s
+        #[arg(long, value_name = "KBPS", allow_hyphen_values = true)]
+        bitrate: Option<String>,
+        /// auto, or 2.5, 5, 10 or 20 ms
+        #[arg(long, value_name = "MS", allow_hyphen_values = true)]
+        frame: Option<String>,
+        /// auto, or 0 to 5 copies of earlier frames in each datagram
+        #[arg(long, value_name = "COPIES", allow_hyphen_values = true)]
+        redundancy: Option<String>,
     },
     /// How loud all nets are together: those you talk to, and the others
     Master {
@@ -308,6 +323,12 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             let change = MasterChange { talked_to, others, others_down, leveling };
             json!(Command::Master { change })
         }
+        Request::Voice { ref bitrate, ref frame, ref redundancy } => {
+            let word = |it: &Option<String>| it.clone().map(Choice::Word);
+            let (bitrate, frame) = (word(bitrate), word(frame));
+            let change = VoiceChange { bitrate, frame, redundancy: word(redundancy) };
+            json!(Command::Voice { change })
+        }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Processing { change } => json!(Command::Processing { change }),
         Request::Cues { key, mute, people, moved, volume } => {
@@ -440,6 +461,12 @@ fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, Str
                 line += "; talkers stay as loud as they are sent";
             }
             (own(&["master"]), line)
+        }
+        Request::Voice { bitrate, frame, redundancy } => {
+            let named = [("bit rate", bitrate), ("frame", frame), ("redundancy", redundancy)];
+            let set = named.iter().filter_map(|(name, it)| Some(format!("{name} {}", it.as_ref()?)));
+            let line = format!("your voice, from what you say next: {}", set.collect::<Vec<_>>().join(", "));
+            (own(&["coding"]), line)
         }
         Request::Ducking { decibels } => {
             let decibels = decibels.abs();
@@ -673,6 +700,18 @@ fn describe_processing(processing: &Value) -> Option<String> {
     (!running.is_empty()).then(|| format!("sends {} (+{delay:.0} ms)", running.join(", ")))
 }
 
+/// How the own voice is coded, unless it is as usual.
+fn describe_coding(coding: &Value) -> Option<String> {
+    let why = match coding["reason"].as_str()? {
+        "many_listeners" => "many listeners",
+        "queue" => "the way carries no more",
+        _ => return None,
+    };
+    let number = |name: &str| coding[name].as_f64().unwrap_or_default();
+    let (bitrate, frame) = (number("bitrate_kbps"), number("frame_ms"));
+    Some(format!("sends {bitrate} kbit/s in frames of {frame} ms ({why})"))
+}
+
 fn describe(status: &Value) -> String {
     let text = |name: &str| status[name].as_str().unwrap_or_default();
     let is = |name: &str| status[name] == true;
@@ -684,6 +723,7 @@ fn describe(status: &Value) -> String {
     own.extend(is("transmitting").then(|| "talking".to_owned()));
     own.push(format!("talks to {}", talks_to(status)));
     own.extend(describe_processing(&status["processing"]));
+    own.extend(describe_coding(&status["coding"]));
     let silenced = names(status, "silenced");
     own.extend((!silenced.is_empty()).then(|| format!("may not speak in {silenced}")));
     own.extend((status["front"] == false).then(|| "another organisation is in front".to_owned()));

@@ -28,7 +28,10 @@ use hark_node::{
     snapshot::{Command, ProcessingChange, TransmitMode},
     store::Home,
 };
-use hark_voice::{StageMode, Stages};
+use hark_voice::{
+    CodingSettings, StageMode, Stages,
+    rate::{self, CodingError},
+};
 
 use crate::{
     HomeArguments,
@@ -94,6 +97,17 @@ pub(crate) struct TalkArguments {
     /// as chosen for the microphone, at first auto; off with a file]
     #[arg(long, value_name = "LIST", value_parser = processing)]
     processing: Option<ProcessingChange>,
+    /// Bit rate of your voice: auto, or 24 to 96 kbit/s [default: auto, as the way to the others
+    /// allows]
+    #[arg(long, value_name = "KBPS", value_parser = parse_bitrate, allow_hyphen_values = true)]
+    bitrate: Option<Choice<u32>>,
+    /// Length of its frames: auto, or 2.5, 5, 10 or 20 ms [default: auto]
+    #[arg(long, value_name = "MS", value_parser = parse_frame, allow_hyphen_values = true)]
+    frame: Option<Choice<usize>>,
+    /// Copies of earlier frames in each datagram: auto, or 0 to 5 [default: auto, as each listener
+    /// asks for]
+    #[arg(long, value_name = "COPIES", value_parser = parse_copies, allow_hyphen_values = true)]
+    redundancy: Option<Choice<u8>>,
     /// No screen: a line for each thing that happens, for services
     #[arg(long)]
     headless: bool,
@@ -193,6 +207,11 @@ fn play(
         },
         low_delay: arguments.low_delay,
         processing: arguments.processing.unwrap_or_default(),
+        coding: CodingSettings {
+            bitrate_bps: arguments.bitrate.and_then(|it| it.0),
+            frame_samples: arguments.frame.and_then(|it| it.0),
+            copies: arguments.redundancy.and_then(|it| it.0),
+        },
     })?;
     let mut keeps_words = founds;
     if let Some(store) = joins.map(|joined| home.find(joined)).transpose()?.flatten() {
@@ -257,6 +276,22 @@ pub(crate) fn processing(text: &str) -> Result<ProcessingChange, String> {
         *place = Some(mode.parse::<StageMode>().map_err(|error| error.to_string())?);
     }
     Ok(stages.into())
+}
+
+/// A setting; `None` leaves the choice to Hark.
+#[derive(Clone, Copy)]
+struct Choice<T>(Option<T>);
+
+fn parse_bitrate(text: &str) -> Result<Choice<u32>, CodingError> {
+    rate::parse_bitrate(text).map(Choice)
+}
+
+fn parse_frame(text: &str) -> Result<Choice<usize>, CodingError> {
+    rate::parse_frame(text).map(Choice)
+}
+
+fn parse_copies(text: &str) -> Result<Choice<u8>, CodingError> {
+    rate::parse_copies(text).map(Choice)
 }
 
 fn profile_name(text: &str) -> Result<String, ProfileError> {

@@ -439,7 +439,7 @@ const EVENTS_WAITING_MAX: usize = 64;
 const HELD_MAX: usize = 64;
 
 /// The commands of the API.
-pub(super) const COMMANDS: [&str; 24] = [
+pub(super) const COMMANDS: [&str; 25] = [
     "status",
     "subscribe",
     "invite",
@@ -455,6 +455,7 @@ pub(super) const COMMANDS: [&str; 24] = [
     "key",
     "ducking",
     "master",
+    "voice",
     "transmit",
     "volunteer",
     "volume",

@@ -84,6 +84,7 @@ fn picture() -> Snapshot {
         level_dbfs: -90.0,
         copies: 0,
         processing: Default::default(),
+        coding: Default::default(),
         cues: Default::default(),
         side_tone: Default::default(),
         cpu_percent: 0.0,

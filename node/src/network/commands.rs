@@ -50,6 +50,9 @@ impl Working {
             Command::Key { key, to } => self.radio.bind(&key, to)?,
             Command::Master { change } => self.radio.set_master(change)?,
             Command::Ducking { decibels } => self.radio.set_ducking(decibels)?,
+            Command::Voice { change } => {
+                voice_commands.push(VoiceCommand::ChangeCoding(change.parse()?));
+            }
             Command::Processing { change } => {
                 voice_commands.push(self.base.sound.change_processing(change)?);
             }

@@ -244,6 +244,7 @@ impl View {
             | Command::Follow
             | Command::Key { .. }
             | Command::Ducking { .. }
+            | Command::Voice { .. }
             | Command::Processing { .. }
             | Command::Cues { .. }
             | Command::SideTone { .. }
@@ -485,6 +486,7 @@ impl View {
             side_tone: SideToneView::default(),
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
+            coding: voice.own.coding.into(),
             cpu_percent: self.cpu_percent,
             peers,
             other_members: self.other_members,

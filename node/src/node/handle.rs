@@ -114,6 +114,7 @@ impl NodeHandle {
             | Command::Away { .. }
             | Command::Ducking { .. }
             | Command::Master { .. }
+            | Command::Voice { .. }
             | Command::Transmit { .. }
             | Command::Quit => (0..self.stations.len()).for_each(|line| to(line, command.clone())),
             Command::Ptt { key: None, to: None, .. } => to(self.own().publisher.front(), command),

@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 
 use hark_keys::DeviceId;
-use hark_voice::{Console, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics};
+use hark_voice::{
+    CodingSettings, Console, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics,
+};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
@@ -24,6 +26,7 @@ pub(super) struct VoicePlan {
     pub(super) output: OutputSpec,
     pub(super) transmit: TransmitMode,
     pub(super) low_delay: bool,
+    pub(super) coding: CodingSettings,
     pub(super) handle: OnceLock<VoiceHandle>,
     pub(super) lines: Vec<LinePlan>,
 }
@@ -61,6 +64,7 @@ fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
     let pipelines = plan.lines.iter().map(|line| {
         Pipeline::new(PipelineConfig {
             transmit: plan.transmit.into(),
+            coding: plan.coding,
             ..PipelineConfig::new(line.device, plan.low_delay)
         })
     });

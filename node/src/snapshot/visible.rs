@@ -54,6 +54,7 @@ impl Snapshot {
             transmitting,
             level_dbfs,
             copies: _,
+            coding,
             processing,
             cues,
             side_tone,
@@ -88,6 +89,7 @@ impl Snapshot {
             && *away == other.away
             && *transmitting == other.transmitting
             && *processing == other.processing
+            && *coding == other.coding
             && *cues == other.cues
             && *side_tone == other.side_tone
             && is_as_loud(*level_dbfs, other.level_dbfs)

@@ -7,7 +7,7 @@ use std::{ffi::c_int, ptr::NonNull};
 
 use opusic_sys as opus;
 
-use super::SAMPLE_RATE;
+use super::{Coding, SAMPLE_RATE};
 
 /// Size of the largest Opus packet that is encoded or decoded, in bytes (RFC 6716 section 3.2.1). A
 /// longer one is refused.
@@ -39,11 +39,6 @@ impl Encoder {
             // formants.
             (opus::OPUS_APPLICATION_AUDIO, 480)
         };
-        let bitrate = c_int::try_from(bitrate_bps).map_err(|_| CodecError::Bitrate)?;
-        let packet_bytes = bitrate_bps as usize * frame_samples / 8 / SAMPLE_RATE as usize;
-        if !(MIN_BITRATE_BPS..=MAX_BITRATE_BPS).contains(&bitrate_bps) {
-            return Err(CodecError::Bitrate);
-        }
         let mut status = opus::OPUS_OK;
         // SAFETY: `status` outlives the call.
         let state = unsafe {
@@ -51,13 +46,27 @@ impl Encoder {
         };
         check(status)?;
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
-        let encoder = Self { state, frame_samples, packet_bytes };
-        encoder.set(opus::OPUS_SET_BITRATE_REQUEST, bitrate)?;
+        let mut encoder = Self { state, frame_samples, packet_bytes: 0 };
+        encoder.set_coding(Coding { frame_samples, bitrate_bps })?;
         // A constant rate, so that the size of packets reveals nothing about the words. [PROTO-7.6]
         encoder.set(opus::OPUS_SET_VBR_REQUEST, 0)?;
         encoder.set(opus::OPUS_SET_COMPLEXITY_REQUEST, ENCODER_COMPLEXITY)?;
         encoder.set(opus::OPUS_SET_SIGNAL_REQUEST, opus::OPUS_SIGNAL_VOICE)?;
         Ok(encoder)
+    }
+
+    /// Codes by `coding` from the next frame on.
+    pub fn set_coding(&mut self, coding: Coding) -> Result<(), CodecError> {
+        let Coding { frame_samples, bitrate_bps } = coding;
+        if !(MIN_BITRATE_BPS..=MAX_BITRATE_BPS).contains(&bitrate_bps) {
+            return Err(CodecError::Bitrate);
+        }
+        if !matches!(frame_samples, 120 | 240 | 480 | FRAME_SAMPLES_MAX) {
+            return Err(CodecError::FrameSize);
+        }
+        self.set(opus::OPUS_SET_BITRATE_REQUEST, bitrate_bps as c_int)?;
+        (self.frame_samples, self.packet_bytes) = (frame_samples, coding.packet_bytes());
+        Ok(())
     }
 
     /// Appends the packet of one frame to `out`.

@@ -14,6 +14,7 @@ use hark_processing::{StageMode, Stages};
 use super::{
     cues::{Cue, CueSettings},
     nets::{Net, NetSettings},
+    rate::CodingChange,
 };
 
 /// What the node and its user want.
@@ -163,6 +164,8 @@ pub enum VoiceCommand {
     /// Set whether talkers who are far too quiet or too loud are turned up or down. At first they
     /// are not.
     SetLeveling(bool),
+    /// Set bit rate, frame length and copies of our voice, or leave them to the network.
+    ChangeCoding(CodingChange),
     /// Change what opens the gate.
     SetTransmit(Transmit),
     /// The user has pressed (true) or released (false) the key to talk.

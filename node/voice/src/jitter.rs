@@ -21,7 +21,8 @@ pub struct JitterBuffer {
     packets: Vec<u8>,
     held: usize,
     delays: ArrivalDelays,
-    /// Units of 120 samples in a frame; zero before the first one.
+    /// Units of 120 samples in the frame that is played next or was played last; zero before the
+    /// first one.
     frame_units: i64,
     /// The newest media time that arrived, extended so that it does not wrap.
     newest: i64,
@@ -52,6 +53,8 @@ struct Slot {
     /// The target of its talkspurt.
     target: TargetId,
     length: u16,
+    /// Units of 120 samples in the frame.
+    units: u8,
     talkspurt: u8,
     last: bool,
 }
@@ -165,10 +168,11 @@ impl JitterBuffer {
         if key == self.key && step < -self.window_units() {
             return Inserted::Late;
         }
-        if frame_units != self.frame_units {
-            // The first frame, or the talker has changed the frame length.
+        let end_us = (media + frame_units) * UNIT_US;
+        if self.frame_units == 0 {
+            // The first frame.
             self.restart(frame_units, media);
-        } else if self.delays.waited_us(arrived, media * UNIT_US).abs() > STRAY_US {
+        } else if self.delays.waited_us(arrived, end_us).abs() > STRAY_US {
             // In the middle of a talkspurt a single such frame is an accident. Several in a row, or
             // one in silence, mean that the media time has changed.
             self.strays += 1;
@@ -193,8 +197,8 @@ impl JitterBuffer {
         self.copies = frame.copies;
         self.delays.handle_arrival(
             arrived,
-            media * UNIT_US,
-            self.frame_length(),
+            (media + frame_units) * UNIT_US,
+            length_of(frame_units),
             frame.copies,
             frame.recovered,
         );
@@ -208,6 +212,7 @@ impl JitterBuffer {
             media: Some(media),
             target,
             length: packet.len() as u16,
+            units: frame_units as u8,
             talkspurt: header.talkspurt,
             last: header.last,
         };
@@ -317,6 +322,7 @@ impl JitterBuffer {
         let follows = std::mem::take(&mut self.ended) && slot.media == Some(self.next);
         if follows {
             self.playing = Some(slot.talkspurt);
+            self.frame_units = i64::from(slot.units);
         }
         follows
     }
@@ -327,6 +333,7 @@ impl JitterBuffer {
         let index = loop {
             let Some(index) = self.earliest() else { return false };
             self.next = self.slots[index].media.unwrap_or(self.next);
+            self.frame_units = i64::from(self.slots[index].units);
             let excess = self.delay_us(now) - target_us;
             if excess < 0 {
                 return false;
@@ -347,6 +354,8 @@ impl JitterBuffer {
     fn take(&mut self, index: usize, starts: bool, stretch: isize) -> Next<'_> {
         let slot = self.slots[index];
         self.empty(index);
+        // Another talkspurt may have frames of another length.
+        self.frame_units = i64::from(slot.units);
         self.next += self.frame_units;
         self.concealed = 0;
         self.waited = 0;
@@ -380,7 +389,7 @@ impl JitterBuffer {
     fn later_than(&self, media: i64) -> Option<LaterFrame<'_>> {
         let index = self.earliest()?;
         let slot = self.slots[index];
-        let ahead = (slot.media? - media) / self.frame_units;
+        let ahead = (slot.media? - media) / self.frame_units.max(1);
         let ahead = u32::try_from(ahead).ok().filter(|ahead| *ahead > 0)?;
         let same = Some(slot.talkspurt) == self.playing;
         same.then(|| LaterFrame { packet: self.packet(index), ahead })
@@ -402,7 +411,7 @@ impl JitterBuffer {
 
     /// How far behind the fastest arrival the next frame would be played.
     fn delay_us(&self, now: Timestamp) -> i64 {
-        self.delays.waited_us(now, self.next * UNIT_US)
+        self.delays.waited_us(now, (self.next + self.frame_units) * UNIT_US)
     }
 
     /// The target delay. If one block takes several frames, the last of them must have arrived,
@@ -442,21 +451,24 @@ impl JitterBuffer {
         self.held -= 1;
     }
 
+    /// The slot of the frame at this media time. If the frame is not here, it is a slot for it: an
+    /// empty one, or if there is none, the one of the earliest frame.
     fn index(&self, media: i64) -> usize {
-        media.div_euclid(self.frame_units.max(1)).rem_euclid(SLOTS as i64) as usize
+        let place = |wanted| self.slots.iter().position(|slot| slot.media == wanted);
+        place(Some(media)).or_else(|| place(None)).or_else(|| self.earliest()).unwrap_or(0)
     }
 
     fn window_units(&self) -> i64 {
-        self.frame_units * SLOTS as i64
+        self.frame_units.min(WINDOW_FRAME_UNITS) * SLOTS as i64
     }
 
     fn frame_us(&self) -> i64 {
         self.frame_units * UNIT_US
     }
+}
 
-    fn frame_length(&self) -> Duration {
-        Duration::from_micros(self.frame_us() as u64)
-    }
+fn length_of(units: i64) -> Duration {
+    Duration::from_micros((units * UNIT_US) as u64)
 }
 
 /// By how many samples playout should become longer.
@@ -481,12 +493,17 @@ const EMPTY: Slot = Slot {
     media: None,
     target: TargetId::from_bytes([0; 16]),
     length: 0,
+    units: 0,
     talkspurt: 0,
     last: false,
 };
 
 /// Number of slots: 1.28 s with frames of 10 ms. A frame that is further ahead clears all others.
 const SLOTS: usize = 128;
+
+/// The longest frames, in units, that make the window longer: those of 10 ms. A talker may go on with
+/// shorter frames, and those need slots.
+const WINDOW_FRAME_UNITS: i64 = 4;
 
 /// Microseconds in a unit of media time.
 const UNIT_US: i64 = 2_500;

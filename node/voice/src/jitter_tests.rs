@@ -270,3 +270,55 @@ fn random_arrivals_replay_and_stay_bounded() {
     assert_eq!(played, run());
     assert!(played.iter().flatten().count() > 500);
 }
+
+/// [PROTO-7.10] Regression: frames of another length emptied the buffer, and what was known of the
+/// line was lost.
+#[test]
+fn a_talkspurt_with_longer_frames_follows_without_a_gap() {
+    let mut buffer = JitterBuffer::default();
+    // Eleven frames of 10 ms, and then frames of 20 ms, one of which is lost.
+    let frames = (0..11u32).map(|n| (n * 4, 4, 1, n == 10));
+    let frames = frames.chain((0..5).map(|n| (44 + n * 8, 8, 2, n == 4)));
+    let mut frames = frames.filter(|(media_time, ..)| *media_time != 60).peekable();
+    let mut played = Vec::new();
+    // Samples that are decoded and not played yet.
+    let mut ready = 0;
+    for block in 1..40u32 {
+        // The line takes no time.
+        while let Some((media_time, units, talkspurt, last)) =
+            frames.next_if(|(media_time, units, ..)| (media_time + units) * 5 <= block * 20)
+        {
+            let frame = Frame {
+                header: FrameHeader { first: false, last, talkspurt, media_time },
+                packet: &media_time.to_be_bytes(),
+                samples: units as usize * UNIT_SAMPLES,
+                key: 1,
+                target: TargetId::from_bytes([1; 16]),
+                copies: 0,
+                recovered: false,
+            };
+            let arrived = Timestamp::from_millis(1_000 + u64::from(block) * 10);
+            assert_eq!(buffer.insert(arrived, &frame), Inserted::Held);
+        }
+        let now = Timestamp::from_micros(1_000_500 + u64::from(block) * 10_000);
+        if ready >= 480 {
+            ready -= 480;
+            continue;
+        }
+        match buffer.next(now, 0, 480) {
+            Next::Idle => {}
+            Next::Frame { packet, .. } => {
+                let media_time = u32::from_be_bytes(packet.try_into().unwrap());
+                played.push(Ok(media_time));
+                ready = if media_time < 44 { 0 } else { 480 };
+            }
+            Next::Missing { samples, .. } => {
+                played.push(Err(samples));
+                ready = samples - 480;
+            }
+        }
+    }
+    let short = (0..11).map(|n| Ok(n * 4));
+    let long = [Ok(44), Ok(52), Err(480), Err(480), Ok(68), Ok(76)];
+    assert_eq!(played, short.chain(long).collect::<Vec<_>>());
+}

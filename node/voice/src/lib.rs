@@ -26,6 +26,7 @@ pub mod nets;
 mod pcm;
 pub mod pipeline;
 mod proofs;
+pub mod rate;
 pub mod receive;
 pub mod redundancy;
 pub mod report;
@@ -51,6 +52,7 @@ pub use gate::RELEASE_TAIL;
 pub use hark_processing::{ProcessingState, StageMode, StageModeError, Stages};
 pub use nets::{Net, NetSettings};
 pub use pipeline::{Pipeline, PipelineConfig};
+pub use rate::{Coding, CodingReason, CodingSettings, CodingState};
 pub use side_tone::{SIDE_TONE_MAX_DB, SIDE_TONE_MIN_DB};
 pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};
 

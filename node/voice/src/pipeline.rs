@@ -12,8 +12,8 @@ use hark_mesh::datagram::{
 };
 
 use super::{
-    CodecError, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit, VoiceCommand,
-    VoiceEvent, VoiceStatistics,
+    CodecError, CodingSettings, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit,
+    VoiceCommand, VoiceEvent, VoiceStatistics,
     cues::Cue,
     keyrings::Keyrings,
     mix::Limiter,
@@ -64,6 +64,8 @@ pub struct PipelineConfig {
     pub low_delay: bool,
     /// Bit rate of Opus in bits per second, 16,000 to 256,000.
     pub bitrate_bps: u32,
+    /// What of the coding is set instead of chosen by the network.
+    pub coding: CodingSettings,
 }
 
 impl PipelineConfig {
@@ -71,7 +73,8 @@ impl PipelineConfig {
     /// `low_delay`.
     pub fn new(device: DeviceId, low_delay: bool) -> Self {
         let bitrate_bps = if low_delay { 64_000 } else { 48_000 };
-        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps }
+        let coding = CodingSettings::default();
+        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, coding }
     }
 }
 
@@ -196,6 +199,7 @@ impl Pipeline {
             VoiceCommand::RemoveNet(net) => self.nets.remove(net),
             VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
             VoiceCommand::SetLeveling(on) => self.nets.set_leveling(on),
+            VoiceCommand::ChangeCoding(change) => self.sender.change_coding(change),
             VoiceCommand::SetTransmit(transmit) => self.sender.set_transmit(transmit),
             VoiceCommand::PushToTalk(down) => self.sender.set_key(now, down),
             VoiceCommand::SetTail(tail) => self.sender.set_tail(tail),
@@ -346,6 +350,7 @@ impl Pipeline {
             processing: hark_processing::ProcessingState::default(),
             target: self.sender.transmitting_to(),
             copies: self.sender.copies(),
+            coding: self.sender.coding(),
             frames_sent,
             frames_failed,
         };

@@ -5,6 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::datagram::{FRAMES_MAX, Forward, Voice};
 
+use super::rate::{CopiesRule, Queueing};
+
 /// The last sealed frames of a talkspurt, newest first.
 pub struct SealedFrames {
     frames: [Vec<u8>; FRAMES_MAX],
@@ -88,12 +90,18 @@ pub struct ListenerRedundancy {
     asked: VecDeque<(Timestamp, u8)>,
     /// When it last asked for at least one copy, and for how many.
     held: Option<(Timestamp, u8)>,
+    queueing: Queueing,
 }
 
 impl Default for ListenerRedundancy {
     /// A listener that has not reported yet.
     fn default() -> Self {
-        Self { sequence: 0, asked: VecDeque::with_capacity(REPORTS_KEPT), held: None }
+        Self {
+            sequence: 0,
+            asked: VecDeque::with_capacity(REPORTS_KEPT),
+            held: None,
+            queueing: Queueing::default(),
+        }
     }
 }
 
@@ -120,10 +128,25 @@ impl ListenerRedundancy {
         }
     }
 
+    /// A talkspurt begins.
+    pub(super) fn begin(&mut self) {
+        self.queueing.begin();
+    }
+
+    /// A report names the newest of our datagrams that had arrived, and how many have.
+    pub(super) fn handle_arrivals(&mut self, now: Timestamp, highest: u16, received: u16) {
+        self.queueing.handle_report(now, highest, received);
+    }
+
+    /// What the reports say of the way.
+    pub(super) fn queueing(&self) -> &Queueing {
+        &self.queueing
+    }
+
     /// The number of copies in use: the largest number in the reports of the last second. If none
     /// came in that time, it is the last number above zero, for at most two seconds after that
-    /// report. [PROTO-7.4]
-    pub fn copies(&self, now: Timestamp) -> u8 {
+    /// report. [PROTO-7.4] The `rule` limits it.
+    pub fn copies(&self, now: Timestamp, rule: CopiesRule) -> u8 {
         let recent = self
             .asked
             .iter()
@@ -134,7 +157,7 @@ impl ListenerRedundancy {
             .held
             .filter(|(at, _)| now.saturating_duration_since(*at) < COPIES_END)
             .map_or(0, |(_, copies)| copies);
-        recent.unwrap_or(held)
+        rule.of(recent.unwrap_or(held))
     }
 
     /// Appends the datagram with the newest of `frames` to `out`. `level` is the loudness below
@@ -144,14 +167,17 @@ impl ListenerRedundancy {
         now: Timestamp,
         way: NextHop,
         (target_tag, level): ([u8; 4], u8),
+        rule: CopiesRule,
         frames: &SealedFrames,
         out: &mut Vec<u8>,
     ) {
-        let frames = frames.newest(self.copies(now));
+        let frames = frames.newest(self.copies(now, rule));
+        let before = out.len();
         match way {
             NextHop::Link(_) => Voice::encode(target_tag, self.sequence, frames, out),
             NextHop::Relay(_) => Forward::encode(level, target_tag, self.sequence, frames, out),
         }
+        self.queueing.handle_sent(now, self.sequence, out.len() - before);
         self.sequence = self.sequence.wrapping_add(1);
     }
 
@@ -168,8 +194,8 @@ impl ListenerRedundancy {
 
     /// How often the last frame of a talkspurt is repeated: once per copy in use, and at least
     /// once. A listener that misses the last frame would conceal until it gives up. [PROTO-7.6]
-    pub fn repeats(&self, now: Timestamp) -> u8 {
-        self.copies(now).max(1)
+    pub fn repeats(&self, now: Timestamp, rule: CopiesRule) -> u8 {
+        self.copies(now, rule).max(1)
     }
 }
 
@@ -262,6 +288,8 @@ mod tests {
 
     use super::*;
 
+    const ANY: CopiesRule = CopiesRule::ASKED;
+
     fn ask(listener: &mut ListenerRedundancy, at_ms: u64, wanted_copies: u8) {
         listener.handle_report(Timestamp::from_millis(at_ms), wanted_copies);
     }
@@ -270,15 +298,15 @@ mod tests {
     fn the_largest_ask_of_a_second_counts_and_ends_after_two() {
         let mut listener = ListenerRedundancy::default();
         let at = Timestamp::from_millis;
-        assert_eq!(listener.copies(at(0)), 0);
+        assert_eq!(listener.copies(at(0), ANY), 0);
         ask(&mut listener, 1_000, 3);
         ask(&mut listener, 1_250, 1);
-        assert_eq!(listener.copies(at(1_900)), 3);
-        assert_eq!(listener.copies(at(2_100)), 1);
-        assert_eq!(listener.copies(at(3_200)), 1, "no report since");
-        assert_eq!(listener.copies(at(3_250)), 0);
+        assert_eq!(listener.copies(at(1_900), ANY), 3);
+        assert_eq!(listener.copies(at(2_100), ANY), 1);
+        assert_eq!(listener.copies(at(3_200), ANY), 1, "no report since");
+        assert_eq!(listener.copies(at(3_250), ANY), 0);
         ask(&mut listener, 3_000, 0);
-        assert_eq!(listener.copies(at(3_200)), 0);
+        assert_eq!(listener.copies(at(3_200), ANY), 0);
     }
 
     /// [PROTO-7.6] When the only last datagram was lost, listeners concealed for a fifth of a
@@ -286,9 +314,9 @@ mod tests {
     #[test]
     fn the_end_of_a_talkspurt_is_sent_again_even_on_a_clean_line() {
         let mut listener = ListenerRedundancy::default();
-        assert_eq!(listener.repeats(Timestamp::ZERO), 1);
+        assert_eq!(listener.repeats(Timestamp::ZERO, ANY), 1);
         ask(&mut listener, 1_000, 3);
-        assert_eq!(listener.repeats(Timestamp::from_millis(1_100)), 3);
+        assert_eq!(listener.repeats(Timestamp::from_millis(1_100), ANY), 3);
     }
 
     /// Several talkspurts may end shortly after one another; each end is repeated under its own
@@ -330,7 +358,14 @@ mod tests {
             frame.clear();
             frame.extend_from_slice(&[n; 82]);
             let mut out = Vec::new();
-            listener.encode(Timestamp::from_millis(1_100), way, ([9; 4], 0), &frames, &mut out);
+            listener.encode(
+                Timestamp::from_millis(1_100),
+                way,
+                ([9; 4], 0),
+                ANY,
+                &frames,
+                &mut out,
+            );
             assert_eq!(out.len(), 8 + 3 * 84);
             let voice = Voice::parse(&out).unwrap();
             let held: Vec<u8> = voice.frames.iter().map(|frame| frame[0]).collect();

@@ -21,9 +21,10 @@ use hark_mesh::{
 use super::{
     CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
     accounts::Accounts,
-    codec::Encoder,
+    codec::{Encoder, FRAME_SAMPLES_MAX},
     gate::{Gate, GateDecision},
     proofs::Prover,
+    rate::{CodingChange, CodingState, Rate},
     redundancy::{EndedTalkspurts, ListenerRedundancy, NextHop, SealedFrames},
     shunned::FORGED,
     uplinks::Uplinks,
@@ -34,6 +35,9 @@ pub struct Sender {
     device: DeviceId,
     gate: Gate,
     encoder: Encoder,
+    rate: Rate,
+    /// What is in force.
+    coding: CodingState,
     targets: BTreeMap<TargetId, Target>,
     /// The target of the next talkspurt.
     selected: Option<TargetId>,
@@ -97,6 +101,7 @@ impl Target {
 #[derive(Clone, Copy)]
 struct Talkspurt {
     target: TargetId,
+    since: Timestamp,
     /// Nothing of it has been sent yet.
     first: bool,
     /// It ends with the frame that is being captured, and none of that frame's sound is sent.
@@ -106,12 +111,16 @@ struct Talkspurt {
 impl Sender {
     /// Creates a sender without targets.
     pub fn new(config: &PipelineConfig) -> Result<Self, CodecError> {
-        let encoder = Encoder::new(config.low_delay, config.bitrate_bps)?;
-        let frame_samples = encoder.frame_samples();
+        let mut encoder = Encoder::new(config.low_delay, config.bitrate_bps)?;
+        let rate = Rate::new(config.low_delay, config.bitrate_bps, config.coding);
+        let coding = rate.wanted();
+        encoder.set_coding(coding.coding)?;
         Ok(Self {
             device: config.device,
             gate: Gate::new(config.transmit),
             encoder,
+            rate,
+            coding,
             targets: BTreeMap::new(),
             selected: None,
             listeners: BTreeMap::new(),
@@ -121,8 +130,8 @@ impl Sender {
             prover: Prover::new(),
             member_relays: BTreeSet::new(),
             ways: Vec::new(),
-            block: Vec::with_capacity(frame_samples),
-            silence: vec![0.0; frame_samples],
+            block: Vec::with_capacity(FRAME_SAMPLES_MAX),
+            silence: vec![0.0; FRAME_SAMPLES_MAX],
             plaintext: Vec::new(),
             frames: SealedFrames::default(),
             ended: EndedTalkspurts::default(),
@@ -297,6 +306,7 @@ impl Sender {
         }
         if let Some(listener) = self.listeners.get_mut(&NextHop::Link(from)) {
             listener.handle_report(now, report.wanted_copies);
+            listener.handle_arrivals(now, report.highest_sequence, report.received);
         }
         Ok(())
     }
@@ -307,6 +317,7 @@ impl Sender {
         self.accounts.handle_seen(now, relay, seen.lost);
         if let Some(listener) = self.listeners.get_mut(&NextHop::Relay(relay)) {
             listener.handle_report(now, seen.wanted_copies);
+            listener.handle_arrivals(now, seen.highest_sequence, seen.received);
         }
     }
 
@@ -356,8 +367,20 @@ impl Sender {
                 self.block.clear();
                 let units = self.encoder.frame_samples() / UNIT_SAMPLES;
                 self.media_time = self.media_time.wrapping_add(units as u32);
+                self.follow_rate();
             }
         }
+    }
+
+    /// Changes what of the coding the person has chosen, from the next talkspurt on.
+    pub fn change_coding(&mut self, change: CodingChange) {
+        self.rate.change(change);
+        self.follow_rate();
+    }
+
+    /// How our voice is coded, and why.
+    pub fn coding(&self) -> CodingState {
+        self.coding
     }
 
     /// Number of samples by which the sound that listeners decode lags behind the captured sound.
@@ -399,11 +422,12 @@ impl Sender {
     fn on_frame(&mut self, now: Timestamp, outbox: &mut Outbox, events: &mut Events) {
         let decision = self.gate.handle_frame(now, &self.block);
         if self.talkspurt.is_none() && decision == (GateDecision::Send { last: false }) {
-            self.start_talkspurt(events);
+            self.start_talkspurt(now, events);
         }
+        let rule = self.rate.copies(&self.coding);
         self.ended.repeat(|way, tag, frames| {
             if let Some(listener) = self.listeners.get_mut(&way) {
-                listener.encode(now, way, (tag, SILENCE), frames, outbox.push(way.device()));
+                listener.encode(now, way, (tag, SILENCE), rule, frames, outbox.push(way.device()));
             }
         });
         self.turning = false;
@@ -412,9 +436,12 @@ impl Sender {
         let heard = is_heard(talkspurt.target);
         match decision {
             GateDecision::Send { last } if heard && !talkspurt.over => {
-                self.send(now, last, false, outbox, events);
+                let over = last || self.reaches_seam(now);
+                self.send(now, over, false, outbox, events);
                 if last {
                     self.end_talkspurt(now, events);
+                } else if over {
+                    self.begin_frames(now, talkspurt.target);
                 }
             }
             // What is said from now on is for nobody, not even in the last frame.
@@ -427,28 +454,67 @@ impl Sender {
         }
     }
 
-    fn start_talkspurt(&mut self, events: &mut Events) {
+    fn start_talkspurt(&mut self, now: Timestamp, events: &mut Events) {
         let Some(target) = self.selected else { return };
         let Some(place) = self.targets.get(&target).filter(|place| place.is_heard()) else {
             return;
         };
         ways_of(&place.plan).for_each(|way| self.ended.cancel(way));
         self.uplinks.begin();
-        self.talkspurt = Some(Talkspurt { target, first: true, over: false });
+        for way in ways_of(&place.plan) {
+            if let Some(listener) = self.listeners.get_mut(&way) {
+                listener.begin();
+            }
+        }
+        self.begin_frames(now, target);
+        events.push(VoiceEvent::OwnTalkStarted { target });
+    }
+
+    /// The next frame is the first of a talkspurt.
+    fn begin_frames(&mut self, now: Timestamp, target: TargetId) {
+        self.talkspurt = Some(Talkspurt { target, since: now, first: true, over: false });
         self.talkspurt_number = (self.talkspurt_number + 1) % 16;
         self.frames.clear();
         self.encoder.reset();
-        events.push(VoiceEvent::OwnTalkStarted { target });
+    }
+
+    /// Judges the ways of the talkspurt. Returns whether it is to go on as a new one, since the
+    /// coding changes: at once if we are to send less, and after [`SEAM_AFTER`] otherwise.
+    fn reaches_seam(&mut self, now: Timestamp) -> bool {
+        let ways = self.ways.iter().filter_map(|way| self.listeners.get(way));
+        self.rate.judge(now, ways.map(ListenerRedundancy::queueing));
+        let (Some(talkspurt), wanted) = (self.talkspurt, self.rate.wanted()) else { return false };
+        self.coding = CodingState { coding: self.coding.coding, ..wanted };
+        let changes = wanted.coding != self.coding.coding;
+        let less = wanted.coding.bitrate_bps < self.coding.coding.bitrate_bps;
+        let long = now.saturating_duration_since(talkspurt.since) >= SEAM_AFTER;
+        changes && !talkspurt.first && (less || long)
+    }
+
+    /// Between two talkspurts, puts into force what the network allows.
+    fn follow_rate(&mut self) {
+        let begins = self.talkspurt.is_none_or(|talkspurt| talkspurt.first);
+        if !begins || !self.block.is_empty() {
+            return;
+        }
+        let place = self.selected.and_then(|target| self.targets.get(&target));
+        self.rate.set_direct_listeners(place.map_or(0, |place| place.plan.direct.len()));
+        let wanted = self.rate.wanted();
+        // Whatever is set was checked, and all that we choose is valid.
+        if self.encoder.set_coding(wanted.coding).is_ok() {
+            self.coding = wanted;
+        }
     }
 
     fn end_talkspurt(&mut self, now: Timestamp, events: &mut Events) {
         let Some(Talkspurt { target, .. }) = self.talkspurt.take() else { return };
         self.copies = 0;
+        let rule = self.rate.copies(&self.coding);
         if let Some(place) = self.targets.get(&target) {
             let listeners = &self.listeners;
             let repeats = self.ways.iter().filter_map(|way| {
                 let listener = listeners.get(way)?;
-                Some((*way, listener.repeats(now)))
+                Some((*way, listener.repeats(now, rule)))
             });
             if !self.frames.is_empty() {
                 self.ended.push(place.tag, &mut self.frames, repeats);
@@ -483,7 +549,8 @@ impl Sender {
         };
         self.plaintext.clear();
         self.plaintext.extend_from_slice(&header.to_bytes());
-        let samples = if silent { &self.silence } else { &self.block };
+        let silence = &self.silence[..self.block.len()];
+        let samples = if silent { silence } else { self.block.as_slice() };
         let coded = self.encoder.encode(samples, &mut self.plaintext);
         if coded.is_err() || key.seal(&self.plaintext, self.frames.push()).is_err() {
             if coded.is_ok() {
@@ -499,6 +566,7 @@ impl Sender {
             events.push(VoiceEvent::KeyUsed { target: talkspurt.target });
         }
         self.copies = 0;
+        let rule = self.rate.copies(&self.coding);
         self.ways.clear();
         // [PROTO-7.8] Each listener gets one datagram, however many nets of the target reach it.
         self.ways.extend(place.plan.direct.iter().copied().map(NextHop::Link));
@@ -516,7 +584,7 @@ impl Sender {
         let level = if silent { SILENCE } else { level_of(self.gate.level_dbfs()) };
         for way in &self.ways {
             if let Some(listener) = self.listeners.get_mut(way) {
-                self.copies = self.copies.max(listener.copies(now));
+                self.copies = self.copies.max(listener.copies(now, rule));
                 let out = outbox.push(way.device());
                 if let NextHop::Relay(relay) = way {
                     if self.member_relays.contains(relay) {
@@ -524,7 +592,7 @@ impl Sender {
                     }
                     self.accounts.handle_sent(now, *relay, listener.sequence());
                 }
-                listener.encode(now, *way, (place.tag, level), &self.frames, out);
+                listener.encode(now, *way, (place.tag, level), rule, &self.frames, out);
             }
         }
         self.prove(now, last, outbox);
@@ -606,6 +674,9 @@ fn level_of(dbfs: f32) -> u8 {
 
 /// The largest number of copies in a datagram.
 const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
+
+/// A talkspurt of this length is divided so that we send more again.
+const SEAM_AFTER: Duration = Duration::from_secs(5);
 
 /// Unused ways whose sequence numbers are remembered. If there are more, the first one in order is
 /// dropped and would start again at zero.

@@ -6,7 +6,7 @@ use hark_keys::{DeviceId, TargetId};
 use hark_mesh::datagram::DropReason;
 use hark_processing::ProcessingState;
 
-use super::nets::Net;
+use super::{nets::Net, rate::CodingState};
 
 /// Counters and measurements of all voice on the device.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct OwnStatistics {
     pub target: Option<TargetId>,
     /// The largest number of copies that any listener got with the newest frame.
     pub copies: u8,
+    /// How our voice is coded, and why.
+    pub coding: CodingState,
     /// Frames sealed and sent.
     pub frames_sent: u64,
     /// Frames that could not be sealed: the key has no counters left, or the codec failed.

@@ -92,6 +92,7 @@ fn snapshot() -> Snapshot {
         level_dbfs: -20.0,
         copies: 0,
         processing: Default::default(),
+        coding: Default::default(),
         cues: Default::default(),
         side_tone: Default::default(),
         cpu_percent: 3.2,

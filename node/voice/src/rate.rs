@@ -1,0 +1,598 @@
+//! Bit rate and frame length of our own voice: they follow the way to those who hear us.
+//!
+//! Nothing is sent to measure that way. Each report on our datagrams names the newest one that had
+//! arrived. How long ago the next one was sent is about a round trip. If it grows above its least
+//! value of the last seconds, datagrams wait in a queue. If that lasts, and clearly fewer arrive
+//! than were sent, the queue is our own: what arrived is what the way carries. Then we send no more
+//! than that, with longer frames, whose headers cost less, at a lower bit rate. The queue of
+//! somebody's download would not get shorter by it. Only the network decides, never what is said.
+//! [PROTO-7.10]
+
+use std::time::Duration;
+
+use hark_keys::Timestamp;
+use hark_mesh::{datagram::FRAMES_MAX, topology::DIRECT_FANOUT_MAX};
+
+use super::{SAMPLE_RATE, WindowMinimum};
+
+/// How our voice is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coding {
+    /// Samples in a frame: 120, 240, 480 or 960.
+    pub frame_samples: usize,
+    /// Bit rate of Opus in bits per second.
+    pub bitrate_bps: u32,
+}
+
+impl Coding {
+    /// Size of each packet, in bytes.
+    pub fn packet_bytes(self) -> usize {
+        self.bitrate_bps as usize * self.frame_samples / 8 / SAMPLE_RATE as usize
+    }
+
+    /// What datagrams with `copies` copies take of the way, in bits per second.
+    fn cost_bps(self, copies: u8) -> u64 {
+        let frame = self.packet_bytes() + FRAME_OVERHEAD;
+        let datagram = DATAGRAM_OVERHEAD + frame * (1 + usize::from(copies));
+        (datagram * 8 * SAMPLE_RATE as usize / self.frame_samples) as u64
+    }
+}
+
+/// What the person has set. `None` leaves the choice to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodingSettings {
+    /// Bit rate in bits per second, 24,000 to 96,000.
+    pub bitrate_bps: Option<u32>,
+    /// Samples in a frame: 120, 240, 480 or 960.
+    pub frame_samples: Option<usize>,
+    /// Number of copies in each datagram, 0 to 5, whatever listeners ask for.
+    pub copies: Option<u8>,
+}
+
+impl CodingSettings {
+    /// Carries out a change.
+    pub fn apply(&mut self, change: CodingChange) {
+        let CodingChange { bitrate_bps, frame_samples, copies } = change;
+        self.bitrate_bps = bitrate_bps.unwrap_or(self.bitrate_bps);
+        self.frame_samples = frame_samples.unwrap_or(self.frame_samples);
+        self.copies = copies.unwrap_or(self.copies);
+    }
+}
+
+/// What is to change of the settings. `None` leaves a setting as it is, and `Some(None)` leaves the
+/// choice to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodingChange {
+    /// As in [`CodingSettings`].
+    pub bitrate_bps: Option<Option<u32>>,
+    /// As in [`CodingSettings`].
+    pub frame_samples: Option<Option<usize>>,
+    /// As in [`CodingSettings`].
+    pub copies: Option<Option<u8>>,
+}
+
+/// Reads a bit rate: `auto`, or 24 to 96 kbit/s.
+pub fn parse_bitrate(text: &str) -> Result<Option<u32>, CodingError> {
+    let kbps = |kbps: &u32| (24..=96).contains(kbps);
+    let number = || text.parse().ok().filter(kbps).ok_or(CodingError::Bitrate(text.to_owned()));
+    choice(text, || number().map(|kbps| kbps * 1_000))
+}
+
+/// Reads a frame length: `auto`, or 2.5, 5, 10 or 20 ms.
+pub fn parse_frame(text: &str) -> Result<Option<usize>, CodingError> {
+    choice(text, || match text {
+        "2.5" => Ok(120),
+        "5" => Ok(240),
+        "10" => Ok(480),
+        "20" => Ok(960),
+        _ => Err(CodingError::Frame(text.to_owned())),
+    })
+}
+
+/// Reads a number of copies: `auto`, or 0 to 5.
+pub fn parse_copies(text: &str) -> Result<Option<u8>, CodingError> {
+    let fits = |copies: &u8| *copies <= COPIES_MAX;
+    choice(text, || text.parse().ok().filter(fits).ok_or(CodingError::Copies(text.to_owned())))
+}
+
+fn choice<T>(
+    text: &str,
+    number: impl FnOnce() -> Result<T, CodingError>,
+) -> Result<Option<T>, CodingError> {
+    if text == "auto" { Ok(None) } else { number().map(Some) }
+}
+
+/// Reasons why a setting was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodingError {
+    /// Not a bit rate.
+    #[error("the bit rate is auto or 24 to 96 kbit/s, not {0}")]
+    Bitrate(String),
+    /// Not a frame length.
+    #[error("the frame is auto, 2.5, 5, 10 or 20 ms, not {0}")]
+    Frame(String),
+    /// Not a number of copies.
+    #[error("redundancy is auto or 0 to 5 copies, not {0}")]
+    Copies(String),
+}
+
+/// What is in force, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodingState {
+    /// How our voice is coded.
+    pub coding: Coding,
+    /// Most copies of earlier frames in a datagram.
+    pub copies_max: u8,
+    /// Why it is so.
+    pub reason: CodingReason,
+}
+
+impl Default for CodingState {
+    /// Before anything is measured.
+    fn default() -> Self {
+        let coding = Coding { frame_samples: 480, bitrate_bps: 48_000 };
+        Self { coding, copies_max: COPIES_MAX, reason: CodingReason::Usual }
+    }
+}
+
+/// Why a bit rate and frame length are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodingReason {
+    /// Nothing is in the way.
+    Usual,
+    /// We send to many listeners ourselves.
+    ManyListeners,
+    /// A way carries less than we would send: our datagrams waited in a queue there.
+    Queue,
+}
+
+/// The number of copies that a listener gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopiesRule {
+    fixed: Option<u8>,
+    most: u8,
+}
+
+impl CopiesRule {
+    /// A listener gets what it asks for.
+    pub const ASKED: Self = Self { fixed: None, most: COPIES_MAX };
+
+    /// The number of copies for a listener that asks for `asked`.
+    pub fn of(self, asked: u8) -> u8 {
+        self.fixed.unwrap_or(asked).min(self.most)
+    }
+}
+
+/// Chooses how our voice is coded.
+pub(super) struct Rate {
+    low_delay: bool,
+    /// The bit rate if nothing is in the way.
+    usual_bps: u32,
+    settings: CodingSettings,
+    /// Whether we send to many listeners ourselves.
+    many: bool,
+    /// What we may send on each way, in bits per second. `None` if nothing is in the way.
+    budget_bps: Option<u64>,
+    /// When the budget last became smaller, or so large that more is sent.
+    changed: Option<Timestamp>,
+    /// Since when nothing has waited, or since the budget last became larger.
+    clear_since: Option<Timestamp>,
+    /// How long nothing may wait before the budget becomes larger.
+    patience: Duration,
+    /// Whether it has become larger since a queue of ours was last found.
+    is_raised: bool,
+}
+
+impl Rate {
+    pub(super) fn new(low_delay: bool, usual_bps: u32, settings: CodingSettings) -> Self {
+        Self {
+            low_delay,
+            usual_bps,
+            settings,
+            many: false,
+            budget_bps: None,
+            changed: None,
+            clear_since: None,
+            patience: PATIENCE,
+            is_raised: false,
+        }
+    }
+
+    pub(super) fn change(&mut self, change: CodingChange) {
+        self.settings.apply(change);
+    }
+
+    /// The next talkspurt goes to so many listeners directly.
+    pub(super) fn set_direct_listeners(&mut self, count: usize) {
+        self.many = count > DIRECT_FANOUT_MAX;
+    }
+
+    /// A frame's time has passed. `ways` are those that the talkspurt takes.
+    pub(super) fn judge<'q>(
+        &mut self,
+        now: Timestamp,
+        ways: impl Iterator<Item = &'q Queueing> + Clone,
+    ) {
+        let count = ways.clone().count();
+        // One listener of many that hears badly does not lower the quality for all.
+        let share = |bad: usize| bad > 0 && bad * DECIDING_SHARE >= count;
+        let carried = || ways.clone().filter_map(|way| way.carried_bps(now));
+        if share(ways.clone().filter(|way| way.queue > QUEUE_GONE).count()) {
+            self.clear_since = None;
+        }
+        let settled = self.changed.is_none_or(|at| now.saturating_duration_since(at) >= SETTLE);
+        if !settled {
+            return;
+        }
+        if share(carried().count()) {
+            self.limit(now, carried().min().unwrap_or(0));
+        } else if let Some(budget) = self.budget_bps {
+            let since = *self.clear_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= self.patience {
+                self.raise(now, budget);
+            }
+        }
+    }
+
+    /// The way has carried so many bits per second, while more was sent.
+    fn limit(&mut self, now: Timestamp, carried_bps: u64) {
+        // What was tried and failed is tried again later each time.
+        if std::mem::take(&mut self.is_raised) {
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        }
+        let least = LEVELS[LEVELS.len() - 1].cost_bps(0);
+        let (times, of) = FILLED;
+        self.budget_bps = Some((carried_bps * times / of).max(least));
+        self.changed = Some(now);
+        self.clear_since = None;
+    }
+
+    fn raise(&mut self, now: Timestamp, budget: u64) {
+        let before = self.wanted();
+        let (times, of) = RAISED;
+        let more = budget * times / of;
+        self.budget_bps = (more < self.usual().cost_bps(COPIES_MAX)).then_some(more);
+        self.is_raised = true;
+        self.clear_since = Some(now);
+        if self.wanted() != before {
+            self.changed = Some(now);
+        }
+    }
+
+    fn usual(&self) -> Coding {
+        let frame_samples = if self.low_delay { 240 } else { 480 };
+        Coding { frame_samples, bitrate_bps: self.usual_bps }
+    }
+
+    /// What the next talkspurt is to be coded by.
+    pub(super) fn wanted(&self) -> CodingState {
+        let floor = usize::from(self.many);
+        let budget = self.budget_bps.unwrap_or(u64::MAX);
+        let levels = std::iter::once(self.usual()).chain(LEVELS);
+        let fits = |coding: &Coding| coding.cost_bps(0) <= budget;
+        let chosen = levels.skip(floor).find(fits);
+        let mut coding = chosen.unwrap_or(LEVELS[LEVELS.len() - 1]);
+        coding.bitrate_bps = self.settings.bitrate_bps.unwrap_or(coding.bitrate_bps);
+        coding.frame_samples = self.settings.frame_samples.unwrap_or(coding.frame_samples);
+        let reason = match (self.budget_bps, self.many) {
+            (Some(_), _) => CodingReason::Queue,
+            (None, true) => CodingReason::ManyListeners,
+            (None, false) => CodingReason::Usual,
+        };
+        let room = DATAGRAM_BYTES / (coding.packet_bytes() + FRAME_OVERHEAD) - 1;
+        let most = COPIES_MAX.min(room as u8);
+        let affordable = (1..=most).take_while(|copies| coding.cost_bps(*copies) <= budget);
+        CodingState { coding, copies_max: affordable.last().unwrap_or(0), reason }
+    }
+
+    /// The rule for copies while `state` is in force.
+    pub(super) fn copies(&self, state: &CodingState) -> CopiesRule {
+        CopiesRule { fixed: self.settings.copies, most: state.copies_max }
+    }
+}
+
+/// What the reports on our datagrams say of the way that they take.
+pub(super) struct Queueing {
+    /// When the last datagrams were sent, by the lower bits of their sequence numbers.
+    sent: Vec<(u16, Timestamp)>,
+    /// The shortest time, in microseconds, between a datagram and a report that lacks it.
+    shortest: WindowMinimum,
+    /// How much longer that time was at the last report.
+    queue: Duration,
+    /// All that was sent and arrived until now.
+    total: Carried,
+    /// The same when reports began to tell of a queue.
+    queued_since: Option<(Timestamp, Carried)>,
+}
+
+/// What was sent and what arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct Carried {
+    datagrams: u64,
+    bytes: u64,
+    arrived: u64,
+}
+
+impl Default for Queueing {
+    /// Nothing has been sent yet.
+    fn default() -> Self {
+        Self {
+            sent: vec![(0, Timestamp::ZERO); SENT_KEPT],
+            shortest: WindowMinimum::new(SHORTEST_WINDOW),
+            queue: Duration::ZERO,
+            total: Carried::default(),
+            queued_since: None,
+        }
+    }
+}
+
+impl Queueing {
+    /// A talkspurt begins: nothing of it has been reported yet.
+    pub(super) fn begin(&mut self) {
+        self.queued_since = None;
+        self.queue = Duration::ZERO;
+    }
+
+    /// The datagram of that sequence number is sent, `bytes` long.
+    pub(super) fn handle_sent(&mut self, now: Timestamp, sequence: u16, bytes: usize) {
+        self.sent[usize::from(sequence) % SENT_KEPT] = (sequence, now);
+        self.total.datagrams += 1;
+        self.total.bytes += (bytes + DATAGRAM_OVERHEAD) as u64;
+    }
+
+    /// A report names the `highest` sequence number that had arrived, and how many have arrived
+    /// since the report before.
+    pub(super) fn handle_report(&mut self, now: Timestamp, highest: u16, received: u16) {
+        self.total.arrived += u64::from(received);
+        let next = highest.wrapping_add(1);
+        let (Some(before), Some(sent)) = (self.sent_at(highest), self.sent_at(next)) else {
+            return;
+        };
+        // After a pause, the report may have been on its way before the next datagram was.
+        if sent.saturating_duration_since(before) > STEADY {
+            return;
+        }
+        let took = now.saturating_duration_since(sent).as_micros() as i64;
+        let queue = took - self.shortest.update(now, took);
+        self.queue = Duration::from_micros(u64::try_from(queue).unwrap_or(0));
+        if self.queue < QUEUE {
+            self.queued_since = None;
+        } else {
+            self.queued_since.get_or_insert((now, self.total));
+        }
+    }
+
+    fn sent_at(&self, sequence: u16) -> Option<Timestamp> {
+        let (held, at) = self.sent[usize::from(sequence) % SENT_KEPT];
+        (held == sequence && at > Timestamp::ZERO).then_some(at)
+    }
+
+    /// What the way carries, in bits per second, if it carries clearly less than we send.
+    fn carried_bps(&self, now: Timestamp) -> Option<u64> {
+        let (since, before) = self.queued_since?;
+        let lasted = now.saturating_duration_since(since);
+        if lasted < QUEUE_LASTS {
+            return None;
+        }
+        let sent = self.total.datagrams - before.datagrams;
+        let arrived = self.total.arrived - before.arrived;
+        let (times, of) = OURS;
+        let bits = (self.total.bytes - before.bytes) * 8;
+        let per_second = bits as u128 * 1_000 / lasted.as_millis().max(1);
+        let carried = per_second * u128::from(arrived) / u128::from(sent.max(1));
+        (arrived * of < sent * times).then_some(carried as u64)
+    }
+}
+
+/// What is used instead of the usual coding while the network is in the way: less and less.
+const LEVELS: [Coding; 3] = [
+    Coding { frame_samples: 960, bitrate_bps: 32_000 },
+    Coding { frame_samples: 960, bitrate_bps: 24_000 },
+    Coding { frame_samples: 960, bitrate_bps: 16_000 },
+];
+
+/// The largest number of copies in a datagram.
+const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
+
+/// Bytes of a datagram for frames. A relay takes 1,234 in all. [PROTO-9.2]
+const DATAGRAM_BYTES: usize = 1_220;
+
+/// Bytes of a frame in a datagram besides its packet: length, SFrame's header and tag, our header.
+const FRAME_OVERHEAD: usize = 2 + 9 + 10 + 5;
+
+/// Bytes of a datagram besides its frames: IP, UDP, the fast path and the datagram's header.
+const DATAGRAM_OVERHEAD: usize = 28 + 25 + 8;
+
+/// The share of the ways, as its reciprocal, that decides for all.
+const DECIDING_SHARE: usize = 5;
+
+/// A change lasts for at least this time.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long nothing may wait before we send more again, at first.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest patience, after several tries that failed.
+const PATIENCE_MAX: Duration = Duration::from_secs(80);
+
+/// How much of what a way carries we use, and by how much we then use more each time.
+const FILLED: (u64, u64) = (9, 10);
+const RAISED: (u64, u64) = (11, 10);
+
+/// A queue of this length that lasts may be our own. One stop of a mobile network makes as long a
+/// queue, but it is gone at once.
+const QUEUE: Duration = Duration::from_millis(80);
+
+/// How long a queue lasts before we judge it. Somebody's upload fills one in a second.
+const QUEUE_LASTS: Duration = Duration::from_secs(2);
+
+/// If less than this share of what we send arrives meanwhile, the queue is ours.
+const OURS: (u64, u64) = (4, 5);
+
+/// A shorter queue is none.
+const QUEUE_GONE: Duration = Duration::from_millis(40);
+
+/// Datagrams further apart are not of one talkspurt without a pause.
+const STEADY: Duration = Duration::from_millis(45);
+
+/// Send times that are remembered: those of more than a second, even with proofs between the
+/// frames. A report that is older says nothing.
+const SENT_KEPT: usize = 512;
+
+/// Half of the span in which the shortest way is looked for.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A way of 40 ms that carries `bps` bits per second, with room for 500 ms in front of it, and
+    /// a report each 250 ms.
+    struct Way {
+        rate: Rate,
+        queueing: Queueing,
+        now_ms: u64,
+        sequence: u16,
+        free_at_ms: f64,
+        under_way: VecDeque<(f64, u16)>,
+    }
+
+    impl Way {
+        fn new(settings: CodingSettings) -> Self {
+            Self {
+                rate: Rate::new(false, 48_000, settings),
+                queueing: Queueing::default(),
+                now_ms: 1_000,
+                sequence: 0,
+                free_at_ms: 0.0,
+                under_way: VecDeque::new(),
+            }
+        }
+
+        /// Somebody else's packets delay ours by `others_ms`.
+        fn run(&mut self, seconds: u64, bps: u64, others_ms: f64) -> CodingState {
+            let end_ms = self.now_ms + seconds * 1_000;
+            let mut changes = 0;
+            while self.now_ms < end_ms {
+                let (now, now_ms) = (Timestamp::from_millis(self.now_ms), self.now_ms as f64);
+                let coding = self.rate.wanted().coding;
+                let bytes = coding.packet_bytes() + FRAME_OVERHEAD;
+                self.queueing.handle_sent(now, self.sequence, bytes);
+                if self.free_at_ms - now_ms < 500.0 {
+                    let bits = ((bytes + DATAGRAM_OVERHEAD) * 8) as f64;
+                    self.free_at_ms = self.free_at_ms.max(now_ms) + bits * 1e3 / bps as f64;
+                    self.under_way.push_back((self.free_at_ms + others_ms, self.sequence));
+                }
+                self.sequence = self.sequence.wrapping_add(1);
+                if self.now_ms.is_multiple_of(250) || self.now_ms % 250 == 10 {
+                    let (mut received, mut highest) = (0, None);
+                    while let Some((_, number)) =
+                        self.under_way.pop_front_if(|(at, _)| *at + 40.0 <= now_ms)
+                    {
+                        (received, highest) = (received + 1, Some(number));
+                    }
+                    if let Some(highest) = highest {
+                        self.queueing.handle_report(now, highest, received);
+                    }
+                }
+                self.rate.judge(now, [&self.queueing].into_iter());
+                changes += u32::from(self.rate.wanted().coding != coding);
+                self.now_ms += (coding.frame_samples / 48) as u64;
+            }
+            assert!(u64::from(changes) <= seconds.div_ceil(5), "{changes} changes");
+            self.rate.wanted()
+        }
+    }
+
+    const USUAL: Coding = Coding { frame_samples: 480, bitrate_bps: 48_000 };
+    const WIDE: u64 = 10_000_000;
+
+    /// [PROTO-7.10]
+    #[test]
+    fn a_way_that_carries_less_gets_less_and_later_more_again() {
+        let mut way = Way::new(CodingSettings::default());
+        assert_eq!(way.run(5, WIDE, 0.0), CodingState::default());
+        let state = way.run(8, 80_000, 0.0);
+        assert_eq!(state.coding, LEVELS[0], "72 kbit/s of 80");
+        assert_eq!((state.copies_max, state.reason), (0, CodingReason::Queue));
+        assert_eq!(way.run(10, 80_000, 0.0).coding, LEVELS[0]);
+        assert_eq!(way.run(120, WIDE, 0.0).coding, USUAL);
+        let narrow = way.run(10, 50_000, 0.0);
+        assert_eq!(narrow.coding, LEVELS[2], "nothing takes less");
+    }
+
+    #[test]
+    fn what_was_tried_and_failed_is_tried_again_later() {
+        let mut way = Way::new(CodingSettings::default());
+        way.run(13, 80_000, 0.0);
+        assert_eq!(way.rate.patience, PATIENCE);
+        way.run(120, 80_000, 0.0);
+        assert_eq!(way.rate.patience, 2 * PATIENCE);
+    }
+
+    /// Regression: the queue of an upload made us send less and protect less, which helped nobody.
+    #[test]
+    fn a_queue_of_others_lowers_nothing() {
+        let mut way = Way::new(CodingSettings::default());
+        way.run(5, WIDE, 0.0);
+        assert_eq!(way.run(20, WIDE, 250.0), CodingState::default());
+        assert_eq!(way.run(5, WIDE, 0.0), CodingState::default());
+    }
+
+    /// Regression: a handover of a mobile network was taken for a queue.
+    #[test]
+    fn a_stop_of_a_second_lowers_nothing() {
+        let mut way = Way::new(CodingSettings::default());
+        way.run(5, WIDE, 0.0);
+        way.free_at_ms = way.now_ms as f64 + 450.0;
+        assert_eq!(way.run(5, WIDE, 0.0), CodingState::default());
+    }
+
+    #[test]
+    fn settings_outside_their_range_are_refused_by_name() {
+        assert_eq!(parse_bitrate("96"), Ok(Some(96_000)));
+        assert_eq!(parse_frame("2.5"), Ok(Some(120)));
+        assert_eq!(parse_copies("auto"), Ok(None));
+        for text in ["23", "97", "-24", "24.5", "", "Auto"] {
+            assert_eq!(parse_bitrate(text), Err(CodingError::Bitrate(text.to_owned())));
+        }
+        assert!(parse_frame("40").is_err() && parse_copies("6").is_err());
+    }
+
+    /// What the person has set stays, whatever the network does.
+    #[test]
+    fn what_is_set_stays() {
+        let set =
+            CodingSettings { bitrate_bps: Some(96_000), frame_samples: Some(960), copies: Some(5) };
+        let mut way = Way::new(set);
+        let state = way.run(10, 50_000, 0.0);
+        assert_eq!(state.coding, Coding { frame_samples: 960, bitrate_bps: 96_000 });
+        assert_eq!(way.rate.copies(&state).of(0), 0, "copies would wait in the queue as well");
+        let state = Rate::new(false, 48_000, set).wanted();
+        assert_eq!(CopiesRule { fixed: Some(5), most: state.copies_max }.of(0), 3, "no more fit");
+    }
+
+    #[test]
+    fn one_listener_of_many_decides_nothing() {
+        let mut rate = Rate::new(false, 48_000, CodingSettings::default());
+        rate.set_direct_listeners(9);
+        let wanted = rate.wanted();
+        assert_eq!((wanted.coding, wanted.reason), (LEVELS[0], CodingReason::ManyListeners));
+        rate.set_direct_listeners(8);
+        let mut ways: Vec<_> = (0..6).map(|_| Queueing::default()).collect();
+        let mut judged = |queued: usize| {
+            let before = Carried::default();
+            for way in &mut ways[..queued] {
+                way.queued_since = Some((Timestamp::from_millis(5_000), before));
+                way.total = Carried { datagrams: 400, bytes: 64_000, arrived: 200 };
+            }
+            rate.judge(Timestamp::from_millis(9_000), ways.iter());
+            rate.wanted().coding
+        };
+        assert_eq!(judged(1), USUAL);
+        assert_eq!(judged(2), LEVELS[2], "half of 128 kbit/s");
+    }
+}
