@@ -123,4 +123,33 @@ mod tests {
         assert_eq!(shunned.handle_frame(at(9_000), ann, relay), Heard::Told(FORGED));
         assert_eq!(shunned.handle_frame(at(9_000), bob, relay), Heard::Played);
     }
+
+    /// What comes while a relay is shunned was sent before the talker knew.
+    #[test]
+    fn a_pause_is_not_made_longer_while_it_lasts() {
+        let [ann, relay] = [1, 2].map(|n| DeviceKey::generate(&SeededRandom::new(n)).id());
+        let at = |seconds: u64| Timestamp::from_millis(seconds * 1_000);
+        let mut shunned = Shunned::default();
+        shunned.handle_unproven(at(0), ann, relay);
+        shunned.handle_unproven(at(9), ann, relay);
+        assert_eq!(shunned.handle_frame(at(10), ann, relay), Heard::Played);
+    }
+
+    #[test]
+    fn a_full_list_forgets_the_pause_that_ends_first() {
+        let relay = DeviceKey::generate(&SeededRandom::new(0)).id();
+        let talkers: Vec<_> = (1..=SHUNNED_MAX as u64 + 1)
+            .map(|n| DeviceKey::generate(&SeededRandom::new(n)).id())
+            .collect();
+        let mut shunned = Shunned::default();
+        shunned.handle_forged(talkers[0], relay);
+        for (n, talker) in talkers.iter().enumerate().skip(1) {
+            shunned.handle_unproven(Timestamp::from_millis(n as u64), *talker, relay);
+        }
+        assert_eq!(shunned.pairs.len(), SHUNNED_MAX);
+        let now = Timestamp::from_millis(5_000);
+        assert_eq!(shunned.handle_frame(now, talkers[0], relay), Heard::Told(FORGED));
+        assert_eq!(shunned.handle_frame(now, talkers[1], relay), Heard::Played);
+        assert_eq!(shunned.handle_frame(now, talkers[2], relay), Heard::Told(UNPROVEN));
+    }
 }

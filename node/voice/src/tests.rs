@@ -1,4 +1,5 @@
 mod arrivals;
+mod commands;
 mod desk;
 mod epochs;
 mod keys;

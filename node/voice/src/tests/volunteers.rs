@@ -28,6 +28,10 @@ struct Call {
     answers: bool,
     /// Number of questions that the relay asks each talker every 10 ms.
     floods: usize,
+    /// Whether every tenth datagram of the relay is lost.
+    loses: bool,
+    /// How many times the listener has asked the relay for copies.
+    asked: usize,
 }
 
 struct Talker {
@@ -106,8 +110,19 @@ impl Call {
             .collect();
         let slots = Some(slots);
         listener.handle_command(now, VoiceCommand::SetSlots { relay, slots, is_members: true });
-        let (events, answers, floods) = (Vec::new(), true, 0);
-        Self { talkers, relay, listener, own, now, events, answers, floods }
+        let events = Vec::new();
+        Self {
+            talkers,
+            relay,
+            listener,
+            own,
+            now,
+            events,
+            answers: true,
+            floods: 0,
+            loses: false,
+            asked: 0,
+        }
     }
 
     /// All talkers speak, and the relay forwards each as `brings` says.
@@ -137,6 +152,9 @@ impl Call {
                     }
                 }
                 for bytes in forwarded {
+                    if self.loses && talker.frames.is_multiple_of(10) {
+                        continue;
+                    }
                     self.listener.handle_datagram(now, self.relay, &bytes);
                 }
                 let frame = FrameNumber { key: 1 << 31, counter: 256 };
@@ -153,6 +171,11 @@ impl Call {
                 self.listener.handle_timeout(now);
             }
             while let Some((to, bytes)) = self.listener.poll_transmit() {
+                if to == self.relay {
+                    let report = FromMember::parse(bytes);
+                    assert!(matches!(report, Ok(FromMember::Report(_))), "{report:?}");
+                    self.asked += 1;
+                }
                 if let Some(talker) = self.talkers.iter_mut().find(|it| it.device == to) {
                     talker.pipeline.handle_datagram(now, self.own, bytes);
                 }
@@ -212,6 +235,17 @@ fn bring(
     let mut bytes = Vec::new();
     Forwarded::encode(slot, voice.target_tag, voice.sequence, frames, &mut bytes);
     Some(bytes)
+}
+
+/// [PROTO-9.8]
+#[test]
+fn a_relay_is_asked_for_copies_only_while_something_is_missing() {
+    let mut call = Call::new(1);
+    call.run(3_000, &[Brings::All]);
+    assert_eq!(call.asked, 0);
+    call.loses = true;
+    call.run(3_000, &[Brings::All]);
+    assert!((8..=13).contains(&call.asked), "{}", call.asked);
 }
 
 /// Regression: a relay that asked the talker 128 questions at the start of each second, before any

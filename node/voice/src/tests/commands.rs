@@ -1,0 +1,62 @@
+//! What a pipeline says of itself, and when it wants to be called.
+
+use hark_keys::{DeviceKey, KeySecret, SeededRandom, Timestamp};
+use hark_mesh::datagram::DropReason;
+
+use super::world::{World, install_key, lossless, noise};
+use crate::{OUTBOX_MAX, Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent, level_dbfs};
+
+/// Whoever leaves in the middle of a word talks no more; whoever leaves in silence ends nothing.
+#[test]
+fn the_talk_of_somebody_who_leaves_is_ended_once() {
+    let mut world = World::new(Transmit::PushToTalk, false, lossless(1.0));
+    let device = world.talker_id;
+    let now = Timestamp::from_millis(900);
+    world.talker.handle_command(now, VoiceCommand::PushToTalk(true));
+    world.run(&noise(24_000));
+    world.events.clear();
+    let now = Timestamp::from_millis(1_600);
+    world.listener.handle_command(now, VoiceCommand::RemoveTalker(device));
+    assert_eq!(world.listener.poll_event(), Some(VoiceEvent::TalkEnded { device }));
+    assert_eq!(world.listener.poll_event(), None);
+
+    let mut world = World::new(Transmit::PushToTalk, false, lossless(1.0));
+    world.run(&noise(24_000));
+    world.listener.handle_command(now, VoiceCommand::RemoveTalker(world.talker_id));
+    assert_eq!(world.listener.poll_event(), None);
+}
+
+#[test]
+fn the_own_level_is_that_of_the_newest_frame() {
+    let mut world = World::new(Transmit::Open, false, lossless(1.0));
+    let quiet: Vec<f32> = noise(4_800).iter().map(|sample| sample * 0.1).collect();
+    for sound in [noise(4_800), quiet] {
+        world.run(&sound);
+        let level = world.talker.statistics().own.level_dbfs;
+        assert!((level - level_dbfs(&sound[4_320..])).abs() < 0.01, "{level}");
+    }
+}
+
+#[test]
+fn a_pipeline_that_knows_nobody_sleeps_and_one_that_holds_keys_wakes_to_erase_them() {
+    let random = SeededRandom::new(1);
+    let [own, other] = [(); 2].map(|()| DeviceKey::generate(&random).id());
+    let mut pipeline = Pipeline::new(PipelineConfig::new(own, false)).unwrap();
+    assert_eq!(pipeline.poll_timeout(), None);
+    let secret = KeySecret::generate(1, &random);
+    pipeline.handle_command(Timestamp::ZERO, install_key(other, &secret));
+    assert!(pipeline.poll_timeout().is_some());
+}
+
+/// The oldest datagrams give way, and each is counted.
+#[test]
+fn datagrams_that_nobody_sends_are_dropped_and_counted() {
+    let mut world = World::new(Transmit::Open, false, lossless(1.0));
+    for (block, sound) in noise(480 * 400).chunks_exact(480).enumerate() {
+        let now = Timestamp::from_millis(1_000 + 10 * block as u64);
+        world.talker.handle_capture(now, sound);
+    }
+    let statistics = world.talker.statistics();
+    let dropped = statistics.drops[&DropReason::QueueFull];
+    assert_eq!(dropped, statistics.own.frames_sent - OUTBOX_MAX as u64);
+}
