@@ -428,11 +428,15 @@ fn a_newer_generation_replaces_an_older_one_after_ten_seconds() {
     assert_eq!(after, Err(OpenFrameError::UnknownKey));
 }
 
-/// RFC 9605, section 5.1. The RFC has no vectors of the ratchet. The key expected here was computed
-/// by HKDF as the RFC describes it, with another implementation.
 /// Proofs of talk rest on it.
 #[test]
 fn a_key_knows_which_frames_it_has_sealed() {
+    let (target, device, secret) = pair();
+    let mut key = SenderKey::new(target, device, &secret);
+    let number = FrameNumber::of(&sealed(&mut key, b"once")).expect("it is a frame");
+    assert_eq!(number.counter, 256);
+    assert_eq!(key.sealed(), Sealed { key: number.key, end: 257 });
+    assert_eq!(key.sealed().key(), number.key);
     let frame = |key, counter| FrameNumber { key, counter };
     // Its slot is 1, its generation 2, its step 14.
     let own = 1 << 31 | 1 << 20 | 2 << 4;
@@ -460,6 +464,8 @@ fn a_key_knows_which_frames_it_has_sealed() {
     assert_eq!(used.has(frame(1 << 39 | 4 << 8 | 8, 256)), None, "another epoch");
 }
 
+/// RFC 9605, section 5.1. The RFC has no vectors of the ratchet. The key expected here was computed
+/// by HKDF as the RFC describes it, with another implementation.
 #[test]
 fn ratchets_as_the_rfc_says() {
     let base_key = std::array::from_fn(|index| index as u8);
@@ -473,6 +479,21 @@ fn ratchets_as_the_rfc_says() {
     let round = (0..16).fold(secret.clone(), |secret, _| secret.ratcheted());
     assert_eq!(round.step, 15);
     assert!(round != secret);
+}
+
+/// [PROTO-6.1] A key id has four bits for the step.
+#[test]
+fn a_secret_whose_step_no_key_id_can_name_is_not_valid() {
+    let (.., secret) = pair();
+    for (step, valid) in [(0, true), (15, true), (16, false), (255, false)] {
+        assert_eq!(KeySecret { step, ..secret.clone() }.is_valid(), valid, "step {step}");
+    }
+}
+
+#[test]
+fn a_secret_in_a_log_is_named_but_not_shown() {
+    let (.., secret) = pair();
+    assert_eq!(format!("{:?}", secret.ratcheted()), "KeySecret(7.1)");
 }
 
 #[test]
