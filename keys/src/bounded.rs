@@ -81,4 +81,16 @@ mod tests {
         let lie = [0xff, 0xff, 0xff, 0xff, 0x0f, 1];
         assert_eq!(decode::<List<u8, 3>>(&lie, 10), Err(DecodeError::Malformed));
     }
+
+    /// Text formats do not say how many items follow.
+    #[test]
+    fn a_list_whose_length_is_not_stated_takes_no_more_than_fits() {
+        let read = |count: u8| {
+            let mut items = 0..count;
+            let items = de::value::SeqDeserializer::new(std::iter::from_fn(|| items.next()));
+            List::<u8, 3>::deserialize(items).map_err(|error: de::value::Error| error.to_string())
+        };
+        assert_eq!(read(3), Ok(List::truncated([0, 1, 2])));
+        assert_eq!(read(4), Err("invalid length 4, expected at most 3 items".to_owned()));
+    }
 }

@@ -352,6 +352,8 @@ mod tests {
         let [a, b] = [ann.device, bob.device].map(|device| secret.confirmation(device));
         assert_eq!(a ^ b, secret.confirmation_of([bob.device, ann.device]));
         assert_ne!(a, b);
+        // Either part can be taken out of the sum again.
+        assert_eq!((a ^ b ^ a, a ^ b ^ b), (b, a));
         let mut seal = dealer.seal(&[7; 32], &bob).unwrap();
         assert_eq!(seal.check(), b.check());
         // Another epoch, or another secret, has other confirmations.

@@ -488,6 +488,13 @@ mod tests {
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     }
 
+    #[test]
+    fn a_ticket_is_numbered_by_the_end_of_its_key() {
+        let invite = ticket(3).0.invite.unverified().clone();
+        let key = invite.invite_key.to_string();
+        assert_eq!(invite.number(), key[key.len() - 6..]);
+    }
+
     /// [PROTO-4.4] A ticket has only one text: not even another case of a letter is accepted.
     #[test]
     fn any_flipped_bit_is_refused() {

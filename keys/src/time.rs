@@ -94,3 +94,38 @@ impl fmt::Display for UnixTime {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_as_people_write_it() {
+        for (seconds, written) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_868_799, "2000-02-29 23:59:59"),
+            (1_795_383_605, "2026-11-22 21:40:05"),
+            (4_107_542_399, "2100-02-28 23:59:59"),
+        ] {
+            assert_eq!(UnixTime::from_secs(seconds).written(), written);
+        }
+        assert_eq!(UnixTime::from_secs(951_868_799).to_string(), "951868799");
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_has_its_date() {
+        let mut days = 0;
+        for year in 1970..2370 {
+            let leap = year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
+            let february = if leap { 29 } else { 28 };
+            let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+            for (month, length) in (1..).zip(months) {
+                for day in 1..=length {
+                    let date = UnixTime::from_secs(days * 86_400).written();
+                    assert_eq!(date, format!("{year}-{month:02}-{day:02} 00:00:00"));
+                    days += 1;
+                }
+            }
+        }
+    }
+}

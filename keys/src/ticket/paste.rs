@@ -112,6 +112,15 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_is_found_in_16_kib_and_not_in_more() {
+        let ticket = ticket(1);
+        let text = ticket.to_string();
+        let text = format!("{text:>16384}");
+        assert_eq!(Ticket::find(&text), Ok(ticket));
+        assert_eq!(Ticket::find(&format!(" {text}")), Err(TicketError::TooLong));
+    }
+
+    #[test]
     fn what_holds_no_ticket_says_what_it_is() {
         let text = ticket(1).to_string();
         for (pasted, error) in [

@@ -9,7 +9,7 @@ use super::{
         handshake::{IDENTITY_LENGTH, LONGEST_OVERHEAD},
         server_config,
     },
-    assert_refused, key, parameters, peer, random, sessions, written,
+    assert_refused, encoded, key, parameters, peer, random, sessions, written,
 };
 
 /// [NOISE-11] [NOISE-13]
@@ -122,6 +122,20 @@ fn lengths_that_no_message_has_are_refused() {
     exchange(&mut *client, &mut *server, |_, _| ()).unwrap();
     assert!(client.read_handshake(&[0]).is_err());
     assert!(server.read_handshake(&[0]).is_err());
+}
+
+/// [NOISE-18] The longest message, which begins with its length and an ephemeral key, arrives in one
+/// piece.
+#[test]
+fn the_longest_message_is_read() {
+    let (_, mut server) = sessions(None);
+    let known = encoded(&parameters(Side::Server));
+    // A parameter that nobody knows fills the message.
+    let [high, low] = u16::try_from(1024 - 32 - known.len() - 4).unwrap().to_be_bytes();
+    let mut first = [&[4, 0][..], &[9; 32], &known, &[0x7f, 0xff, 0x40 | high, low]].concat();
+    first.resize(2 + 1024, 0);
+    assert_eq!(server.read_handshake(&first), Ok(false));
+    assert_eq!(server.transport_parameters().unwrap(), Some(parameters(Side::Server)));
 }
 
 #[test]

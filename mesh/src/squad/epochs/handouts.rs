@@ -126,3 +126,53 @@ const RETRIES_LENGTHEN: u32 = 7;
 
 /// A message without an answer is sent again after this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, EpochDealer, SeededRandom};
+
+    use super::*;
+
+    /// [PROTO-11.3] What other relays are given, and what this relay is given of another channel,
+    /// goes on.
+    #[test]
+    fn an_epoch_that_is_withdrawn_is_sent_no_more() {
+        let random = SeededRandom::new(1);
+        let key = DeviceKey::generate(&random);
+        let issuer = key.id();
+        let [one, other] = [7, 8].map(|byte| DeviceId::from_bytes([byte; 32]).expect("a device"));
+        let [first, second] = [1, 2].map(|byte| ChannelId::from_bytes([byte; 16]));
+        let holders = Holders::new([issuer]);
+        let mut handouts = Handouts::default();
+        for (relay, channel) in [(one, first), (one, second), (other, first)] {
+            let dealer = EpochDealer::generate(&random);
+            let header = EpochHeader {
+                channel,
+                issuer,
+                number: 1,
+                dealer: dealer.public(),
+                commitment: dealer.commitment(),
+                holders: holders.hash(),
+            };
+            handouts.give(relay, &Signed::sign(header, &key), &holders, []);
+        }
+        let sent = |handouts: &mut Handouts, now| {
+            let sent = std::iter::from_fn(|| handouts.poll(now));
+            let sent = sent.map(|(to, id, message)| (to, message.header.unverified().channel, id));
+            sent.collect::<Vec<_>>()
+        };
+        let now = Timestamp::from_millis(1_000);
+        assert_eq!(
+            sent(&mut handouts, now),
+            [(one, first, 1), (one, second, 2), (other, first, 3)]
+        );
+        handouts.withdraw(one, first, issuer);
+        handouts.handle_answer(now, 1, false);
+        handouts.handle_answer(now, 2, false);
+        handouts.handle_answer(now, 3, true);
+        let again_at = now + RETRY_AFTER;
+        assert_eq!(handouts.timeout(), Some(again_at));
+        handouts.handle_timeout(again_at);
+        assert_eq!(sent(&mut handouts, again_at), [(one, second, 4)]);
+    }
+}

@@ -284,16 +284,15 @@ impl Held {
         usable.clone().find(ripe).or_else(|| usable.clone().next())
     }
 
-    /// A relay reports who holds an epoch of ours. Returns whether the report is true and new.
-    /// [PROTO-11.12]
-    pub(super) fn take_confirmed(&mut self, said: &Confirmed) -> Option<bool> {
+    /// A relay reports who holds an epoch of ours. Returns `None` if we do not hold it, or if the
+    /// report is not true. [PROTO-11.12]
+    pub(super) fn take_confirmed(&mut self, said: &Confirmed) -> Option<()> {
         let id = said.epoch.as_bytes();
         let mut epochs = self.channels.get_mut(&said.channel)?.iter_mut();
         let epoch = epochs.find(|epoch| epoch.secret.id() == id)?;
         let devices = said.devices(&epoch.secret, &epoch.holders)?;
-        let before = epoch.confirmed.len();
         epoch.confirmed.extend(devices);
-        Some(epoch.confirmed.len() > before)
+        Some(())
     }
 
     /// The next relay that is to be shown that we could open an epoch. [PROTO-11.12]
@@ -480,6 +479,144 @@ mod tests {
     use hark_keys::{EpochDealer, SeededRandom};
 
     use super::*;
+
+    const CHANNEL: ChannelId = ChannelId::from_bytes([1; 16]);
+
+    /// A device that holds nothing, and its id.
+    fn started() -> (Held, DeviceId) {
+        let random = Arc::new(SeededRandom::new(2));
+        let key = DeviceKey::generate(&*random);
+        let id = key.id();
+        (Held::new(Arc::new(key), random), id)
+    }
+
+    fn device(byte: u8) -> DeviceId {
+        DeviceId::from_bytes([byte; 32]).expect("a device")
+    }
+
+    /// An epoch with the id `[id; 32]` that `device(issuer)` has dealt for `holders`.
+    fn arrival(id: u8, (issuer, number): (u8, u64), holders: &[DeviceId]) -> Arrival {
+        let dealer = EpochDealer::generate(&SeededRandom::new(id.into()));
+        Arrival {
+            of: (CHANNEL, device(issuer), number),
+            secret: dealer.secret([id; 32]),
+            holders: Holders::new(holders.iter().copied()),
+            standing: Standing::default(),
+            named: true,
+        }
+    }
+
+    fn ids(held: &Held) -> Vec<u8> {
+        let epochs = held.all().flat_map(|(_, epochs)| epochs);
+        epochs.map(|epoch| epoch.secret.id()[0]).collect()
+    }
+
+    fn best(held: &Held, now: Timestamp) -> Option<u8> {
+        held.best(now, CHANNEL).map(|epoch| epoch.secret.id()[0])
+    }
+
+    fn at(milliseconds: u64) -> Timestamp {
+        Timestamp::from_millis(milliseconds)
+    }
+
+    /// [PROTO-11.7] [PROTO-11.28]
+    #[test]
+    fn epochs_are_ranked_by_the_relay_that_brought_them_their_number_and_their_id() {
+        let (mut held, own) = started();
+        let mut take = |epoch: Arrival| held.insert(at(0), epoch, None);
+        assert!(take(arrival(4, (20, 2), &[own])));
+        assert!(take(Arrival { named: false, ..arrival(1, (21, 9), &[own]) }));
+        assert!(take(arrival(3, (22, 2), &[own])));
+        assert!(take(arrival(2, (23, 1), &[own])));
+        assert_eq!((ids(&held), best(&held, at(300))), (vec![1, 2, 3, 4], Some(4)));
+        // The one that a volunteer has brought is dropped first, though its number is the highest.
+        assert!(held.insert(at(0), arrival(5, (23, 3), &[own]), None));
+        assert_eq!((ids(&held), best(&held, at(300))), (vec![2, 3, 4, 5], Some(5)));
+        // What no longer counts comes after everything else.
+        let voided = held.judge(at(0), |_, _| Some(true), |_, issuer| issuer != device(23));
+        assert_eq!(voided, [CHANNEL, CHANNEL]);
+        assert_eq!((ids(&held), best(&held, at(300))), (vec![2, 5, 3, 4], Some(4)));
+        assert_eq!(held.newest(CHANNEL), 2);
+    }
+
+    /// [PROTO-11.7]
+    #[test]
+    fn only_an_epoch_that_all_its_holders_may_hold_seals_and_not_for_longer_than_eleven_minutes() {
+        let (mut held, own) = started();
+        let other = device(30);
+        held.insert(at(0), arrival(1, (20, 1), &[own, other]), None);
+        held.insert(at(1_000), arrival(2, (20, 2), &[other]), None);
+        assert_eq!(best(&held, at(1_300)), Some(1), "we are no holder of the second");
+        held.insert(at(2_000), arrival(3, (20, 3), &[own]), None);
+        assert_eq!(best(&held, at(2_299)), Some(1), "others may not have it yet");
+        assert_eq!(best(&held, at(2_300)), Some(3));
+        for _ in 0..256 {
+            assert_eq!(best(&held, at(2_300)), Some(3));
+            assert!(held.take_generation(CHANNEL, &[3; 32]).is_some());
+        }
+        assert_eq!(held.take_generation(CHANNEL, &[3; 32]), None);
+        assert_eq!(best(&held, at(2_300)), Some(1), "all our keys in it are used");
+        assert_eq!(best(&held, at(659_999)), Some(1));
+        assert_eq!(best(&held, at(660_000)), None, "it is too old");
+        for about in [Some(false), None] {
+            held.judge(
+                at(3_000),
+                |_, it| if it == other { about } else { Some(true) },
+                |_, _| true,
+            );
+            assert_eq!(best(&held, at(3_000)), None, "{about:?}");
+        }
+        held.judge(at(3_000), |_, _| Some(true), |_, _| true);
+        assert_eq!(best(&held, at(3_000)), Some(1));
+    }
+
+    /// [PROTO-11.20]
+    #[test]
+    fn who_has_not_confirmed_an_epoch_in_time_is_shown_until_it_does() {
+        let (mut held, own) = started();
+        let (steward, other) = (device(20), device(30));
+        let epoch = arrival(1, (20, 1), &[own, steward, other]);
+        let (secret, holders) = (epoch.secret.clone(), epoch.holders.clone());
+        held.insert(at(1_000), epoch, None);
+        let shown = |held: &Held, now| {
+            let epoch = held.by_id(CHANNEL, &[1; 32]).expect("it is held");
+            let unconfirmed = holders.devices().iter().copied();
+            let unconfirmed = unconfirmed.filter(|it| epoch.is_unconfirmed(now, *it));
+            (epoch.confirmations(now), unconfirmed.collect::<Vec<_>>())
+        };
+        assert_eq!(shown(&held, at(2_699)), ((2, false), vec![]));
+        assert_eq!(shown(&held, at(2_700)), ((2, true), vec![other]));
+        let of = (CHANNEL, ObjectHash::from_bytes([1; 32]));
+        let report = |by| {
+            let confirmations = BTreeMap::from([(other, secret.confirmation(by))]);
+            Confirmed::new(of, &holders, &confirmations)
+        };
+        assert_eq!(held.take_confirmed(&report(own)), None, "not its confirmation");
+        assert_eq!(held.take_confirmed(&report(other)), Some(()));
+        assert_eq!(shown(&held, at(2_700)), ((3, true), vec![]));
+    }
+
+    /// [PROTO-11.12]
+    #[test]
+    fn a_relay_is_shown_that_we_hold_an_epoch_until_it_takes_that_or_ten_seconds_have_passed() {
+        let (mut held, own) = started();
+        let (relay, mut numbers) = (device(40), 0);
+        held.insert(at(1_000), arrival(1, (20, 1), &[own]), Some(relay));
+        let mut shows = |held: &mut Held, now| {
+            let (to, number, said) = held.poll_confirming(now, &mut numbers)?;
+            let of = (said.channel, said.epoch);
+            assert_eq!((to, of), (relay, (CHANNEL, ObjectHash::from_bytes([1; 32]))));
+            Some(number)
+        };
+        assert_eq!((shows(&mut held, at(1_299)), held.timeout(at(1_000))), (None, Some(at(1_300))));
+        assert_eq!(shows(&mut held, at(1_300)), Some(1));
+        held.handle_shown(at(1_400), (relay, 1), false);
+        assert_eq!(held.timeout(at(1_400)), Some(at(1_700)));
+        assert_eq!(shows(&mut held, at(1_700)), Some(2));
+        held.handle_shown(at(10_700), (relay, 2), false);
+        assert_eq!(shows(&mut held, at(11_000)), None, "its steward may have lied");
+        assert_eq!(held.timeout(at(10_700)), Some(at(661_000)));
+    }
 
     /// Regression: a relay that had kept an old epoch could make a talker restart its counters
     /// under keys that it had used. [PROTO-11.7]

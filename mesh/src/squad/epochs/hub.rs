@@ -539,3 +539,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(300);
 
 /// A message without an answer is sent again after this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

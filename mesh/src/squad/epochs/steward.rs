@@ -233,3 +233,6 @@ const DEBOUNCE: Duration = Duration::from_millis(400);
 
 /// How long a steward uses one secret.
 const RENEWED_EVERY: Duration = Duration::from_secs(10 * 60);
+
+#[cfg(test)]
+mod tests;

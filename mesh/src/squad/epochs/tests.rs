@@ -241,6 +241,24 @@ fn a_steward_that_deals_nothing_is_replaced() {
     assert_eq!(room.node_of(39).voice.seals.as_ref().map(|(secret, _)| *secret.id()), Some(epoch));
 }
 
+/// [PROTO-11.3]
+#[test]
+fn a_steward_that_is_replaced_hands_out_its_epoch_no_more() {
+    let mut room = World::crowd(1, 40);
+    room.fill(39);
+    room.wait(5_000);
+    let steward = room.relays + room.steward();
+    room.tamper = Some(Box::new(move |from, _, message| {
+        (from != steward || !matches!(message, Message::Epoch(_))).then_some(message)
+    }));
+    room.link(0, room.relays + 39);
+    room.wait(3_000);
+    let epoch = room.epoch_of(0..40);
+    let sent = room.sent[&(steward, EPOCH)].messages;
+    room.wait(20_000);
+    assert_eq!((room.epoch_of(0..40), room.sent[&(steward, EPOCH)].messages), (epoch, sent));
+}
+
 /// A member that may no longer hear the channel loses it like one that is removed.
 #[test]
 fn whoever_loses_the_right_gets_no_other_epoch() {
@@ -308,6 +326,11 @@ fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
     };
     let (relays, number) = (room.relays, room.node_of(0).voice.number);
     room.link(relays + liar, relays + talker);
+    // What the steward itself has dealt counts at a relay only over the steward's link.
+    let dealt = room.sent[&(relays + steward, EPOCH)].last.clone();
+    let (now, device) = (room.now, room.device(liar));
+    let passed_on = room.nodes[0].squad.handle_message(now, device, &dealt);
+    assert_eq!(passed_on, Err(MessageError::NotSteward));
     for to in [0, relays + talker] {
         for number in [number + 1, number + (1 << 24), number + (1 << 24) + 1, u64::MAX] {
             assert_eq!(room.deal((liar, to), number, &[liar, talker]), None);
