@@ -262,19 +262,19 @@ impl From<hark_voice::CodingState> for CodingView {
 pub struct VoiceChange {
     /// Bit rate of Opus, 24 to 96 kbit/s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bitrate: Option<Choice>,
+    pub bitrate: Option<SettingText>,
     /// Length of a frame: 2.5, 5, 10 or 20 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub frame: Option<Choice>,
+    pub frame: Option<SettingText>,
     /// Copies of earlier frames in each datagram, 0 to 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redundancy: Option<Choice>,
+    pub redundancy: Option<SettingText>,
 }
 
 /// A number or a word.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Choice {
+pub enum SettingText {
     /// A number.
     Number(f64),
     /// A word.
@@ -286,9 +286,9 @@ impl VoiceChange {
     /// The change for the voice side.
     pub fn parse(&self) -> Result<hark_voice::rate::CodingChange, RequestError> {
         use hark_voice::rate;
-        let text = |choice: &Choice| match choice {
-            Choice::Number(number) => number.to_string(),
-            Choice::Word(word) => word.clone(),
+        let text = |choice: &SettingText| match choice {
+            SettingText::Number(number) => number.to_string(),
+            SettingText::Word(word) => word.clone(),
         };
         let Self { bitrate, frame, redundancy } = self;
         if *self == Self::default() {

@@ -501,8 +501,8 @@ const EMPTY: Slot = Slot {
 /// Number of slots: 1.28 s with frames of 10 ms. A frame that is further ahead clears all others.
 const SLOTS: usize = 128;
 
-/// The longest frames, in units, that make the window longer: those of 10 ms. A talker may go on with
-/// shorter frames, and those need slots.
+/// The longest frames, in units, that make the window longer: those of 10 ms. A talker may go on
+/// with shorter frames, and those need slots.
 const WINDOW_FRAME_UNITS: i64 = 4;
 
 /// Microseconds in a unit of media time.

@@ -44,9 +44,10 @@ impl NetSettings {
         Self { volume, pan, ..self }
     }
 
-    /// Gains of both sides. In the centre both are unity, and no side is ever above that.
+    /// Gains of both sides. In the centre both are unity, and their power is the same everywhere,
+    /// so that a net is as loud on one side as in the centre.
     fn sides(self) -> [f32; SIDES] {
-        [(1.0 - self.pan).min(1.0), (1.0 + self.pan).min(1.0)].map(|side| self.volume * side)
+        [1.0 - self.pan, 1.0 + self.pan].map(|power| self.volume * power.sqrt())
     }
 }
 
@@ -128,7 +129,8 @@ impl Nets {
     }
 
     /// How a talkspurt that comes through `nets` is heard. It gets the volume and side of the
-    /// loudest net, and the rank of the highest one. Muted nets do not count.
+    /// loudest net, and the rank of the highest one. What has priority over all is in front, in the
+    /// centre. Muted nets do not count.
     pub fn aim(&self, nets: &[Net], priority: bool) -> Aim {
         let heard = || {
             let known = nets.iter().filter_map(|net| Some((*net, *self.settings.get(net)?)));
@@ -139,6 +141,7 @@ impl Nets {
             if next.volume > loudest.volume { next } else { loudest }
         };
         let loudest = heard().map(|(_, settings)| settings).reduce(louder);
+        let loudest = loudest.map(|it| if priority { NetSettings { pan: 0.0, ..it } } else { it });
         let rank = |(net, settings): (Net, NetSettings)| match net {
             _ if priority => NetRank::Priority,
             Net::Whisper => NetRank::Whisper,
@@ -198,15 +201,28 @@ mod tests {
         set(&mut nets, 2, 2.0, 0.5, 1);
         set(&mut nets, 3, 2.0, -0.5, 0);
         let aim = nets.aim(&[net(1), net(2), net(3), net(4)], false);
-        assert_eq!(aim, Aim { sides: [1.0, 2.0], rank: NetRank::Channel(9) });
-        assert_eq!(nets.aim(&[net(3), net(2)], false).sides, [2.0, 1.0], "of equals the first");
-        assert_eq!(nets.aim(&[net(1)], false).sides, [0.5, 0.0]);
+        let [near, far] = [1.5_f32, 0.5].map(|power| 2.0 * power.sqrt());
+        assert_eq!(aim, Aim { sides: [far, near], rank: NetRank::Channel(9) });
+        assert_eq!(nets.aim(&[net(3), net(2)], false).sides, [near, far], "of equals the first");
+        let front = nets.aim(&[net(3), net(2)], true).sides;
+        assert_eq!(front, [2.0, 2.0], "priority is in the centre");
+        let left = [0.5 * 2.0_f32.sqrt(), 0.0];
+        assert_eq!(nets.aim(&[net(1)], false).sides, left);
         assert_eq!(nets.aim(&[net(4)], true), Aim::NOWHERE, "nobody listens there");
         nets.set(net(2), NetSettings { muted: true, ..NetSettings::default() });
-        assert_eq!(nets.aim(&[net(1), net(2)], false).sides, [0.5, 0.0]);
+        assert_eq!(nets.aim(&[net(1), net(2)], false).sides, left);
         assert_eq!(nets.aim(&[net(2)], false), Aim::NOWHERE);
         nets.remove(net(1));
         assert_eq!(nets.aim(&[net(1)], false), Aim::NOWHERE);
+    }
+
+    #[test]
+    fn a_net_is_as_loud_on_any_side() {
+        for pan in [-1.0, -0.7, -0.2, 0.0, 0.4, 1.0] {
+            let [left, right] = NetSettings { pan, ..NetSettings::default() }.sides();
+            assert!((left * left + right * right - 2.0).abs() < 1e-6, "{pan}: {left} {right}");
+            assert!(pan == 0.0 || (left < right) == (pan > 0.0), "{pan}: {left} {right}");
+        }
     }
 
     #[test]
@@ -231,7 +247,7 @@ mod tests {
         set(&mut nets, 1, f32::NAN, f32::INFINITY, 0);
         assert_eq!(nets.aim(&[net(1)], false).sides, [1.0, 1.0]);
         set(&mut nets, 1, 99.0, -7.0, 0);
-        assert_eq!(nets.aim(&[net(1)], false).sides, [4.0, 0.0]);
+        assert_eq!(nets.aim(&[net(1)], false).sides, [4.0 * 2.0_f32.sqrt(), 0.0]);
         nets.set_ducking(3.0);
         assert_eq!(nets.ducking_db(), 0.0);
         nets.set_ducking(f32::NAN);

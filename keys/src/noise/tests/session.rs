@@ -124,8 +124,8 @@ fn lengths_that_no_message_has_are_refused() {
     assert!(server.read_handshake(&[0]).is_err());
 }
 
-/// [NOISE-18] The longest message, which begins with its length and an ephemeral key, arrives in one
-/// piece.
+/// [NOISE-18] The longest message, which begins with its length and an ephemeral key, arrives
+/// whole.
 #[test]
 fn the_longest_message_is_read() {
     let (_, mut server) = sessions(None);
