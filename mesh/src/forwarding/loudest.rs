@@ -116,3 +116,35 @@ const PLACE_KEPT: Duration = Duration::from_millis(500);
 
 /// Talkers of one channel that are compared. Further ones are not forwarded meanwhile.
 const CONTENDERS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise a talker would be quiet between any two syllables.
+    #[test]
+    fn the_loudest_of_the_last_tenths_of_a_second_counts() {
+        let mut talker = Contender {
+            slot: Slot::new(1).unwrap(),
+            levels: [20, SILENCE],
+            since: Timestamp::ZERO,
+            heard: Timestamp::ZERO,
+            place_until: None,
+        };
+        let frames = [
+            (20, 60, 20),
+            (80, 60, 20),
+            (100, 60, 20),
+            (199, 50, 20),
+            (200, 60, 50),
+            // After a pause nothing is left of what came before.
+            (400, 70, 70),
+            (599, 80, 70),
+            (699, 90, 80),
+        ];
+        for (at, level, loudness) in frames {
+            talker.hear(Timestamp::from_millis(at), level);
+            assert_eq!(talker.loudness(), loudness, "at {at} ms");
+        }
+    }
+}

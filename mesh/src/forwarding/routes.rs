@@ -204,3 +204,93 @@ pub const ROUTES_MAX: usize = 64;
 
 /// Changes that a list of listeners takes in one by one. After more changes it is made again.
 const CHANGES_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        Limits, Rate,
+        tests::{World, device, member, net, state},
+    };
+    use super::*;
+
+    /// The numbers of lists that are in use, and that were ever made.
+    fn lists(world: &World) -> (usize, usize) {
+        let fan_outs = &world.forwarder.fan_outs;
+        (fan_outs.index.len(), fan_outs.lists.len())
+    }
+
+    /// Otherwise a talker that keeps declaring other routes would fill the relay's memory.
+    #[test]
+    fn a_list_is_kept_as_long_as_a_route_uses_it() {
+        let mut world = World::new(Limits::default());
+        let [ann, bob] = [1, 2].map(|number| world.talker(number));
+        for talker in [ann, bob] {
+            assert_eq!(world.say(talker, 1), Ok(()));
+        }
+        assert_eq!(lists(&world), (1, 1), "both talk to the same listeners");
+        for number in 3..30 {
+            world.route(ann, 2, Target::new([net(1)], [member(number)], []));
+            assert_eq!(world.say(ann, 2), Ok(()));
+            world.got();
+        }
+        assert_eq!(lists(&world), (2, 2));
+        world.forwarder.set_state(&state(&[(9, 1, hark_charter::content::Capabilities::SPEAK)]));
+        for tag in [1, 2] {
+            assert_eq!(world.say(ann, tag), Ok(()));
+        }
+        assert_eq!(lists(&world), (2, 2));
+        world.forwarder.remove_route(ann, [2; 4]);
+        assert_eq!(lists(&world), (1, 2));
+        world.forwarder.detach(world.now, device(1));
+        assert_eq!(lists(&world), (1, 2), "the other still talks to them");
+        assert_eq!(world.say(bob, 1), Ok(()));
+        world.forwarder.detach(world.now, device(2));
+        assert_eq!(lists(&world), (0, 2));
+        let cid = world.talker(3);
+        assert_eq!(world.say(cid, 1), Ok(()));
+        assert_eq!(lists(&world), (1, 2));
+    }
+
+    #[test]
+    fn a_list_follows_however_many_changes() {
+        let unlimited = Limits { voice: Rate::UNLIMITED, ..Limits::default() };
+        let mut world = World::new(Limits { voice_of_member: Rate::UNLIMITED, ..unlimited });
+        let ann = world.talker(1);
+        let bob = world.attach(2);
+        let mut listens = true;
+        let mut follows = |changes: usize| {
+            for _ in 0..changes {
+                listens = !listens;
+                world.forwarder.set_listening(bob, listens.then_some(net(1)));
+            }
+            world.wait(20);
+            assert_eq!(world.say(ann, 1), Ok(()));
+            assert_eq!(world.heard(), if listens { vec![(1, 2)] } else { vec![] });
+        };
+        // One by one, until the first ones are no longer remembered.
+        for _ in 0..CHANGES_MAX + 2 {
+            follows(1);
+        }
+        for changes in [CHANGES_MAX - 1, CHANGES_MAX, CHANGES_MAX + 1, CHANGES_MAX + 2, 1] {
+            follows(changes);
+        }
+    }
+
+    /// The session that has the slot then has another index.
+    #[test]
+    fn who_gets_the_slot_of_another_hears_what_that_one_heard() {
+        let mut world = World::new(Limits::default());
+        let ann = world.talker(1);
+        let slots: Vec<_> = (2..12).map(|number| world.attach(number)).collect();
+        assert_eq!(world.say(ann, 1), Ok(()));
+        assert_eq!(world.heard().len(), 10);
+        for number in [2, 3] {
+            world.forwarder.detach(world.now, device(number));
+        }
+        world.wait(60_000);
+        assert_eq!([12, 13].map(|number| world.attach(number)), slots[..2]);
+        assert_eq!(world.say(ann, 1), Ok(()));
+        let to: Vec<_> = world.heard().into_iter().map(|(_, to)| to).collect();
+        assert_eq!(to, slots.iter().map(|slot| slot.number()).collect::<Vec<_>>());
+    }
+}

@@ -414,6 +414,30 @@ fn slots_that_rest_are_not_taken_when_all_are_used_up() {
     assert_eq!(world.forwarder.attach(world.now, bob, Some(member(2))), Ok(Slot::new(2).unwrap()));
 }
 
+/// A member without a device here is forgotten once 4,096 others have left after it.
+#[test]
+fn the_member_that_left_longest_ago_is_forgotten() {
+    let mut world = World::new(Limits { sessions: 2, ..Limits::default() });
+    world.attach(0);
+    let come_and_go = |world: &mut World, number| {
+        world.attach(number);
+        world.forwarder.detach(world.now, device(number));
+    };
+    // As many as can be attached, and 4,096 more.
+    for number in 1..=4_097 {
+        come_and_go(&mut world, number);
+    }
+    // The first one was here once more.
+    come_and_go(&mut world, 1);
+    let known = |world: &World| {
+        let members = world.forwarder.statistics().members;
+        (members.len(), [0, 1, 2, 3].map(|number| members.contains_key(&member(number))))
+    };
+    assert_eq!(known(&world), (4_098, [true; 4]));
+    come_and_go(&mut world, 4_098);
+    assert_eq!(known(&world), (4_098, [true, true, false, true]));
+}
+
 #[test]
 fn routes_are_limited_replaced_and_removed() {
     let mut world = World::new(Limits::default());

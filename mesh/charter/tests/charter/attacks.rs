@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use hark_charter::{
-    CERTIFICATE_MAX_BYTES, CHAIN_MAX, CHECKPOINT_MAX_BYTES, Charter, Denial, EditError, FORKS_MAX,
-    MemberCertificate, OPERATION_MAX_BYTES, Operation, Piece, PieceError, ROOT_MAX_BYTES, Verdict,
-    VoidReason,
+    CERTIFICATE_MAX_BYTES, CHAIN_MAX, CHECKPOINT_MAX_BYTES, Charter, Cut, Denial, EditError,
+    FORKS_MAX, MemberCertificate, OPERATION_MAX_BYTES, Operation, Piece, PieceError,
+    ROOT_MAX_BYTES, Verdict, VoidReason,
     content::{Capabilities, Change, Policy},
 };
 use hark_keys::{
@@ -577,6 +577,29 @@ fn a_dropped_root_key_does_not_act_by_an_old_version() {
     assert_as_model(&world.charter);
 }
 
+/// [CHARTER-2.5] A cut of another member, or of another term, lets nothing stand that a dropped key
+/// has signed.
+#[test]
+fn only_a_cut_of_its_author_lets_an_operation_with_a_dropped_key_stand() {
+    let world = World::new(true);
+    let [founder, chief, bob] = [FOUNDER, CHIEF, BOB].map(|who| world.people[who].key().id());
+    let policy = vec![Change::Policy(Policy::InviteHoursMax(3))];
+    let made = world.draft_with(&world.charter, FOUNDER, &[ANN], policy);
+    let made = world.sign(Operation { root: 2, ..made });
+    for (who, term, stands) in [(FOUNDER, 0, true), (ANN, 0, false), (FOUNDER, 1, false)] {
+        let mut charter = world.charter.clone();
+        let last = List::truncated([(founder, made.unverified().sequence)]);
+        let mut document = world.next_root(&[founder, chief, bob], 2);
+        document.cuts = List::truncated([Cut { member: world.member(who), term, last }]);
+        let [one, other] = [FOUNDER, CHIEF].map(|who| world.people[who].key());
+        let document = Cosigned::unsigned(document).signed(one).signed(other);
+        assert_eq!(charter.take(Piece::Root(document)), Ok(true));
+        charter.take_all([operation(&made)]).remove(0).unwrap();
+        let expected = if stands { 3 } else { 0 };
+        assert_eq!(charter.state().policies().invite_hours_max, expected, "{who} {term}");
+    }
+}
+
 /// [CHARTER-4.5] Of two versions of one number only the chosen one says who acts as root. A version
 /// that nobody has made lets nobody act as root.
 #[test]
@@ -624,7 +647,7 @@ fn officers_do_not_cut_off_the_root_keys() {
     let member = world.member(FOUNDER);
     for term in 0..2 {
         let mut cut = world.draft(ANN, vec![]);
-        cut.cuts = List::truncated([hark_charter::Cut { member, term, last: List::default() }]);
+        cut.cuts = List::truncated([Cut { member, term, last: List::default() }]);
         world.take(cut).unwrap();
     }
     assert!(matches!(world.verdict(&act), Verdict::Judged(level, _) if level.0 == 0));

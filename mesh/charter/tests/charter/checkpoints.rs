@@ -1,6 +1,6 @@
 //! What a checkpoint has settled stays settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hark_charter::{
     Charter, Checkpoint, Cut, MemberCertificate, Operation, Piece, PieceError, State,
@@ -12,6 +12,7 @@ use hark_keys::{
 
 use crate::world::{
     ANN, BOB, CHIEF, DAN, EVERYWHERE, FOUNDER, World, assert_same, blank, channel, channel_id,
+    preset, preset_id,
 };
 
 fn hidden(number: u8) -> Vec<Change> {
@@ -101,6 +102,51 @@ fn early_pieces(charter: &Charter) -> Vec<Piece> {
     charter.pieces_in_order().filter(|it| !matches!(it, Piece::Checkpoint(_))).collect()
 }
 
+/// [CHARTER-7.6] [CHARTER-7.25] Nobody holds what could never count.
+#[test]
+fn what_a_checkpoint_says_is_void_comes_too_late() {
+    let mut world = World::new(false);
+    let second = DeviceKey::from_secret(&world.people[BOB].keys[1].secret());
+    world.by(BOB, vec![world.add_device(BOB, &second)]);
+    world.by(DAN, vec![]);
+    let start = world.charter.clone();
+    let by_second = start.draft(second.id(), world.member(BOB), vec![], vec![]).unwrap();
+    let [of_ann, of_dan] = [ANN, DAN].map(|who| world.draft(who, vec![]));
+    let late = |world: &mut World, made: &[Operation], late: &Operation| {
+        world.charter = start.clone();
+        for made in made {
+            assert_eq!(world.take(made.clone()), Ok(true));
+        }
+        let mut in_time = world.charter.clone();
+        assert_eq!(in_time.take_all([Piece::Operation(world.sign(late.clone()))]), [Ok(true)]);
+        settle(world);
+        assert_eq!(world.take(of_ann.clone()), Ok(true));
+        world.take(late.clone())
+    };
+    // Its author has used a number twice, and somebody builds upon both.
+    let other = world.draft(DAN, hidden(9));
+    let [one, two] = [&of_dan, &other].map(|it| Cosigned::unsigned(it.clone()).hash());
+    let mut proof = Operation { lamport: of_dan.lamport + 1, ..world.draft(BOB, vec![]) };
+    proof.parents = List::truncated(BTreeSet::from([one, two, proof.previous]));
+    let (sequence, lamport) = (of_dan.sequence + 1, of_dan.lamport + 1);
+    let mut third = Operation { sequence, lamport, ..of_dan.clone() };
+    third.previous = one;
+    third.parents = List::truncated([one]);
+    let twice = [of_dan.clone(), other, proof];
+    assert_eq!(late(&mut world, &twice, &third), Err(PieceError::Late));
+    // Its author is no longer a device of its member.
+    let device = second.id();
+    let retire = vec![Change::RetireDevice { device, term: 0, last: 0 }];
+    let retires = world.draft_from(&start, BOB, retire);
+    assert_eq!(late(&mut world, &[retires], &by_second), Err(PieceError::Late));
+    // Its author's term has ended, and the membership.
+    let mut cuts = world.draft_from(&start, CHIEF, vec![]);
+    cuts.cuts = List::truncated([start.cut(world.member(DAN))]);
+    assert_eq!(late(&mut world, &[cuts], &of_dan), Err(PieceError::Late));
+    let removes = world.draft_from(&start, CHIEF, vec![world.remove(DAN)]);
+    assert_eq!(late(&mut world, &[removes], &of_dan), Err(PieceError::Late));
+}
+
 /// [CHARTER-7.2]
 #[test]
 fn a_wrong_outcome_is_refused() {
@@ -172,6 +218,31 @@ fn a_checkpoint_covers_what_its_makers_knew() {
     world.charter.take(checkpoint).unwrap();
     world.charter.take(Piece::Operation(hidden_one)).unwrap();
     assert_same(&world.charter, &knows);
+}
+
+/// [PROTO-12.6] Of several operations of one number, what is stated is the lowest hash, also if a
+/// checkpoint has settled one of them.
+#[test]
+fn the_lowest_of_several_operations_of_one_number_is_stated() {
+    let mut world = World::new(false);
+    let start = world.charter.clone();
+    let [one, other] = [9, 10].map(|number| world.sign(world.draft(BOB, hidden(number))));
+    let lowest = one.hash().min(other.hash());
+    let tip: [u8; 8] = *lowest.as_bytes().first_chunk().unwrap();
+    let stated = encode(&(world.people[BOB].key().id(), 0_u32, 1_u64, tip));
+    let states = |world: &World| {
+        encode(&world.charter.have()).windows(stated.len()).any(|bytes| bytes == stated)
+    };
+    for [first, second] in [[&one, &other], [&other, &one]] {
+        world.charter = start.clone();
+        world.charter.take(Piece::Operation(first.clone())).unwrap();
+        settle(&mut world);
+        world.charter.take(Piece::Operation(second.clone())).unwrap();
+        assert!(states(&world), "both are here");
+        settle(&mut world);
+        assert_eq!(world.charter.operations(), 1, "the first is forgotten");
+        assert!(states(&world), "it is still stated");
+    }
 }
 
 /// [CHARTER-7.4] A newcomer that starts from a snapshot with a settled past agrees with a device
@@ -370,16 +441,13 @@ fn a_checkpoint_that_leaves_out_a_key_is_refused() {
     assert_eq!(world.charter.take(piece), Err(PieceError::Malformed));
 }
 
-/// [CHARTER-7.5] Even root keys cannot send a newcomer into an endless loop.
-#[test]
-fn a_past_with_channels_in_a_ring_is_refused() {
-    let world = with_a_past();
+/// The settled past of `world`, in whose state something was replaced. Root keys have signed all of
+/// it.
+fn with_replaced(world: &World, old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut past = unpacked(&world.charter.past().unwrap());
-    // Channel 2 lies below channel 1, and then below itself.
     let mut bytes = encode(&past.1);
-    let [below, ring] = [1, 2].map(|at| encode(&(channel_id(2), Place::Channel(channel_id(at)))));
-    let place = bytes.windows(below.len()).position(|it| it == below).unwrap();
-    bytes[place..place + below.len()].copy_from_slice(&ring);
+    let place = bytes.windows(old.len()).position(|it| it == old).unwrap();
+    bytes.splice(place..place + old.len(), new.iter().copied());
     past.1 = decode(&bytes, bytes.len()).unwrap();
     let keys = world.people[FOUNDER].key();
     let sign = |checkpoint: Checkpoint| Cosigned::unsigned(checkpoint).signed(keys);
@@ -388,9 +456,44 @@ fn a_past_with_channels_in_a_ring_is_refused() {
     let state = ObjectHash::from_bytes(hasher.finalize().into());
     past.0 = sign(Checkpoint { state, ..past.0.unverified().clone() });
     past.3 = sign(Checkpoint { previous: past.0.hash(), ..past.3.unverified().clone() });
+    packed(&past)
+}
+
+/// What a newcomer answers to such a past.
+fn answer_of_a_newcomer(world: &World, old: &[u8], new: &[u8]) -> Result<bool, PieceError> {
     let mut newcomer = blank(&world.charter);
     newcomer.take_all(world.charter.lacking(&newcomer.have()));
-    assert_eq!(newcomer.take_past(&packed(&past)), Err(PieceError::Malformed));
+    newcomer.take_past(&with_replaced(world, old, new))
+}
+
+/// [CHARTER-7.5] Even root keys cannot send a newcomer into an endless loop.
+#[test]
+fn a_past_with_channels_in_a_ring_is_refused() {
+    let world = with_a_past();
+    // Channel 2 lies below channel 1, and then below itself.
+    let [below, ring] = [1, 2].map(|at| encode(&(channel_id(2), Place::Channel(channel_id(at)))));
+    assert_eq!(answer_of_a_newcomer(&world, &below, &ring), Err(PieceError::Malformed));
+}
+
+/// [CHARTER-7.5] Nor can they send it a preset of which there is no version, or a count of removals
+/// that would overflow.
+#[test]
+fn a_past_that_no_operations_lead_to_is_refused() {
+    let mut world = World::new(false);
+    let nothing = preset(1, &[], vec![]);
+    let made = world.by(BOB, vec![Change::Preset(Box::new(nothing.clone())), world.remove(DAN)]);
+    settle(&mut world);
+    world.by(ANN, hidden(9));
+    settle(&mut world);
+    let one = encode(&(preset_id(1), vec![(&nothing, made.hash())]));
+    let none = encode(&(preset_id(1), Vec::<()>::new()));
+    assert_eq!(answer_of_a_newcomer(&world, &one, &none), Err(PieceError::Malformed));
+    // Everybody's removals follow those of each member: how many there were of the member, and how
+    // many of anybody up to the last of them.
+    let counted = |ever: u32| encode(&(world.member(DAN), 1_u32, 1_u32, ever));
+    let many = counted(u32::MAX / 2);
+    assert_eq!(answer_of_a_newcomer(&world, &counted(1), &many), Err(PieceError::Malformed));
+    assert_eq!(answer_of_a_newcomer(&world, &counted(1), &counted(1)), Ok(true));
 }
 
 /// [CHARTER-7.5] With a lost key nobody can send newcomers anything.

@@ -4,15 +4,19 @@
 use std::collections::BTreeSet;
 
 use hark_charter::{
-    Charter, EditError, MemberCertificate, Operation, Piece, PieceError, RootDocument, RootKeys,
-    content::{Capabilities, Change, MEMBER_ROLE},
+    Charter, EditError, FORKS_MAX, MemberCertificate, Operation, Piece, PieceError, RootDocument,
+    RootKeys,
+    content::{
+        Capabilities, Change, MEMBER_ROLE, Place, Policy, Relay, RevokedTicket, Sanction,
+        SanctionKind, Subject,
+    },
 };
-use hark_keys::{Cosigned, DeviceId, DeviceKey, List, ObjectHash, SeededRandom, Signed};
+use hark_keys::{Cosigned, DeviceId, DeviceKey, List, ObjectHash, SeededRandom, Signed, UnixTime};
 
 use crate::checkpoints::catch_up;
 use crate::world::{
     ANN, BOB, CHIEF, DAN, EVE, EVERYWHERE, FAY, FOUNDER, NONE, World, assert_same, blank, channel,
-    role,
+    channel_id, preset, preset_id, role, role_id, rule,
 };
 
 fn hidden(number: u8) -> Vec<Change> {
@@ -28,8 +32,13 @@ fn settle(world: &mut World, key: usize) {
 
 /// A world in which the role `member` may change nothing.
 fn strict() -> World {
+    where_all_may(Capabilities::NONE)
+}
+
+/// A world in which every member has these rights, and those of speech.
+fn where_all_may(rights: Capabilities) -> World {
     let mut world = World::new(false);
-    let mut all = role(0, 251, Capabilities::JOIN | Capabilities::LISTEN | Capabilities::SPEAK);
+    let mut all = role(0, 251, Capabilities::ALL_OF_SPEECH | rights);
     all.id = MEMBER_ROLE;
     world.by(FOUNDER, vec![Change::Role(all)]);
     settle(&mut world, 0);
@@ -89,6 +98,10 @@ fn who_is_no_device_of_the_member_fills_nothing_with_operations() {
         let piece = Piece::Operation(Cosigned::unsigned(draft).signed(&key));
         assert_eq!(world.charter.take_all([piece]), [Err(PieceError::Stranger)]);
     }
+    // Not even a root key acts for another member.
+    let own = world.draft(FOUNDER, hidden(9));
+    let borrowed = Operation { certificate: template.certificate, ..own };
+    assert_eq!(world.take(borrowed), Err(PieceError::Stranger));
     assert_same(&before, &world.charter);
     world.by(CHIEF, hidden(9));
 }
@@ -126,6 +139,88 @@ fn a_member_without_rights_makes_nobody_hold_what_is_void() {
     }
     assert!((50..100).contains(&made), "{made}");
     world.by(BOB, hidden(10));
+}
+
+/// [CHARTER-8.20] The right that a member needs for each sort of change; none for what is about
+/// itself.
+#[test]
+fn who_lacks_the_right_to_a_change_is_refused() {
+    let world = World::new(false);
+    let [own, other] = [EVE, FAY].map(|who| world.member(who));
+    let key = world.people[EVE].keys[1].id();
+    let [one, two] = [1, 2].map(channel_id);
+    let ticket = |issuer| {
+        let expires = UnixTime::from_secs(1);
+        Change::RevokeTicket(RevokedTicket { issuer, key, expires })
+    };
+    let here = Place::Channel(one);
+    let sanction = |kind, at| {
+        Change::Sanction(Sanction { member: other, kind, at, until: None, name: String::new() })
+    };
+    let lift = |kind, at| Change::Lift { member: other, kind, at };
+    let relay = Relay {
+        device: key,
+        name: "depot".to_owned(),
+        addresses: List::truncated(["192.0.2.1:7000".parse().unwrap()]),
+        members_max: 0,
+        rate_kbps: 0,
+    };
+    let needs = [
+        (Capabilities::NONE, world.add_device(EVE, &world.people[EVE].keys[1])),
+        (Capabilities::NONE, Change::RetireDevice { device: key, term: 0, last: 0 }),
+        (Capabilities::NONE, ticket(own)),
+        (Capabilities::NONE, Change::RevokeTickets(Some(own))),
+        (Capabilities::ADMIT, ticket(other)),
+        (Capabilities::ADMIT, Change::RevokeTickets(Some(other))),
+        (Capabilities::ADMIT, Change::Admitted(List::default())),
+        (Capabilities::BAN, world.remove(FAY)),
+        (Capabilities::BAN, sanction(SanctionKind::Ban, EVERYWHERE)),
+        (Capabilities::BAN, lift(SanctionKind::Ban, EVERYWHERE)),
+        (Capabilities::MOVE, sanction(SanctionKind::Ban, here)),
+        (Capabilities::MOVE, lift(SanctionKind::Ban, here)),
+        (Capabilities::MUTE, sanction(SanctionKind::Mute, EVERYWHERE)),
+        (Capabilities::MUTE, lift(SanctionKind::Mute, here)),
+        (Capabilities::MANAGE_ROLES, Change::Role(role(9, 250, Capabilities::NONE))),
+        (Capabilities::MANAGE_ROLES, Change::RemoveRole(role_id(9))),
+        (Capabilities::MANAGE_ROLES, world.grant(3, &[FAY])),
+        (Capabilities::MANAGE_ROLES, world.ungrant(3, &[FAY])),
+        (
+            Capabilities::MANAGE_ROLES,
+            rule(here, Subject::Everyone, Capabilities::NONE, Capabilities::NONE),
+        ),
+        (Capabilities::MANAGE_CHANNELS, Change::Channel(channel(9, EVERYWHERE))),
+        (Capabilities::MANAGE_CHANNELS, Change::MoveChannel { channel: two, parent: EVERYWHERE }),
+        (Capabilities::MANAGE_CHANNELS, Change::RemoveChannel(two)),
+        (Capabilities::MANAGE_CHANNELS, Change::Link { a: one, b: two, linked: true }),
+        (Capabilities::EDIT_PRESETS, Change::Preset(Box::new(preset(1, &[], vec![])))),
+        (Capabilities::EDIT_PRESETS, Change::RemovePreset(preset_id(1))),
+        (Capabilities::EDIT_PRESETS, Change::LoadPreset(preset_id(1))),
+        (Capabilities::EDIT_PRESETS, Change::UnloadPreset(preset_id(1))),
+        (Capabilities::APPOINT_RELAYS, Change::Relay(relay)),
+        (Capabilities::APPOINT_RELAYS, Change::RemoveRelay(key)),
+        (Capabilities::ALL, Change::Policy(Policy::InviteHoursMax(1))),
+        (Capabilities::ALL, Change::RevokeTickets(None)),
+    ];
+    let single = Capabilities::ALL.iter();
+    for rights in single.chain([Capabilities::NONE, Capabilities::ALL - Capabilities::JOIN]) {
+        let world = where_all_may(rights);
+        let rights = rights | Capabilities::ALL_OF_SPEECH;
+        let take = |draft| {
+            let piece = Piece::Operation(world.sign(draft));
+            world.charter.clone().take_all([piece]).remove(0)
+        };
+        for (needed, change) in &needs {
+            let held = rights.contains(*needed);
+            let expected = if held { Ok(true) } else { Err(PieceError::Stranger) };
+            let result = take(world.draft(EVE, vec![change.clone()]));
+            assert_eq!(result, expected, "{change:?} with {rights}");
+        }
+        let mut draft = world.draft(EVE, vec![]);
+        draft.cuts = List::truncated([world.charter.cut(world.member(FAY))]);
+        let all = rights == Capabilities::ALL;
+        let expected = if all { Ok(true) } else { Err(PieceError::Stranger) };
+        assert_eq!(take(draft), expected, "a cut with {rights}");
+    }
 }
 
 /// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-8.22] [CHARTER-7.6] [CHARTER-7.25] A member who may
@@ -209,6 +304,55 @@ fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     let mut newest = blank(&world.charter);
     catch_up(&mut newest, &world.charter);
     assert_same(&world.charter, &newest);
+}
+
+/// [CHARTER-8.21] Otherwise an officer whom the founder has just appointed would have to wait for a
+/// checkpoint.
+#[test]
+fn a_role_from_a_root_key_gives_more_room_to_who_has_used_up_its_own() {
+    let mut world = strict();
+    for _ in 0..64 {
+        world.by(EVE, vec![]);
+    }
+    let edit = |world: &World| {
+        let eve = &world.people[EVE];
+        world.charter.edit(eve.key(), eve.member, vec![]).map(drop)
+    };
+    assert_eq!(edit(&world), Err(EditError::Refused(PieceError::Full)));
+    // An officer's grant gives the rights, and no more room than there was.
+    world.by(CHIEF, vec![world.grant(3, &[EVE])]);
+    assert_eq!(edit(&world), Err(EditError::Refused(PieceError::Full)));
+    world.by(FOUNDER, vec![world.grant(2, &[EVE])]);
+    world.by(EVE, vec![]);
+    world.by(EVE, hidden(9));
+}
+
+/// [CHARTER-8.6] Otherwise others could not forget what a member has signed under one number.
+#[test]
+fn an_operation_that_builds_upon_too_many_of_one_number_is_refused() {
+    let world = World::new(false);
+    let draft = world.draft(DAN, vec![]);
+    let made: Vec<_> = (0..=FORKS_MAX as u32 + 1)
+        .map(|root| world.sign(Operation { root, ..draft.clone() }))
+        .collect();
+    let build_upon = |charter: &mut Charter, made: &[Cosigned<Operation>]| {
+        let mut next = world.draft_from(charter, BOB, vec![]);
+        let made_by_dan = made.iter().map(Cosigned::hash);
+        let parents: BTreeSet<_> = next.parents.iter().copied().chain(made_by_dan).collect();
+        next.parents = List::truncated(parents);
+        next.lamport = next.lamport.max(draft.lamport + 1);
+        let pieces = made.iter().cloned().chain([world.sign(next)]).map(Piece::Operation);
+        charter.take_all(pieces).pop().unwrap()
+    };
+    // An operation has room for seven of them beside its author's own.
+    let mut charter = world.charter.clone();
+    let (before, more) = made.split_at(FORKS_MAX - 1);
+    for made in before.chunks(7) {
+        assert_eq!(build_upon(&mut charter, made), Ok(true));
+    }
+    let after = build_upon(&mut charter.clone(), more);
+    assert_eq!(after, Err(PieceError::Malformed), "65 besides the first");
+    assert_eq!(build_upon(&mut charter, &more[..2]), Ok(true), "64 besides the first");
 }
 
 /// The document after the newest with these keys, the most senior last.

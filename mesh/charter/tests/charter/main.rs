@@ -4,12 +4,17 @@
 
 mod attacks;
 mod checkpoints;
+mod edits;
+mod endings;
 mod examples;
 mod exhaustive;
 mod flood;
 mod histories;
+mod introductions;
 mod model;
+mod roles;
 mod sanctions;
+mod soundness;
 mod stolen;
 mod tickets;
 mod vectors;

@@ -373,6 +373,73 @@ fn a_full_bundle_does_not_wait() {
     assert_eq!(world.drops(DropReason::Late), 8);
 }
 
+/// A bundle takes a frame that just fits.
+#[test]
+fn a_bundle_is_filled_to_the_last_byte() {
+    let limits = Limits { bundle_above: 0, ..unlimited() };
+    // The lengths and numbers of frames of the datagrams, with the milliseconds after which they
+    // are sent.
+    let sent = |lengths: &[usize]| {
+        let mut world = World::new(Limits { bundle_hold: Duration::from_millis(5), ..limits });
+        let ann = world.talker(1);
+        world.attach(2);
+        for (number, length) in (0..).zip(lengths) {
+            let mut out = Vec::new();
+            Forward::encode(30, [1; 4], number, [&*vec![1; *length]], &mut out);
+            assert_eq!(world.forwarder.handle_datagram(world.now, ann, &out), Ok(()));
+        }
+        let mut sent = Vec::new();
+        for after in [0, 5] {
+            world.wait(after);
+            while let Some(transmit) = world.forwarder.poll_transmit(world.now) {
+                if transmit.bytes[0] != KIND_INTRODUCTION {
+                    sent.push((after, transmit.bytes.len(), read(transmit).len()));
+                }
+            }
+        }
+        sent
+    };
+    // A bundle takes a byte for its kind, and 13 bytes besides each frame.
+    let longest = BUNDLE_MAX_BYTES - 1 - 13;
+    assert_eq!(sent(&[longest]), [(5, 12 + longest, 1)]);
+    assert_eq!(sent(&[longest + 1]), [(0, 12 + longest + 1, 1)]);
+    assert_eq!(sent(&[500, longest - 513]), [(5, BUNDLE_MAX_BYTES, 2)]);
+    assert_eq!(sent(&[500, longest - 512]), [(0, 512, 1), (5, 12 + longest - 512, 1)]);
+}
+
+/// [PROTO-9.13] A frame waits for its turn for up to 60 ms. One that is being sent goes on until it
+/// is 75 ms old.
+#[test]
+fn a_frame_is_sent_until_it_is_late() {
+    let mut world = World::new(unlimited());
+    let ann = world.talker(1);
+    for number in 2..6 {
+        world.attach(number);
+    }
+    assert_eq!(world.say(ann, 1), Ok(()));
+    assert_eq!(world.got().len(), 4);
+    let next = |world: &mut World| {
+        loop {
+            let got = read(world.forwarder.poll_transmit(world.now)?);
+            if !got.is_empty() {
+                break Some(got.len());
+            }
+        }
+    };
+    assert_eq!(world.say(ann, 1), Ok(()));
+    world.wait(60);
+    assert_eq!(next(&mut world), Some(1));
+    world.wait(15);
+    assert_eq!(next(&mut world), Some(1));
+    world.wait(1);
+    assert_eq!(next(&mut world), None);
+    assert_eq!(world.drops(DropReason::Late), 2);
+    assert_eq!(world.say(ann, 1), Ok(()));
+    world.wait(61);
+    assert_eq!(next(&mut world), None);
+    assert_eq!(world.drops(DropReason::Late), 2 + 4);
+}
+
 proptest! {
     /// However much arrives, and however rarely the driver has time: each delivery is made once, or
     /// counted as dropped.

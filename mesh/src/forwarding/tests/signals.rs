@@ -164,6 +164,23 @@ fn a_pulse_names_at_most_32() {
     assert_eq!(talkspurts.1, Err(expected));
 }
 
+/// A listener is not told that a talker that has left is still there.
+#[test]
+fn a_pulse_names_the_talkers_that_are_left() {
+    let mut world = World::new(unlimited());
+    let [ann, bob] = [1, 2].map(|number| world.talker(number));
+    let cid = world.attach(3);
+    for talker in [ann, bob] {
+        assert_eq!(world.send(talker, 1, 7, 0), Ok(()));
+    }
+    world.signals();
+    world.wait(50);
+    // The report to the first talker comes before the pulses, which then wait.
+    assert!(world.forwarder.poll_transmit(world.now).is_some());
+    world.forwarder.detach(world.now, device(1));
+    assert!(world.signals().contains(&(cid.number(), Err(vec![(bob.number(), 7)]))));
+}
+
 /// [PROTO-9.15] Regression: a frame that was sent before its introduction was from a talker that
 /// its listener did not know, and was lost. This was so in every second case, depending on how
 /// often the relay had been polled before.
