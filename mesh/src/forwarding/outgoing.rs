@@ -256,9 +256,9 @@ fn wanted_by_listeners(talker: Slot, hearers: &[Place], wants: &[Want], now: u64
     }
     let enough = (listeners / LISTENERS_PER_WISH).max(1);
     let mut wishes = 0;
-    for copies in (0..counts.len()).rev() {
+    for copies in (1..counts.len()).rev() {
         wishes += counts[copies];
-        if copies > 0 && wishes >= enough {
+        if wishes >= enough {
             return copies as u8;
         }
     }
