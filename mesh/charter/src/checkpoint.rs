@@ -30,7 +30,8 @@ pub struct Checkpoint {
     pub previous: ObjectHash,
     /// The version of the root document whose keys sign it.
     pub root: u32,
-    /// The last operation of each key and term since the checkpoint before, in ascending order.
+    /// The last operation of each key and term since the checkpoint before, and those that prove an
+    /// equivocation and on which none of these builds, in ascending order.
     pub covered: List<Covered, COVERED_MAX>,
     /// The largest lamport of the covered operations.
     pub lamport: u64,
@@ -81,11 +82,19 @@ impl Charter {
         let mut new: Vec<_> = new.map(|taken| (taken.position(), taken.hash, taken)).collect();
         // An operation comes after those that it knows.
         new.sort_unstable_by_key(|(position, hash, _)| (*position, *hash));
+        // Nobody builds upon an operation that proves an equivocation, so it is named by itself.
+        let mut proofs = BTreeSet::new();
         for (_, hash, taken) in new {
             let operation = taken.operation();
-            let chain = (operation.author, operation.term);
-            if covered.len() == COVERED_MAX && !covered.contains_key(&chain) {
+            let (key, term) = (operation.author, operation.term);
+            let chain = (key, term);
+            let proves = self.course.state.frozen.get(&chain) == Some(&operation.sequence);
+            let more = usize::from(!covered.contains_key(&chain)) + usize::from(proves);
+            if covered.len() + proofs.len() + more > COVERED_MAX {
                 break;
+            }
+            if proves {
+                proofs.insert(Covered { key, term, sequence: operation.sequence, hash });
             }
             let number = (operation.sequence, hash);
             let last = covered.entry(chain).or_insert(number);
@@ -94,19 +103,20 @@ impl Charter {
         if covered.is_empty() {
             return None;
         }
-        let covered = covered.into_iter().map(|((key, term), (sequence, hash))| Covered {
+        let last = covered.into_iter().map(|((key, term), (sequence, hash))| Covered {
             key,
             term,
             sequence,
             hash,
         });
+        proofs.extend(last);
         let before = self.newest.as_ref().map(|newest| newest.0.unverified().time);
         let mut checkpoint = Checkpoint {
             organisation: self.organisation,
             number: self.checkpoint() + 1,
             previous: self.newest_base(),
             root: self.roots.newest().version,
-            covered: List::truncated(covered),
+            covered: List::truncated(proofs),
             lamport: 0,
             time: before.map_or(self.calendar, |before| before.max(self.calendar)),
             state: ObjectHash::from_bytes([0; 32]),

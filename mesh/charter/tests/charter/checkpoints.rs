@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hark_charter::{
-    Charter, Checkpoint, Cut, MemberCertificate, Operation, Piece, PieceError, State,
+    Charter, Checkpoint, Cut, EditError, MemberCertificate, Operation, Piece, PieceError, State,
     content::{Change, Place},
 };
 use hark_keys::{
@@ -100,6 +100,28 @@ fn late_operations_are_refused() {
 
 fn early_pieces(charter: &Charter) -> Vec<Piece> {
     charter.pieces_in_order().filter(|it| !matches!(it, Piece::Checkpoint(_))).collect()
+}
+
+/// [CHARTER-4.4] [CHARTER-7.6] A checkpoint covered only one of the two operations that froze a
+/// device. So two checkpoints later the device acted again, and both operations counted.
+#[test]
+fn a_freeze_outlasts_checkpoints() {
+    let mut world = World::new(false);
+    let twins =
+        [9, 10].map(|number| Piece::Operation(world.sign(world.draft(DAN, hidden(number)))));
+    assert_eq!(world.charter.take_all(twins), [Ok(true), Ok(true)]);
+    for number in 11..14 {
+        settle(&mut world);
+        let dan = &world.people[DAN];
+        let edit = world.charter.edit(dan.key(), dan.member, vec![]).map(drop);
+        assert_eq!(edit, Err(EditError::Frozen));
+        let there = |number| world.charter.state().channel(channel_id(number)).is_some();
+        assert!(!there(9) && !there(10));
+        let mut newcomer = blank(&world.charter);
+        catch_up(&mut newcomer, &world.charter);
+        assert_same(&newcomer, &world.charter);
+        world.by(ANN, hidden(number));
+    }
 }
 
 /// [CHARTER-7.6] [CHARTER-7.25] Nobody holds what could never count.
