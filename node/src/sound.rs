@@ -106,6 +106,9 @@ pub enum SoundSettingError {
     /// The volume of the cues is out of its range.
     #[error("the volume of the cues is 0 to {CUE_VOLUME_MAX}, not {0}")]
     CueVolume(f32),
+    /// The request says nothing of the side tone.
+    #[error("say what changes: on or decibels")]
+    NoSideTone,
     /// The level of the side tone is out of its range.
     #[error("the side tone has {SIDE_TONE_MIN_DB} to {SIDE_TONE_MAX_DB} dB, not {0}")]
     SideTone(f32),
@@ -239,6 +242,9 @@ impl Sound {
         on: Option<bool>,
         decibels: Option<f32>,
     ) -> Result<VoiceCommand, SoundSettingError> {
+        if on.is_none() && decibels.is_none() {
+            return Err(SoundSettingError::NoSideTone);
+        }
         let mut state = self.lock();
         let decibels = decibels.unwrap_or(state.side_tone.decibels);
         if !(SIDE_TONE_MIN_DB..=SIDE_TONE_MAX_DB).contains(&decibels) {

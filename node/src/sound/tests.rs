@@ -101,6 +101,7 @@ fn cues_and_the_side_tone_are_kept_and_nonsense_is_refused() {
         assert!(error.to_string().starts_with("the side tone has -40 to 0 dB"), "{error}");
     }
     assert!(sound.change_cues(CuesChange::default()).is_err());
+    assert!(sound.change_side_tone(None, None).is_err());
     assert!(sound.change_processing(ProcessingChange::default()).is_err());
     assert!(sound.take_unkept().is_none(), "what is refused changes nothing");
     let again = Sound::open(home(folder.path()), REAL, ProcessingChange::default());
