@@ -498,6 +498,12 @@ pub struct PeerStats {
     pub frames_late: u64,
     /// Frames that came in time, but only as a copy.
     pub frames_recovered: u64,
+    /// Samples of 48 kHz by which sound was made longer, so that late frames are in time.
+    #[serde(default)]
+    pub samples_inserted: u64,
+    /// Samples of 48 kHz by which it was made shorter, to be heard sooner again.
+    #[serde(default)]
+    pub samples_removed: u64,
 }
 
 /// The direction of sound.

@@ -181,6 +181,8 @@ pub fn peer(number: u16, name: &str) -> PeerView {
             frames_concealed: 0,
             frames_late: 0,
             frames_recovered: 0,
+            samples_inserted: 0,
+            samples_removed: 0,
         },
     }
 }

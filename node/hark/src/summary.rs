@@ -217,6 +217,8 @@ mod tests {
             frames_concealed: concealed,
             frames_late: 0,
             frames_recovered: 0,
+            samples_inserted: 0,
+            samples_removed: 0,
         }
     }
 

@@ -38,6 +38,8 @@ fn picture() -> Snapshot {
         frames_concealed: 0,
         frames_late: 0,
         frames_recovered: 0,
+        samples_inserted: 0,
+        samples_removed: 0,
     };
     let bob = PeerView {
         name: "Bob".to_owned(),

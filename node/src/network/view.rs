@@ -88,6 +88,8 @@ struct FrameCounts {
     concealed: u64,
     late: u64,
     recovered: u64,
+    inserted: u64,
+    removed: u64,
 }
 
 impl Frames {
@@ -102,6 +104,8 @@ impl Frames {
             concealed: talker.frames_concealed,
             late: talker.frames_late,
             recovered: talker.frames_recovered,
+            inserted: talker.samples_inserted,
+            removed: talker.samples_removed,
         };
         self.before + self.now
     }
@@ -116,6 +120,8 @@ impl Add for FrameCounts {
             concealed: self.concealed + other.concealed,
             late: self.late + other.late,
             recovered: self.recovered + other.recovered,
+            inserted: self.inserted + other.inserted,
+            removed: self.removed + other.removed,
         }
     }
 }
@@ -447,6 +453,8 @@ impl View {
                         frames_concealed: frames.concealed,
                         frames_late: frames.late,
                         frames_recovered: frames.recovered,
+                        samples_inserted: frames.inserted,
+                        samples_removed: frames.removed,
                     },
                 }
             })

@@ -167,6 +167,8 @@ fn looks_like(stats: &PeerStats, other: &PeerStats) -> bool {
         frames_concealed: _,
         frames_late: _,
         frames_recovered: _,
+        samples_inserted: _,
+        samples_removed: _,
     } = stats;
     (*device, *path) == (other.device, other.path)
         && is_near(*rtt_ms, other.rtt_ms)

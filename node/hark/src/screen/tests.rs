@@ -43,6 +43,8 @@ fn peer(number: u8, name: &str, reachable: bool) -> PeerView {
             frames_concealed: 0,
             frames_late: 0,
             frames_recovered: 0,
+            samples_inserted: 0,
+            samples_removed: 0,
         },
     }
 }
