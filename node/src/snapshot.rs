@@ -235,7 +235,7 @@ pub struct CodingView {
     pub frame_ms: f32,
     /// The most copies of earlier frames in a datagram.
     pub copies_max: u8,
-    /// Why: `usual`, `many_listeners` or `queue`.
+    /// Why: `usual`, `set`, `many_listeners` or `queue`.
     pub reason: String,
 }
 
@@ -245,6 +245,7 @@ impl From<hark_voice::CodingState> for CodingView {
         let hark_voice::CodingState { coding, copies_max, reason } = state;
         let reason = match reason {
             hark_voice::CodingReason::Usual => "usual",
+            hark_voice::CodingReason::Set => "set",
             hark_voice::CodingReason::ManyListeners => "many_listeners",
             hark_voice::CodingReason::Queue => "queue",
         };

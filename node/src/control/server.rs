@@ -439,7 +439,7 @@ const EVENTS_WAITING_MAX: usize = 64;
 const HELD_MAX: usize = 64;
 
 /// The commands of the API.
-pub(super) const COMMANDS: [&str; 25] = [
+pub(super) const COMMANDS: [&str; 29] = [
     "status",
     "subscribe",
     "invite",
@@ -456,6 +456,10 @@ pub(super) const COMMANDS: [&str; 25] = [
     "ducking",
     "master",
     "voice",
+    "processing",
+    "cues",
+    "side_tone",
+    "verify",
     "transmit",
     "volunteer",
     "volume",

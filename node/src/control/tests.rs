@@ -346,6 +346,18 @@ fn a_refused_request_names_what_is_wrong() {
     }
 }
 
+/// Regression: a wrong value of `cues` was reported to be no command.
+#[test]
+fn every_command_is_known_by_its_name() {
+    let unknown = serde_json::from_value::<Command>(json!({"command": "dance"}));
+    let told = unknown.expect_err("no command").to_string();
+    let (_, names) = told.split_once("expected one of ").expect("it lists them");
+    for name in names.split(", ") {
+        let name = name.trim_matches('`');
+        assert!(super::server::COMMANDS.contains(&name), "{name}");
+    }
+}
+
 /// Regression: if a program died with a key pressed, the microphone stayed open for good.
 #[test]
 fn a_dead_program_left_a_hot_microphone() {

@@ -141,6 +141,8 @@ impl Default for CodingState {
 pub enum CodingReason {
     /// Nothing is in the way.
     Usual,
+    /// The person has set the bit rate or the frame length.
+    Set,
     /// We send to many listeners ourselves.
     ManyListeners,
     /// A way carries less than we would send: our datagrams waited in a queue there.
@@ -275,13 +277,23 @@ impl Rate {
         let mut coding = chosen.unwrap_or(LEVELS[LEVELS.len() - 1]);
         coding.bitrate_bps = self.settings.bitrate_bps.unwrap_or(coding.bitrate_bps);
         coding.frame_samples = self.settings.frame_samples.unwrap_or(coding.frame_samples);
+        self.state(coding)
+    }
+
+    /// What is in force while frames are coded by `coding`.
+    pub(super) fn state(&self, coding: Coding) -> CodingState {
+        let settings = &self.settings;
+        let is_set = settings.bitrate_bps.is_some() || settings.frame_samples.is_some();
         let reason = match (self.budget_bps, self.many) {
+            _ if is_set => CodingReason::Set,
             (Some(_), _) => CodingReason::Queue,
             (None, true) => CodingReason::ManyListeners,
             (None, false) => CodingReason::Usual,
         };
         let room = DATAGRAM_BYTES / (coding.packet_bytes() + FRAME_OVERHEAD) - 1;
         let most = COPIES_MAX.min(room as u8);
+        // What the person has set is what is sent.
+        let budget = self.budget_bps.filter(|_| settings.copies.is_none()).unwrap_or(u64::MAX);
         let affordable = (1..=most).take_while(|copies| coding.cost_bps(*copies) <= budget);
         CodingState { coding, copies_max: affordable.last().unwrap_or(0), reason }
     }
@@ -396,7 +408,7 @@ const LEVELS: [Coding; 3] = [
 const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
 
 /// Bytes of a datagram for frames. A relay takes 1,234 in all. [PROTO-9.2]
-const DATAGRAM_BYTES: usize = 1_220;
+pub(super) const DATAGRAM_BYTES: usize = 1_220;
 
 /// Bytes of a frame in a datagram besides its packet: length, SFrame's header and tag, our header.
 const FRAME_OVERHEAD: usize = 2 + 9 + 10 + 5;
@@ -570,7 +582,8 @@ mod tests {
         let mut way = Way::new(set);
         let state = way.run(10, 50_000, 0.0);
         assert_eq!(state.coding, Coding { frame_samples: 960, bitrate_bps: 96_000 });
-        assert_eq!(way.rate.copies(&state).of(0), 0, "copies would wait in the queue as well");
+        assert_eq!(state.reason, CodingReason::Set);
+        assert_eq!(way.rate.copies(&state).of(0), 3, "whatever waits in a queue");
         let state = Rate::new(false, 48_000, set).wanted();
         assert_eq!(CopiesRule { fixed: Some(5), most: state.copies_max }.of(0), 3, "no more fit");
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::datagram::{FRAMES_MAX, Forward, Voice};
 
-use super::rate::{CopiesRule, Queueing};
+use super::rate::{CopiesRule, DATAGRAM_BYTES, Queueing};
 
 /// The last sealed frames of a talkspurt, newest first.
 pub struct SealedFrames {
@@ -50,10 +50,14 @@ impl SealedFrames {
     }
 
     /// The newest frame and `copies` before it. If there are fewer, the first frame of the
-    /// talkspurt is repeated, so that the size of the datagram reveals nothing. [PROTO-7.2]
+    /// talkspurt is repeated, so that the size of the datagram reveals nothing. [PROTO-7.2] There
+    /// are no more than a datagram has room for: those of a talkspurt that has ended may be longer
+    /// than today's.
     fn newest(&self, copies: u8) -> impl Iterator<Item = &[u8]> {
         let last = self.count.saturating_sub(1);
-        (0..=usize::from(copies)).map(move |age| self.frames[age.min(last)].as_slice())
+        let fit = DATAGRAM_BYTES / (self.frames[0].len() + 2);
+        (0..=usize::from(copies).min(fit.saturating_sub(1)))
+            .map(move |age| self.frames[age.min(last)].as_slice())
     }
 }
 

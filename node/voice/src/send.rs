@@ -484,7 +484,7 @@ impl Sender {
         let ways = self.ways.iter().filter_map(|way| self.listeners.get(way));
         self.rate.judge(now, ways.map(ListenerRedundancy::queueing));
         let (Some(talkspurt), wanted) = (self.talkspurt, self.rate.wanted()) else { return false };
-        self.coding = CodingState { coding: self.coding.coding, ..wanted };
+        self.coding = self.rate.state(self.coding.coding);
         let changes = wanted.coding != self.coding.coding;
         let less = wanted.coding.bitrate_bps < self.coding.coding.bitrate_bps;
         let long = now.saturating_duration_since(talkspurt.since) >= SEAM_AFTER;

@@ -234,6 +234,7 @@ fn describe_processing(processing: &Value) -> Option<String> {
 /// How the own voice is coded, unless it is as usual.
 fn describe_coding(coding: &Value) -> Option<String> {
     let why = match coding["reason"].as_str()? {
+        "set" => "as you have set",
         "many_listeners" => "many listeners",
         "queue" => "the way carries no more",
         _ => return None,

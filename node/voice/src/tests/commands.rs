@@ -4,7 +4,10 @@ use hark_keys::{DeviceKey, KeySecret, SeededRandom, Timestamp};
 use hark_mesh::datagram::DropReason;
 
 use super::world::{World, install_key, lossless, noise};
-use crate::{OUTBOX_MAX, Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent, level_dbfs};
+use crate::{
+    OUTBOX_MAX, Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent, level_dbfs,
+    rate::CodingChange,
+};
 
 /// Whoever leaves in the middle of a word talks no more; whoever leaves in silence ends nothing.
 #[test]
@@ -46,6 +49,28 @@ fn a_pipeline_that_knows_nobody_sleeps_and_one_that_holds_keys_wakes_to_erase_th
     let secret = KeySecret::generate(1, &random);
     pipeline.handle_command(Timestamp::ZERO, install_key(other, &secret));
     assert!(pipeline.poll_timeout().is_some());
+}
+
+/// Regression: the copies of a new frame length were put beside the longer frames of the talkspurt
+/// that went on, and no datagram arrived for two seconds.
+#[test]
+fn datagrams_fit_a_packet_while_the_coding_changes() {
+    let mut world = World::new(Transmit::Open, false, lossless(1.0));
+    let change = |bitrate_bps, frame_samples| CodingChange {
+        bitrate_bps: Some(bitrate_bps),
+        frame_samples: Some(frame_samples),
+        copies: Some(Some(5)),
+    };
+    for change in [change(Some(96_000), Some(960)), change(None, Some(480)), change(None, None)] {
+        let now = Timestamp::from_micros(1_000_000 + world.blocks * world.block_us());
+        world.talker.handle_command(now, VoiceCommand::ChangeCoding(change));
+        world.run(&noise(48_000 * 12));
+    }
+    let longest = world.sizes.values().flatten().max();
+    assert!(longest.is_some_and(|bytes| *bytes <= 1_228), "{longest:?}");
+    assert_eq!(world.talker_statistics().frames_concealed, 0);
+    let state = world.talker.statistics().own.coding;
+    assert_eq!((state.coding.frame_samples, state.copies_max), (480, 5));
 }
 
 /// The oldest datagrams give way, and each is counted.
