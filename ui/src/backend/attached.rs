@@ -124,7 +124,10 @@ fn show(
                 let all: Vec<_> = all.values().cloned().collect();
                 stage.change(|scene| scene.set_snapshots(Instant::now(), all.into_iter()));
             }
-            Err(error) => tracing::warn!(%error, "a snapshot of another version"),
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot of another version");
+                stage.change(|scene| scene.ended = Some(OTHER_VERSION.to_owned()));
+            }
         }
         return;
     }
@@ -165,5 +168,23 @@ fn carry_out(stage: &Stage, organisation: &str, client: &mut Client, order: Wind
             }
         }
         Err(error) => stage.change(|scene| scene.tell(error.to_string(), true)),
+    }
+}
+
+/// What a person is told who shows an older or newer node.
+const OTHER_VERSION: &str =
+    "the node that runs is of another version of Hark: end it (`hark ctl quit`), and start again";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: the window said "Starting …" for good.
+    #[test]
+    fn a_node_of_another_version_is_told() {
+        let stage = Stage::new(Arc::new(|| {}));
+        let event = json!({"event": "snapshot", "snapshot": {"name": "Kestrel"}});
+        show(&stage, &Mutex::default(), 0, event);
+        assert_eq!(stage.scene().ended.as_deref(), Some(OTHER_VERSION));
     }
 }

@@ -221,14 +221,18 @@ fn describe_side_tone(side_tone: &Value) -> String {
 
 /// The stages that run, and how much later the voice is for them.
 fn describe_processing(processing: &Value) -> Option<String> {
-    let words = [("echo", "no echo"), ("noise", "no noise"), ("gain", "even level")];
+    let words = [
+        ("echo", "echo cancellation"),
+        ("noise", "noise suppression"),
+        ("gain", "gain control"),
+    ];
     let running: Vec<_> = words
         .iter()
         .filter(|(stage, _)| processing[stage]["running"] == true)
         .map(|(_, word)| *word)
         .collect();
     let delay = processing["delay_ms"].as_f64().unwrap_or_default();
-    (!running.is_empty()).then(|| format!("sends {} (+{delay:.0} ms)", running.join(", ")))
+    (!running.is_empty()).then(|| format!("{} at work (+{delay:.0} ms)", running.join(", ")))
 }
 
 /// How the own voice is coded, unless it is as usual.
