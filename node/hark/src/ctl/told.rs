@@ -221,11 +221,8 @@ fn describe_side_tone(side_tone: &Value) -> String {
 
 /// The stages that run, and how much later the voice is for them.
 fn describe_processing(processing: &Value) -> Option<String> {
-    let words = [
-        ("echo", "echo cancellation"),
-        ("noise", "noise suppression"),
-        ("gain", "gain control"),
-    ];
+    let words =
+        [("echo", "echo cancellation"), ("noise", "noise suppression"), ("gain", "gain control")];
     let running: Vec<_> = words
         .iter()
         .filter(|(stage, _)| processing[stage]["running"] == true)
