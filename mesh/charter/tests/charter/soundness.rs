@@ -1,4 +1,4 @@
-//! Changes that no operation may contain, whoever makes it. [CHARTER-4.9] [CHARTER-4.22]
+//! Changes that make an operation unsound. No author may make them. [CHARTER-4.9] [CHARTER-4.22]
 
 use hark_charter::{
     Piece, PieceError,

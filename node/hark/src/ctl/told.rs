@@ -1,4 +1,4 @@
-//! What people are told of a node's status and of what a request has changed.
+//! Words for people: a node's status, and what a request has changed.
 
 use hark_keys::UnixTime;
 use hark_node::{

@@ -9,7 +9,8 @@ use crate::{
     rate::CodingChange,
 };
 
-/// Whoever leaves in the middle of a word talks no more; whoever leaves in silence ends nothing.
+/// A talker who leaves in the middle of a word ends its talk. One who leaves in silence ends
+/// nothing.
 #[test]
 fn the_talk_of_somebody_who_leaves_is_ended_once() {
     let mut world = World::new(Transmit::PushToTalk, false, lossless(1.0));

@@ -73,7 +73,7 @@ impl Room {
             here.sort_unstable();
             let gone = said.gone.iter().map(|device| self.index(*device)).collect();
             told.push((self.index(to), said.whole, here, gone));
-            assert!(told.len() < 10, "it is told without end");
+            assert!(told.len() < 10, "the relay is told again and again");
         }
         told.sort_unstable();
         told
