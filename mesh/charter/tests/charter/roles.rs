@@ -7,8 +7,8 @@ use hark_charter::{
 
 use crate::world::{ANN, BOB, CHIEF, DAN, FOUNDER, World, assert_as_model, role, role_id};
 
-/// [CHARTER-5.7] An officer who did not know of the removal brings a removed role back, if it stands
-/// as high as the officer who removed it. Nobody else does.
+/// [CHARTER-5.7] An officer who did not know of the removal brings a removed role back, if it
+/// stands as high as the officer who removed it. Nobody else does.
 #[test]
 fn a_removed_role_comes_back_only_by_who_did_not_know_and_stands_as_high() {
     let mut world = World::new(false);
