@@ -83,7 +83,7 @@ pub struct NodeConfig {
     pub flags: Flags,
     /// The key that a newcomer has printed, with which its membership can be restored.
     pub recovery: Option<DeviceId>,
-    /// Whether to use 5 ms frames and the smallest buffers.
+    /// Whether to use frames of 2.5 or 5 ms and the smallest buffers.
     pub low_delay: bool,
     /// What is done to the microphone's sound before it is encoded, in this run. What is not set is
     /// as the person has chosen for the microphone.

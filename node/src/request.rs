@@ -70,7 +70,7 @@ pub enum RequestError {
     #[error("key {0}: there is nobody whom it reaches and you may speak to")]
     ReachesNobody(String),
     /// The request names no setting of a net to change.
-    #[error("say what changes: volume, pan, mute or priority")]
+    #[error("say what changes: volume, pan, mute, priority or radio")]
     NothingToChange,
     /// The request names nothing of the own voice to change.
     #[error("say what changes: bitrate, frame or redundancy")]

@@ -143,6 +143,8 @@ pub struct NetView {
     pub muted: bool,
     /// Nets with a higher priority turn down those with a lower one.
     pub priority: u8,
+    /// Whether talkers there sound as by a radio.
+    pub radio: bool,
     /// Names of the members that hear it, without this device's own.
     pub members: Vec<String>,
     /// Names of the members that talk on it now.
@@ -178,6 +180,9 @@ pub struct NetChange {
     /// The priority. Nets with a higher priority turn down those with a lower one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
+    /// Whether talkers there sound as by a radio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub radio: Option<bool>,
 }
 
 impl NetChange {
@@ -201,6 +206,7 @@ impl NetChange {
         self.pan = later.pan.or(self.pan);
         self.muted = later.muted.or(self.muted);
         self.priority = later.priority.or(self.priority);
+        self.radio = later.radio.or(self.radio);
     }
 }
 
@@ -223,6 +229,7 @@ impl NetChange {
         settings.pan = self.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);
         settings.priority = self.priority.unwrap_or(settings.priority);
+        settings.radio = self.radio.unwrap_or(settings.radio);
     }
 }
 
@@ -235,6 +242,8 @@ pub struct CodingView {
     pub frame_ms: f32,
     /// The most copies of earlier frames in a datagram.
     pub copies_max: u8,
+    /// Whether packets describe the sound before them (deep redundancy, DRED).
+    pub deep: bool,
     /// Why: `usual`, `set`, `many_listeners` or `queue`.
     pub reason: String,
 }
@@ -253,6 +262,7 @@ impl From<hark_voice::CodingState> for CodingView {
             bitrate_kbps: coding.bitrate_bps as f32 / 1e3,
             frame_ms: coding.frame_samples as f32 / 48.0,
             copies_max,
+            deep: coding.deep,
             reason: reason.to_owned(),
         }
     }
@@ -267,7 +277,7 @@ pub struct VoiceChange {
     /// Length of a frame: 2.5, 5, 10 or 20 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<SettingText>,
-    /// Copies of earlier frames in each datagram, 0 to 5.
+    /// Copies of earlier frames in each datagram, 0 to 5, or `deep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redundancy: Option<SettingText>,
 }
@@ -298,7 +308,10 @@ impl VoiceChange {
         Ok(rate::CodingChange {
             bitrate_bps: bitrate.as_ref().map(|it| rate::parse_bitrate(&text(it))).transpose()?,
             frame_samples: frame.as_ref().map(|it| rate::parse_frame(&text(it))).transpose()?,
-            copies: redundancy.as_ref().map(|it| rate::parse_copies(&text(it))).transpose()?,
+            redundancy: redundancy
+                .as_ref()
+                .map(|it| rate::parse_redundancy(&text(it)))
+                .transpose()?,
         })
     }
 }

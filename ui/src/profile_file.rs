@@ -87,6 +87,9 @@ pub struct NetChoice {
     pub muted: bool,
     /// Its priority.
     pub priority: u8,
+    /// Whether talkers there sound as by a radio.
+    #[serde(default)]
+    pub radio: bool,
 }
 
 /// Why a file is not written or taken. Nothing has changed then.
@@ -194,6 +197,7 @@ impl Choices {
             pan: net.pan,
             muted: net.muted,
             priority: net.priority,
+            radio: net.radio,
         };
         let keys = own.keys.iter().filter(|key| !key.planned);
         let people = own.peers.iter().filter(|peer| peer.volume != 1.0);
@@ -231,6 +235,7 @@ impl Choices {
                 pan: (wanted.pan != net.pan).then_some(wanted.pan),
                 muted: (wanted.muted != net.muted).then_some(wanted.muted),
                 priority: (wanted.priority != net.priority).then_some(wanted.priority),
+                radio: (wanted.radio != net.radio).then_some(wanted.radio),
             };
             if change != NetChange::default() {
                 commands.push(Command::Net { net: net.path.clone(), change });

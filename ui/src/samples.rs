@@ -143,6 +143,7 @@ pub fn net(path: &str) -> NetView {
         volume: 1.0,
         pan: 0.0,
         muted: false,
+        radio: false,
         priority: 0,
         members: Vec::new(),
         talking: Vec::new(),

@@ -179,6 +179,7 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
                         key: 1,
                         target: TargetId::from_bytes([1; 16]),
                         copies: 0,
+                        described: 0,
                         recovered: false,
                     };
                     buffer.insert(Timestamp::from_micros(*at), &frame);

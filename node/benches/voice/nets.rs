@@ -50,7 +50,7 @@ impl Party {
         let mut listener = pipeline(own)?;
         for n in 0..2 * TALKERS {
             let (volume, pan) = (0.5 + 0.1 * f32::from(n), f32::from(n) / 6.0 - 1.0);
-            let settings = NetSettings { volume, pan, muted, priority: n / 2 };
+            let settings = NetSettings { volume, pan, muted, priority: n / 2, radio: false };
             listener.handle_command(now, VoiceCommand::SetNet { net: net(n), settings });
         }
         let mut others = Vec::new();

@@ -15,12 +15,15 @@ pub struct NetArguments {
     /// Higher nets turn lower ones down
     #[arg(long, value_name = "0-255")]
     priority: Option<u8>,
+    /// Talkers there sound as by a radio
+    #[arg(long, value_name = "BOOL")]
+    radio: Option<bool>,
 }
 
 impl From<NetArguments> for NetChange {
     fn from(arguments: NetArguments) -> Self {
-        let NetArguments { volume, pan, muted, priority } = arguments;
-        Self { volume, pan, muted, priority }
+        let NetArguments { volume, pan, muted, priority, radio } = arguments;
+        Self { volume, pan, muted, priority, radio }
     }
 }
 

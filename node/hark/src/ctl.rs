@@ -106,7 +106,7 @@ enum Request {
         /// auto, or 2.5, 5, 10 or 20 ms
         #[arg(long, value_name = "MS", allow_hyphen_values = true)]
         frame: Option<String>,
-        /// auto, or 0 to 5 copies of earlier frames in each datagram
+        /// auto, 0 to 5 copies of earlier frames in each datagram, or deep
         #[arg(long, value_name = "COPIES", allow_hyphen_values = true)]
         redundancy: Option<String>,
     },

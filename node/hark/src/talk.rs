@@ -30,7 +30,7 @@ use hark_node::{
 };
 use hark_voice::{
     CodingSettings, StageMode, Stages,
-    rate::{self, CodingError},
+    rate::{self, CodingError, Redundancy},
 };
 
 use crate::{
@@ -90,7 +90,7 @@ pub(crate) struct TalkArguments {
     /// Talk to this channel; repeatable [default: as chosen last, at first what the charter says]
     #[arg(long, value_name = "NAME")]
     talk_to: Vec<String>,
-    /// 5 ms frames, smallest buffers
+    /// Frames of 2.5 or 5 ms, smallest buffers
     #[arg(long)]
     low_delay: bool,
     /// What is done to your voice before it is sent: echo=on|off|auto,noise=...,gain=... [default:
@@ -104,10 +104,10 @@ pub(crate) struct TalkArguments {
     /// Length of its frames: auto, or 2.5, 5, 10 or 20 ms [default: auto]
     #[arg(long, value_name = "MS", value_parser = parse_frame, allow_hyphen_values = true)]
     frame: Option<Choice<usize>>,
-    /// Copies of earlier frames in each datagram: auto, or 0 to 5 [default: auto, as each listener
-    /// asks for]
-    #[arg(long, value_name = "COPIES", value_parser = parse_copies, allow_hyphen_values = true)]
-    redundancy: Option<Choice<u8>>,
+    /// Against loss: auto, 0 to 5 copies of earlier frames in each datagram, or deep, which takes no
+    /// more bits [default: auto, as each listener asks for]
+    #[arg(long, value_name = "COPIES", value_parser = parse_redundancy, allow_hyphen_values = true)]
+    redundancy: Option<Choice<Redundancy>>,
     /// No screen: a line for each thing that happens, for services
     #[arg(long)]
     headless: bool,
@@ -210,7 +210,7 @@ fn play(
         coding: CodingSettings {
             bitrate_bps: arguments.bitrate.and_then(|it| it.0),
             frame_samples: arguments.frame.and_then(|it| it.0),
-            copies: arguments.redundancy.and_then(|it| it.0),
+            redundancy: arguments.redundancy.and_then(|it| it.0),
         },
     })?;
     let mut keeps_words = founds;
@@ -290,8 +290,8 @@ fn parse_frame(text: &str) -> Result<Choice<usize>, CodingError> {
     rate::parse_frame(text).map(Choice)
 }
 
-fn parse_copies(text: &str) -> Result<Choice<u8>, CodingError> {
-    rate::parse_copies(text).map(Choice)
+fn parse_redundancy(text: &str) -> Result<Choice<Redundancy>, CodingError> {
+    rate::parse_redundancy(text).map(Choice)
 }
 
 fn profile_name(text: &str) -> Result<String, ProfileError> {

@@ -658,6 +658,7 @@ fn settings_of(net: &NetLayout) -> NetSettings {
         pan: f32::from(net.pan_percent) / 100.0,
         muted: false,
         priority: net.priority,
+        radio: false,
     }
 }
 

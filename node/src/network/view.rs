@@ -639,7 +639,8 @@ impl View {
             let above = state.channel(id).map(|channel| channel.parent);
             let parent = within_reach.iter().find(|(it, _)| above == Some(Place::Channel(*it)));
             let heard = radio.heard().get(&Net::Channel(id)).copied();
-            let NetSettings { volume, pan, muted, priority } = heard.unwrap_or_default();
+            let heard_so = heard.unwrap_or_default();
+            let NetSettings { volume, pan, muted, priority, .. } = heard_so;
             let up = self.peers.iter().filter(|(_, peer)| peer.up);
             let on_it = up.clone().filter(|(device, _)| squad.listening_of(**device).contains(&id));
             let talking = up.filter(|(_, peer)| peer.talking_on.contains(&path));
@@ -659,6 +660,7 @@ impl View {
                 pan,
                 muted,
                 priority,
+                radio: heard_so.radio,
             }
         });
         nets.collect()

@@ -126,6 +126,7 @@ struct StrictNetChange {
     pan: Option<f32>,
     muted: Option<bool>,
     priority: Option<u8>,
+    radio: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -307,13 +307,18 @@ enum Deed {
 fn deeds() -> impl Strategy<Value = Deed> {
     use TransmitMode::{Open, Ptt, Vad};
     let number = || prop_oneof![any::<f32>(), -70.0_f32..5.0];
-    let change =
-        (option::of(number()), option::of(number()), any::<Option<bool>>(), any::<Option<u8>>());
-    let change = change.prop_map(|(volume, pan, muted, priority)| NetChange {
+    let change = (
+        option::of(number()),
+        option::of(number()),
+        any::<[Option<bool>; 2]>(),
+        any::<Option<u8>>(),
+    );
+    let change = change.prop_map(|(volume, pan, [muted, radio], priority)| NetChange {
         volume,
         pan,
         muted,
         priority,
+        radio,
     });
     let action = prop_oneof![
         Just(ProfileAction::Use),

@@ -2,6 +2,8 @@
 //!
 //! This is the only module that calls libopus, and the only one with `unsafe`. Deep concealment
 //! (decoder complexity 5) makes up sound for lost frames. It costs 0.25 ms of a core per 10 ms.
+//! Deep redundancy (DRED) lets packets describe the sound before them, so that a later packet
+//! rebuilds what an earlier one held (draft-ietf-mlcodec-opus-dred).
 
 use std::{ffi::c_int, ptr::NonNull};
 
@@ -22,6 +24,7 @@ pub struct Encoder {
     state: NonNull<opus::OpusEncoder>,
     frame_samples: usize,
     packet_bytes: usize,
+    deep: bool,
 }
 
 // SAFETY: the state belongs to this value alone and libopus keeps nothing tied to a thread.
@@ -46,8 +49,8 @@ impl Encoder {
         };
         check(status)?;
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
-        let mut encoder = Self { state, frame_samples, packet_bytes: 0 };
-        encoder.set_coding(Coding { frame_samples, bitrate_bps })?;
+        let mut encoder = Self { state, frame_samples, packet_bytes: 0, deep: false };
+        encoder.set_coding(Coding { frame_samples, bitrate_bps, deep: false })?;
         // A constant rate, so that the size of packets reveals nothing about the words. [PROTO-7.6]
         encoder.set(opus::OPUS_SET_VBR_REQUEST, 0)?;
         encoder.set(opus::OPUS_SET_COMPLEXITY_REQUEST, ENCODER_COMPLEXITY)?;
@@ -57,7 +60,7 @@ impl Encoder {
 
     /// Codes by `coding` from the next frame on.
     pub fn set_coding(&mut self, coding: Coding) -> Result<(), CodecError> {
-        let Coding { frame_samples, bitrate_bps } = coding;
+        let Coding { frame_samples, bitrate_bps, deep } = coding;
         if !(MIN_BITRATE_BPS..=MAX_BITRATE_BPS).contains(&bitrate_bps) {
             return Err(CodecError::Bitrate);
         }
@@ -66,7 +69,15 @@ impl Encoder {
         }
         self.set(opus::OPUS_SET_BITRATE_REQUEST, bitrate_bps as c_int)?;
         (self.frame_samples, self.packet_bytes) = (frame_samples, coding.packet_bytes());
-        Ok(())
+        self.set_deep(deep)
+    }
+
+    fn set_deep(&mut self, deep: bool) -> Result<(), CodecError> {
+        self.deep = deep;
+        // Without an expected loss, libopus gives deep redundancy no bits.
+        let (loss, span) = if deep { (DEEP_LOSS_PERCENT, DEEP_SPAN) } else { (0, 0) };
+        self.set(opus::OPUS_SET_PACKET_LOSS_PERC_REQUEST, loss)?;
+        self.set(opus::OPUS_SET_DRED_DURATION_REQUEST, span)
     }
 
     /// Appends the packet of one frame to `out`.
@@ -91,11 +102,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// Forgets what was encoded before, so that nothing of it is heard in the next frame.
+    /// Forgets what was encoded before, so that nothing of it is heard in the next frame, nor
+    /// described by its deep redundancy.
     pub fn reset(&mut self) {
         // SAFETY: the state is ours and alive; this request takes no argument.
         let status = unsafe { opus::opus_encoder_ctl(self.state.as_ptr(), opus::OPUS_RESET_STATE) };
-        debug_assert_eq!(status, opus::OPUS_OK, "a reset cannot fail");
+        // libopus counts the span of deep redundancy as part of what was encoded.
+        let deep = self.set_deep(self.deep);
+        debug_assert!(status == opus::OPUS_OK && deep.is_ok(), "a reset cannot fail");
     }
 
     /// Number of samples in a frame.
@@ -134,6 +148,7 @@ impl Drop for Encoder {
 /// Decodes the Opus packets of one talker, and conceals those that are missing.
 pub struct Decoder {
     state: NonNull<opus::OpusDecoder>,
+    deep: DeepRedundancy,
 }
 
 // SAFETY: the state belongs to this value alone and libopus keeps nothing tied to a thread.
@@ -142,12 +157,13 @@ unsafe impl Send for Decoder {}
 impl Decoder {
     /// Creates a decoder to 48 kHz mono with deep concealment.
     pub fn new() -> Result<Self, CodecError> {
+        let deep = DeepRedundancy::new()?;
         let mut status = opus::OPUS_OK;
         // SAFETY: `status` outlives the call.
         let state = unsafe { opus::opus_decoder_create(SAMPLE_RATE as c_int, 1, &raw mut status) };
         check(status)?;
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
-        let decoder = Self { state };
+        let decoder = Self { state, deep };
         // SAFETY: the state is ours and alive; this request takes one `int`.
         check(unsafe {
             opus::opus_decoder_ctl(
@@ -173,6 +189,40 @@ impl Decoder {
     /// Fills `out`, a whole frame, with made-up sound that continues the speech.
     pub fn conceal(&mut self, out: &mut [f32]) -> Result<(), CodecError> {
         self.run(&[], out).map(drop)
+    }
+
+    /// Number of samples before `packet` that its deep redundancy describes. Zero if it has none, or
+    /// is no packet.
+    pub fn described_samples(&mut self, packet: &[u8]) -> usize {
+        self.deep.parse(packet, DEEP_SAMPLES_MAX, false)
+    }
+
+    /// Fills `out` with the sound that began `before` samples before `packet`, by the deep redundancy
+    /// of `packet`. Returns `false`, and writes nothing, if it does not describe that sound.
+    pub fn rebuild(
+        &mut self,
+        packet: &[u8],
+        before: usize,
+        out: &mut [f32],
+    ) -> Result<bool, CodecError> {
+        let described = self.deep.parse(packet, before, true);
+        // What it describes ends up to a frame earlier than its span says.
+        if described + out.len() <= before || described == 0 {
+            return Ok(false);
+        }
+        let room = out.len().min(FRAME_SAMPLES_MAX);
+        // SAFETY: both states are ours and alive; libopus writes at most `room` samples, which `out`
+        // has.
+        check(unsafe {
+            opus::opus_decoder_dred_decode_float(
+                self.state.as_ptr(),
+                self.deep.parsed.as_ptr(),
+                before as opus::opus_int32,
+                out.as_mut_ptr(),
+                room as c_int,
+            )
+        })?;
+        Ok(true)
     }
 
     /// Forgets the talker's earlier sound.
@@ -207,6 +257,69 @@ impl Drop for Decoder {
     fn drop(&mut self) {
         // SAFETY: the state was made by libopus and is destroyed once.
         unsafe { opus::opus_decoder_destroy(self.state.as_ptr()) }
+    }
+}
+
+/// The deep redundancy of one packet, and what reads it.
+struct DeepRedundancy {
+    reader: NonNull<opus::OpusDREDDecoder>,
+    parsed: NonNull<opus::OpusDRED>,
+}
+
+// SAFETY: the states belong to this value alone and libopus keeps nothing tied to a thread.
+unsafe impl Send for DeepRedundancy {}
+
+impl DeepRedundancy {
+    fn new() -> Result<Self, CodecError> {
+        let none = CodecError::Library(opus::OPUS_ALLOC_FAIL);
+        let mut status = opus::OPUS_OK;
+        // SAFETY: `status` outlives the call.
+        let reader = unsafe { opus::opus_dred_decoder_create(&raw mut status) };
+        let reader = NonNull::new(reader).ok_or(none)?;
+        // SAFETY: as above.
+        let parsed = unsafe { opus::opus_dred_alloc(&raw mut status) };
+        let Some(parsed) = NonNull::new(parsed) else {
+            // SAFETY: the reader was made by libopus and nothing else has it.
+            unsafe { opus::opus_dred_decoder_destroy(reader.as_ptr()) };
+            return Err(none);
+        };
+        Ok(Self { reader, parsed })
+    }
+
+    /// Reads what `packet` says of the `samples` samples before it, in full if `to_rebuild`. Returns
+    /// the number of samples that it describes: zero if it has none, or is no packet.
+    fn parse(&mut self, packet: &[u8], samples: usize, to_rebuild: bool) -> usize {
+        // It lies in the padding, which only packets of code 3 have (RFC 6716 section 3.2.5).
+        let padded = matches!(packet, [toc, count, ..] if toc & 3 == 3 && count & 0x40 != 0);
+        if !padded || packet.len() > PACKET_BYTES_MAX {
+            return 0;
+        }
+        let mut end = 0;
+        // SAFETY: both states are ours and alive; libopus reads at most `packet.len()` bytes, and
+        // `end` outlives the call.
+        let described = unsafe {
+            opus::opus_dred_parse(
+                self.reader.as_ptr(),
+                self.parsed.as_ptr(),
+                packet.as_ptr(),
+                packet.len() as opus::opus_int32,
+                samples.min(DEEP_SAMPLES_MAX) as opus::opus_int32,
+                SAMPLE_RATE as opus::opus_int32,
+                &raw mut end,
+                c_int::from(!to_rebuild),
+            )
+        };
+        usize::try_from(described).unwrap_or(0)
+    }
+}
+
+impl Drop for DeepRedundancy {
+    fn drop(&mut self) {
+        // SAFETY: both states were made by libopus and are destroyed once.
+        unsafe {
+            opus::opus_dred_free(self.parsed.as_ptr());
+            opus::opus_dred_decoder_destroy(self.reader.as_ptr());
+        }
     }
 }
 
@@ -265,6 +378,17 @@ const ENCODER_COMPLEXITY: c_int = 9;
 
 /// Complexity of the decoder. From 5 on, a neural network conceals.
 const DECODER_COMPLEXITY: c_int = 5;
+
+/// The loss that an encoder with deep redundancy expects. From 6 % on, most of the bits above
+/// 12 kbit/s go to the redundancy.
+const DEEP_LOSS_PERCENT: c_int = 20;
+
+/// The span that deep redundancy describes, in units of 10 ms. A longer one leaves fewer bits for
+/// each part.
+const DEEP_SPAN: c_int = 30;
+
+/// The longest span that is read, in samples: one second.
+const DEEP_SAMPLES_MAX: usize = SAMPLE_RATE as usize;
 
 #[cfg(test)]
 mod tests {
@@ -329,6 +453,91 @@ mod tests {
         assert!(Encoder::new(false, 1_000).is_err());
         let mut encoder = Encoder::new(false, 48_000).unwrap();
         assert_eq!(encoder.encode(&[0.0; 240], &mut Vec::new()), Err(CodecError::FrameSize));
+    }
+
+    /// Noise in syllables, which concealment cannot guess.
+    fn syllables(count: usize) -> Vec<f32> {
+        let mut seed = 1_u32;
+        (0..count)
+            .map(|n| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let noise = (seed >> 8) as f32 / 8_388_608.0 - 1.0;
+                if n / 4_800 % 2 == 0 { 0.3 * noise } else { 0.0 }
+            })
+            .collect()
+    }
+
+    fn energy(samples: &[f32]) -> f32 {
+        samples.iter().map(|sample| sample.powi(2)).sum::<f32>() / samples.len() as f32
+    }
+
+    const DEEP: Coding = Coding { frame_samples: 960, bitrate_bps: 24_000, deep: true };
+
+    fn deep_packets(encoder: &mut Encoder, sound: &[f32]) -> Vec<Vec<u8>> {
+        let coded = |block| {
+            let mut packet = Vec::new();
+            encoder.encode(block, &mut packet).unwrap();
+            packet
+        };
+        sound.chunks_exact(960).map(coded).collect()
+    }
+
+    #[test]
+    fn a_packet_rebuilds_what_was_lost_before_it() {
+        let mut encoder = Encoder::new(false, 48_000).unwrap();
+        encoder.set_coding(DEEP).unwrap();
+        let sound = syllables(960 * 60);
+        let packets = deep_packets(&mut encoder, &sound);
+        assert!(packets.iter().all(|packet| packet.len() == 60), "a packet reveals nothing");
+        let mut decoder = Decoder::new().unwrap();
+        let mut out = [0.0; 960];
+        for packet in &packets[..50] {
+            assert_eq!(decoder.decode(packet, &mut out), Ok(960));
+        }
+        let described = decoder.described_samples(&packets[55]);
+        assert!((4_800..=14_400).contains(&described), "{described}");
+        // The five frames from 50 on are lost, of which 50 to 54 are loud and quiet in turn.
+        let rebuilt: Vec<f32> = (50..55)
+            .map(|n| {
+                assert_eq!(decoder.rebuild(&packets[55], (55 - n) * 960, &mut out), Ok(true));
+                energy(&out)
+            })
+            .collect();
+        let said: Vec<f32> = (50..55).map(|n| energy(&sound[n * 960 - 312..][..960])).collect();
+        for (rebuilt, said) in rebuilt.iter().zip(&said) {
+            let loud = *said > 0.01;
+            assert!((*rebuilt > 0.003) == loud, "{rebuilt} for {said}");
+        }
+        assert_eq!(decoder.rebuild(&packets[55], 48_000, &mut out), Ok(false), "a second before");
+        assert_eq!(decoder.described_samples(&[0x18, 0x40]), 0);
+    }
+
+    /// Otherwise somebody who gets the key now could rebuild what was said before.
+    #[test]
+    fn nothing_before_a_reset_is_described() {
+        let mut encoder = Encoder::new(false, 48_000).unwrap();
+        encoder.set_coding(DEEP).unwrap();
+        let loud: Vec<f32> = syllables(4_800).into_iter().cycle().take(960 * 50).collect();
+        deep_packets(&mut encoder, &loud);
+        encoder.reset();
+        let mut decoder = Decoder::new().unwrap();
+        let mut out = [0.0; 960];
+        let quiet: Vec<f32> = loud.iter().map(|sample| sample * 0.01).collect();
+        let packets = deep_packets(&mut encoder, &quiet[..960 * 20]);
+        assert!(decoder.described_samples(&packets[19]) > 9_600);
+        for (number, packet) in packets.iter().enumerate() {
+            // Latents come in pairs of 40 ms, of which the last may be part.
+            let since = (number + 2) * 960;
+            assert!(decoder.described_samples(packet) <= since + 960, "packet {number}");
+            for before in 1..30 {
+                decoder.reset();
+                // Before its first packet a decoder makes no sound.
+                decoder.decode(packet, &mut out).unwrap();
+                if decoder.rebuild(packet, before * 960, &mut out) == Ok(true) {
+                    assert!(energy(&out) < 1e-4, "packet {number}: {}", energy(&out));
+                }
+            }
+        }
     }
 
     proptest! {

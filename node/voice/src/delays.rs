@@ -96,7 +96,7 @@ impl ArrivalDelays {
         // talker's machine or of the path, such sound is of no use any more.
         if delay <= HOPELESS {
             self.count(delay, weight);
-            self.latest.update(offset);
+            self.latest.update(offset, frame);
         }
         // Compared with today's fastest arrival: if the path has become slower, what was late
         // before is not late now.
@@ -133,7 +133,7 @@ impl ArrivalDelays {
         let bin = (delay.as_millis() as usize).min(BINS - 1);
         self.histogram[bin] += weight;
         self.total += weight;
-        self.weight *= GROWTH;
+        self.weight *= 1.0 + GROWTH * self.frame.as_micros() as f32;
         self.entries = self.entries.saturating_add(1);
         if self.weight > WEIGHT_MAX {
             let scale = self.weight.recip();
@@ -193,28 +193,28 @@ impl ArrivalDelays {
     }
 }
 
-/// The largest of the last 540 to 720 values.
+/// The largest value of the last 5.4 to 7.2 s of speech.
 #[derive(Clone, Copy)]
 struct RecentMaximum {
-    /// The largest of 180 values each, newest first.
+    /// The largest of 1.8 s of speech each, newest first.
     parts: [i64; 4],
-    count: u32,
+    filled: Duration,
 }
 
 impl Default for RecentMaximum {
     fn default() -> Self {
-        Self { parts: [i64::MIN; 4], count: 0 }
+        Self { parts: [i64::MIN; 4], filled: Duration::ZERO }
     }
 }
 
 impl RecentMaximum {
-    fn update(&mut self, value: i64) {
-        if self.count == RECENT_PART {
+    fn update(&mut self, value: i64, frame: Duration) {
+        if self.filled >= RECENT_PART {
             self.parts.rotate_right(1);
-            (self.parts[0], self.count) = (i64::MIN, 0);
+            (self.parts[0], self.filled) = (i64::MIN, Duration::ZERO);
         }
         self.parts[0] = self.parts[0].max(value);
-        self.count += 1;
+        self.filled += frame;
     }
 
     fn maximum(&self) -> i64 {
@@ -270,16 +270,17 @@ const FASTEST_WINDOW: Duration = Duration::from_secs(2);
 /// longer.
 const LATE_SHARE: f32 = 0.003;
 
-/// Number of frames in a quarter of the span in which the largest delay is looked for. The whole
-/// span is 7 s of speech. In so many frames about two are later than the permitted share. A shorter
-/// span would often miss them, and a longer one would keep the delay longer.
-const RECENT_PART: u32 = 180;
+/// A quarter of the span in which the largest delay is looked for, in speech. In 7 s about two
+/// frames of 10 ms are later than the permitted share. A shorter span would often miss them, and a
+/// longer one would keep the delay longer.
+const RECENT_PART: Duration = Duration::from_millis(1_800);
 
 /// Added to the quantile: the delay that the machine itself adds before a frame is asked for.
 const MARGIN: Duration = Duration::from_millis(2);
 
-/// Factor by which each entry weighs more than the one before. Half is forgotten after 700 entries.
-const GROWTH: f32 = 1.001;
+/// By how much each entry weighs more than the one before, for each microsecond of its frame. Half
+/// is forgotten after 7 s of speech.
+const GROWTH: f32 = 1e-7;
 
 /// At this weight all weights are scaled back, long before they are too large for their type.
 const WEIGHT_MAX: f32 = 1e6;

@@ -8,6 +8,7 @@ use super::{
     keyrings::Keyrings,
     leveling::Leveler,
     nets::{Aim, Net, NetRank, Nets},
+    radio::Radio,
 };
 
 /// How a talker is heard, kept from one block to the next.
@@ -16,6 +17,8 @@ pub(super) struct Hearing {
     pub(super) gain: f32,
     /// Adds the talker's sound to the mix.
     pub(super) fader: Fader,
+    /// Makes it sound as by a radio.
+    pub(super) radio: Radio,
     /// The target of the talkspurt that is being played.
     playing: Option<TargetId>,
     /// The nets on which it speaks and that we listen to.
@@ -32,6 +35,7 @@ impl Default for Hearing {
         Self {
             gain: 1.0,
             fader: Fader::default(),
+            radio: Radio::default(),
             playing: None,
             nets: Vec::new(),
             rank: Aim::NOWHERE.rank,
@@ -83,6 +87,22 @@ impl Hearing {
         self.duck.begin(nets.ducks(self.rank));
         let sides = self.aim(keyrings, nets);
         self.fader.set(sides);
+        self.radio.begin();
+    }
+
+    /// Adds `samples`, the next ones of the block, to `out`.
+    pub(super) fn mix(&mut self, samples: &[f32], out: &mut [[f32; SIDES]]) {
+        if self.radio.is_silent() {
+            self.fader.mix(samples, out);
+            return;
+        }
+        for (samples, out) in samples.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
+            let mut chunk = [0.0; CHUNK];
+            let chunk = &mut chunk[..samples.len()];
+            chunk.copy_from_slice(samples);
+            self.radio.process(chunk);
+            self.fader.mix(chunk, out);
+        }
     }
 
     /// The nets on which the talker speaks right now and that we listen to, muted ones included.
@@ -101,8 +121,12 @@ impl Hearing {
         let (heard, priority) = keyrings.heard(target);
         let aim = nets.aim(heard, priority);
         self.rank = aim.rank;
+        self.radio.set(aim.radio);
         let leveled = if nets.is_leveling() { self.leveler.gain() } else { 1.0 };
         let gain = self.gain * leveled * self.duck.gain(nets.ducking_db());
         aim.sides.map(|side| side * gain)
     }
 }
+
+/// Samples that the radio's effect takes at once.
+const CHUNK: usize = 240;

@@ -57,6 +57,8 @@ struct Slot {
     units: u8,
     talkspurt: u8,
     last: bool,
+    /// Units of 120 samples before the frame that its packet describes.
+    described: u16,
 }
 
 /// A frame that arrived.
@@ -72,8 +74,11 @@ pub struct Frame<'a> {
     pub key: u64,
     /// The target of its talkspurt.
     pub target: TargetId,
-    /// Number of earlier frames in its datagram.
+    /// Number of earlier frames that are worth a wait: those in its datagram, or as many of those
+    /// that its packet describes as the losses ask for.
     pub copies: u8,
+    /// Number of samples before it that its packet describes.
+    pub described: usize,
     /// Whether the frame was itself such an earlier frame.
     pub recovered: bool,
 }
@@ -112,8 +117,8 @@ pub enum Next<'a> {
 pub struct LaterFrame<'a> {
     /// One Opus packet.
     pub packet: &'a [u8],
-    /// Number of frames from the missing one to this one, at least one.
-    pub ahead: u32,
+    /// Number of samples from the first missing one to this frame.
+    pub before: usize,
 }
 
 /// What became of a frame that arrived.
@@ -215,6 +220,7 @@ impl JitterBuffer {
             units: frame_units as u8,
             talkspurt: header.talkspurt,
             last: header.last,
+            described: u16::try_from(frame.described / UNIT_SAMPLES).unwrap_or(u16::MAX),
         };
         let at = index * PACKET_BYTES_MAX;
         self.packets[at..at + packet.len()].copy_from_slice(packet);
@@ -374,25 +380,38 @@ impl JitterBuffer {
     fn may_come(&self, now: Timestamp, target_us: i64) -> bool {
         let brought_until = self.next + i64::from(self.copies) * self.frame_units;
         self.newest < self.next
-            || self.newest < brought_until && self.delay_us(now) < target_us + self.frame_us()
+            || self.newest < brought_until
+                && self.delay_us(now) < target_us + self.frame_us()
+                && !self.is_described()
+    }
+
+    /// Whether the earliest frame that is here describes the one that is due.
+    fn is_described(&self) -> bool {
+        let earliest = self.earliest().map(|index| self.slots[index]);
+        earliest.is_some_and(|slot| {
+            let reaches = slot.media.map(|media| media - i64::from(slot.described));
+            reaches.is_some_and(|reaches| reaches <= self.next)
+        })
     }
 
     /// Conceals `samples`, of the frame of media time `given_up` if that will not be played.
     fn conceal(&mut self, samples: usize, given_up: Option<i64>) -> Next<'_> {
         let concealed = self.concealed;
         self.concealed += samples;
-        let later = given_up.and_then(|media| self.later_than(media));
+        let end = given_up.map(|media| media + self.frame_units);
+        let later = end.and_then(|end| self.later_than(end, samples));
         Next::Missing { samples, concealed, later }
     }
 
-    /// The earliest held frame of the talkspurt that is being played, if `media` is before it.
-    fn later_than(&self, media: i64) -> Option<LaterFrame<'_>> {
+    /// The earliest held frame of the talkspurt that is being played, if it is not before `end`,
+    /// where `samples` missing ones end.
+    fn later_than(&self, end: i64, samples: usize) -> Option<LaterFrame<'_>> {
         let index = self.earliest()?;
         let slot = self.slots[index];
-        let ahead = (slot.media? - media) / self.frame_units.max(1);
-        let ahead = u32::try_from(ahead).ok().filter(|ahead| *ahead > 0)?;
+        let between = usize::try_from(slot.media? - end).ok()?;
+        let before = samples + between * UNIT_SAMPLES;
         let same = Some(slot.talkspurt) == self.playing;
-        same.then(|| LaterFrame { packet: self.packet(index), ahead })
+        same.then(|| LaterFrame { packet: self.packet(index), before })
     }
 
     fn packet(&self, index: usize) -> &[u8] {
@@ -496,6 +515,7 @@ const EMPTY: Slot = Slot {
     units: 0,
     talkspurt: 0,
     last: false,
+    described: 0,
 };
 
 /// Number of slots: 1.28 s with frames of 10 ms. A frame that is further ahead clears all others.

@@ -25,6 +25,7 @@ impl Replay {
             key: 1,
             target: TargetId::from_bytes([header.talkspurt; 16]),
             copies: 0,
+            described: 0,
             recovered: false,
         };
         self.buffer.insert(Timestamp::from_micros(at_us), &frame)
@@ -128,11 +129,11 @@ fn a_missing_frame_comes_with_the_next_one_that_is_here() {
     for block in 1..26 {
         let now = Timestamp::from_micros(1_000_500 + block * 10_000);
         if let Next::Missing { later, .. } = replay.buffer.next(now, 0, 480) {
-            found.extend(later.map(|later| (later.ahead, later.packet.to_vec())));
+            found.extend(later.map(|later| (later.before, later.packet.to_vec())));
         }
     }
     let next = 23_u32.to_be_bytes().to_vec();
-    assert_eq!(found, [(3, next.clone()), (2, next.clone()), (1, next)]);
+    assert_eq!(found, [(1_440, next.clone()), (960, next.clone()), (480, next)]);
 }
 
 #[test]
@@ -295,6 +296,7 @@ fn a_talkspurt_with_longer_frames_follows_without_a_gap() {
                 key: 1,
                 target: TargetId::from_bytes([1; 16]),
                 copies: 0,
+                described: 0,
                 recovered: false,
             };
             let arrived = Timestamp::from_millis(1_000 + u64::from(block) * 10);

@@ -26,6 +26,7 @@ pub mod nets;
 mod pcm;
 pub mod pipeline;
 mod proofs;
+mod radio;
 pub mod rate;
 pub mod receive;
 pub mod redundancy;

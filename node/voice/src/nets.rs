@@ -27,12 +27,14 @@ pub struct NetSettings {
     /// Priority among channels. Talkers on a higher net turn down those on lower ones. It has no
     /// meaning for a whisper, which ranks above all channels.
     pub priority: u8,
+    /// Whether talkers sound as by a radio.
+    pub radio: bool,
 }
 
 impl Default for NetSettings {
     /// As sent, in the centre, with the lowest priority.
     fn default() -> Self {
-        Self { volume: 1.0, pan: 0.0, muted: false, priority: 0 }
+        Self { volume: 1.0, pan: 0.0, muted: false, priority: 0, radio: false }
     }
 }
 
@@ -69,11 +71,13 @@ pub struct Aim {
     pub sides: [f32; SIDES],
     /// Decides which talkspurts it turns down, and which turn it down.
     pub rank: NetRank,
+    /// Whether it sounds as by a radio.
+    pub radio: bool,
 }
 
 impl Aim {
     /// Not heard at all.
-    pub const NOWHERE: Self = Self { sides: [0.0; SIDES], rank: NetRank::Channel(0) };
+    pub const NOWHERE: Self = Self { sides: [0.0; SIDES], rank: NetRank::Channel(0), radio: false };
 }
 
 /// All nets that are listened to.
@@ -128,7 +132,7 @@ impl Nets {
         nets.iter().copied().filter(|net| self.settings.contains_key(net))
     }
 
-    /// How a talkspurt that comes through `nets` is heard. It gets the volume and side of the
+    /// How a talkspurt that comes through `nets` is heard. It gets the volume, side and sound of the
     /// loudest net, and the rank of the highest one. What has priority over all is in front, in the
     /// centre. Muted nets do not count.
     pub fn aim(&self, nets: &[Net], priority: bool) -> Aim {
@@ -148,7 +152,9 @@ impl Nets {
             Net::Channel(_) => NetRank::Channel(settings.priority),
         };
         match (loudest, heard().map(rank).max()) {
-            (Some(loudest), Some(rank)) => Aim { sides: loudest.sides(), rank },
+            (Some(loudest), Some(rank)) => {
+                Aim { sides: loudest.sides(), rank, radio: loudest.radio }
+            }
             _ => Aim::NOWHERE,
         }
     }
@@ -191,7 +197,7 @@ mod tests {
     }
 
     fn set(nets: &mut Nets, n: u8, volume: f32, pan: f32, priority: u8) {
-        nets.set(net(n), NetSettings { volume, pan, muted: false, priority });
+        nets.set(net(n), NetSettings { volume, pan, muted: false, priority, radio: false });
     }
 
     #[test]
@@ -202,7 +208,7 @@ mod tests {
         set(&mut nets, 3, 2.0, -0.5, 0);
         let aim = nets.aim(&[net(1), net(2), net(3), net(4)], false);
         let [near, far] = [1.5_f32, 0.5].map(|power| 2.0 * power.sqrt());
-        assert_eq!(aim, Aim { sides: [far, near], rank: NetRank::Channel(9) });
+        assert_eq!(aim, Aim { sides: [far, near], rank: NetRank::Channel(9), radio: false });
         assert_eq!(nets.aim(&[net(3), net(2)], false).sides, [near, far], "of equals the first");
         let front = nets.aim(&[net(3), net(2)], true).sides;
         assert_eq!(front, [2.0, 2.0], "priority is in the centre");

@@ -1,9 +1,7 @@
 //! The decoded sound of one talker on its way into the mix.
 
 use super::{
-    SIDES,
     codec::FRAME_SAMPLES_MAX,
-    fade::Fader,
     stretch::{self, CONTEXT, FADE_MIN, Junction, LAG_MAX, LAG_MIN},
 };
 
@@ -59,13 +57,12 @@ impl Pcm {
         self.length += samples;
     }
 
-    /// Adds what fits to `out`, with the gains of `fader`. Returns the number of samples.
-    pub(super) fn mix_into(&mut self, out: &mut [[f32; SIDES]], fader: &mut Fader) -> usize {
-        let count = out.len().min(self.waiting());
-        fader.mix(&self.buffer[self.played..self.played + count], &mut out[..count]);
+    /// Plays the next samples, at most this many.
+    pub(super) fn play(&mut self, most: usize) -> &[f32] {
+        let count = most.min(self.waiting());
         self.played += count;
         self.unmoved = self.unmoved.saturating_add(count);
-        count
+        &self.buffer[self.played - count..self.played]
     }
 
     /// Removes or repeats one pitch period of the sound that waits: at most `-by` samples are
@@ -157,9 +154,7 @@ mod tests {
     /// Plays `sound` in frames of 10 ms and asks for `by` samples in each. Returns what was heard
     /// and where it was moved.
     fn play(sound: &[f32], by: isize, quiet: bool) -> (Vec<f32>, Vec<usize>) {
-        let (mut pcm, mut fader) = (Pcm::new(), Fader::default());
-        fader.set([1.0; SIDES]);
-        fader.begin(1, [1.0; SIDES]);
+        let mut pcm = Pcm::new();
         let (mut heard, mut moves) = (Vec::new(), Vec::new());
         // Two frames at a time, as when there are too many.
         for frames in sound.chunks_exact(960) {
@@ -174,9 +169,7 @@ mod tests {
                 moves.push(heard.len());
             }
             while !pcm.is_empty() {
-                let mut out = [[0.0; SIDES]; 120];
-                let count = pcm.mix_into(&mut out, &mut fader);
-                heard.extend(out[..count].iter().map(|sides| sides[0]));
+                heard.extend(pcm.play(120));
             }
         }
         (heard, moves)

@@ -60,21 +60,17 @@ pub struct PipelineConfig {
     pub device: DeviceId,
     /// What opens the gate at the start.
     pub transmit: Transmit,
-    /// Frames of 5 ms instead of 10 ms, and less lookahead.
+    /// Frames of 2.5 or 5 ms instead of 10 ms, and less lookahead.
     pub low_delay: bool,
-    /// Bit rate of Opus in bits per second, 16,000 to 256,000.
-    pub bitrate_bps: u32,
     /// What of the coding is set instead of chosen by the network.
     pub coding: CodingSettings,
 }
 
 impl PipelineConfig {
-    /// The usual settings for `device`: the gate opens by voice, at 48 kbit/s, or 64 kbit/s with
-    /// `low_delay`.
+    /// The usual settings for `device`: the gate opens by voice.
     pub fn new(device: DeviceId, low_delay: bool) -> Self {
-        let bitrate_bps = if low_delay { 64_000 } else { 48_000 };
         let coding = CodingSettings::default();
-        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, coding }
+        Self { device, transmit: Transmit::Voice, low_delay, coding }
     }
 }
 

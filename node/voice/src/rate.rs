@@ -11,7 +11,10 @@
 use std::time::Duration;
 
 use hark_keys::Timestamp;
-use hark_mesh::{datagram::FRAMES_MAX, topology::DIRECT_FANOUT_MAX};
+use hark_mesh::{
+    datagram::FRAMES_MAX,
+    topology::{DIRECT_FANOUT_MAX, Plan},
+};
 
 use super::{SAMPLE_RATE, WindowMinimum};
 
@@ -22,12 +25,19 @@ pub struct Coding {
     pub frame_samples: usize,
     /// Bit rate of Opus in bits per second.
     pub bitrate_bps: u32,
+    /// Whether part of it goes to deep redundancy: each packet describes the sound before it.
+    pub deep: bool,
 }
 
 impl Coding {
     /// Size of each packet, in bytes.
     pub fn packet_bytes(self) -> usize {
         self.bitrate_bps as usize * self.frame_samples / 8 / SAMPLE_RATE as usize
+    }
+
+    /// Whether enough is left for the sound itself beside deep redundancy.
+    fn has_room_for_deep(self) -> bool {
+        self.frame_samples >= 480 && self.bitrate_bps >= DEEP_BPS_MIN
     }
 
     /// What datagrams with `copies` copies take of the way, in bits per second.
@@ -45,17 +55,26 @@ pub struct CodingSettings {
     pub bitrate_bps: Option<u32>,
     /// Samples in a frame: 120, 240, 480 or 960.
     pub frame_samples: Option<usize>,
-    /// Number of copies in each datagram, 0 to 5, whatever listeners ask for.
-    pub copies: Option<u8>,
+    /// What protects from loss, whatever listeners ask for.
+    pub redundancy: Option<Redundancy>,
+}
+
+/// What protects our voice from loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redundancy {
+    /// This number of copies of earlier frames in each datagram, 0 to 5.
+    Copies(u8),
+    /// No copies: each packet describes the sound before it (DRED). Only packets of 10 or 20 ms do.
+    Deep,
 }
 
 impl CodingSettings {
     /// Carries out a change.
     pub fn apply(&mut self, change: CodingChange) {
-        let CodingChange { bitrate_bps, frame_samples, copies } = change;
+        let CodingChange { bitrate_bps, frame_samples, redundancy } = change;
         self.bitrate_bps = bitrate_bps.unwrap_or(self.bitrate_bps);
         self.frame_samples = frame_samples.unwrap_or(self.frame_samples);
-        self.copies = copies.unwrap_or(self.copies);
+        self.redundancy = redundancy.unwrap_or(self.redundancy);
     }
 }
 
@@ -68,7 +87,7 @@ pub struct CodingChange {
     /// As in [`CodingSettings`].
     pub frame_samples: Option<Option<usize>>,
     /// As in [`CodingSettings`].
-    pub copies: Option<Option<u8>>,
+    pub redundancy: Option<Option<Redundancy>>,
 }
 
 /// Reads a bit rate: `auto`, or 24 to 96 kbit/s.
@@ -89,10 +108,14 @@ pub fn parse_frame(text: &str) -> Result<Option<usize>, CodingError> {
     })
 }
 
-/// Reads a number of copies: `auto`, or 0 to 5.
-pub fn parse_copies(text: &str) -> Result<Option<u8>, CodingError> {
+/// Reads a redundancy: `auto`, `deep`, or 0 to 5 copies.
+pub fn parse_redundancy(text: &str) -> Result<Option<Redundancy>, CodingError> {
     let fits = |copies: &u8| *copies <= COPIES_MAX;
-    choice(text, || text.parse().ok().filter(fits).ok_or(CodingError::Copies(text.to_owned())))
+    let copies = || text.parse().ok().filter(fits).map(Redundancy::Copies);
+    choice(text, || match text {
+        "deep" => Ok(Redundancy::Deep),
+        _ => copies().ok_or(CodingError::Redundancy(text.to_owned())),
+    })
 }
 
 fn choice<T>(
@@ -112,9 +135,9 @@ pub enum CodingError {
     /// Not a frame length.
     #[error("the frame is auto, 2.5, 5, 10 or 20 ms, not {0}")]
     Frame(String),
-    /// Not a number of copies.
-    #[error("redundancy is auto or 0 to 5 copies, not {0}")]
-    Copies(String),
+    /// Not a redundancy.
+    #[error("redundancy is auto, deep or 0 to 5 copies, not {0}")]
+    Redundancy(String),
 }
 
 /// What is in force, and why.
@@ -131,7 +154,7 @@ pub struct CodingState {
 impl Default for CodingState {
     /// Before anything is measured.
     fn default() -> Self {
-        let coding = Coding { frame_samples: 480, bitrate_bps: 48_000 };
+        let coding = Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false };
         Self { coding, copies_max: COPIES_MAX, reason: CodingReason::Usual }
     }
 }
@@ -168,12 +191,15 @@ impl CopiesRule {
 
 /// Chooses how our voice is coded.
 pub(super) struct Rate {
-    low_delay: bool,
-    /// The bit rate if nothing is in the way.
-    usual_bps: u32,
+    /// What is used if nothing is in the way, and what instead of it where that does not do.
+    usual: &'static [Coding],
     settings: CodingSettings,
     /// Whether we send to many listeners ourselves.
     many: bool,
+    /// Whether a relay takes what we send.
+    relayed: bool,
+    /// Whether listeners lose something.
+    lossy: bool,
     /// What we may send on each way, in bits per second. `None` if nothing is in the way.
     budget_bps: Option<u64>,
     /// When the budget last became smaller, or so large that more is sent.
@@ -184,20 +210,24 @@ pub(super) struct Rate {
     patience: Duration,
     /// Whether it has become larger since a queue of ours was last found.
     is_raised: bool,
+    /// Whether listeners lose more than the copies that fit can repair.
+    deep: bool,
 }
 
 impl Rate {
-    pub(super) fn new(low_delay: bool, usual_bps: u32, settings: CodingSettings) -> Self {
+    pub(super) fn new(low_delay: bool, settings: CodingSettings) -> Self {
         Self {
-            low_delay,
-            usual_bps,
+            usual: if low_delay { &LOW_DELAY } else { &USUAL },
             settings,
             many: false,
+            relayed: false,
+            lossy: false,
             budget_bps: None,
             changed: None,
             clear_since: None,
             patience: PATIENCE,
             is_raised: false,
+            deep: false,
         }
     }
 
@@ -205,17 +235,20 @@ impl Rate {
         self.settings.apply(change);
     }
 
-    /// The next talkspurt goes to so many listeners directly.
-    pub(super) fn set_direct_listeners(&mut self, count: usize) {
-        self.many = count > DIRECT_FANOUT_MAX;
+    /// What we say goes by this plan.
+    pub(super) fn follow(&mut self, plan: &Plan) {
+        self.many = plan.direct.len() > DIRECT_FANOUT_MAX;
+        self.relayed = !plan.hops.is_empty();
     }
 
-    /// A frame's time has passed. `ways` are those that the talkspurt takes.
+    /// A frame's time has passed. `ways` are those that the talkspurt takes, with the copies that
+    /// each asks for.
     pub(super) fn judge<'q>(
         &mut self,
         now: Timestamp,
-        ways: impl Iterator<Item = &'q Queueing> + Clone,
+        asking: impl Iterator<Item = (&'q Queueing, u8)> + Clone,
     ) {
+        let ways = asking.clone().map(|(way, _)| way);
         let count = ways.clone().count();
         // One listener of many that hears badly does not lower the quality for all.
         let share = |bad: usize| bad > 0 && bad * DECIDING_SHARE >= count;
@@ -234,6 +267,14 @@ impl Rate {
             if now.saturating_duration_since(since) >= self.patience {
                 self.raise(now, budget);
             }
+        }
+        let lack = |more: u8| share(asking.clone().filter(|(_, copies)| *copies > more).count());
+        let before = self.wanted();
+        self.lossy = lack(0);
+        // Once in force, it stays until nothing is lost any more.
+        self.deep = if self.deep { self.lossy } else { lack(before.copies_max) };
+        if self.wanted().coding != before.coding {
+            self.changed = Some(now);
         }
     }
 
@@ -263,20 +304,30 @@ impl Rate {
     }
 
     fn usual(&self) -> Coding {
-        let frame_samples = if self.low_delay { 240 } else { 480 };
-        Coding { frame_samples, bitrate_bps: self.usual_bps }
+        self.usual[0]
+    }
+
+    /// Whether frames may have so many samples.
+    fn allows(&self, frame_samples: usize) -> bool {
+        // A relay takes 240 datagrams a second, and five copies of so short frames repair no burst.
+        frame_samples > 120 || !self.relayed && !self.lossy
     }
 
     /// What the next talkspurt is to be coded by.
     pub(super) fn wanted(&self) -> CodingState {
-        let floor = usize::from(self.many);
+        let floor = if self.many { self.usual.len() } else { 0 };
         let budget = self.budget_bps.unwrap_or(u64::MAX);
-        let levels = std::iter::once(self.usual()).chain(LEVELS);
-        let fits = |coding: &Coding| coding.cost_bps(0) <= budget;
+        let levels = self.usual.iter().chain(&LEVELS).copied();
+        let fits = |it: &Coding| it.cost_bps(0) <= budget && self.allows(it.frame_samples);
         let chosen = levels.skip(floor).find(fits);
         let mut coding = chosen.unwrap_or(LEVELS[LEVELS.len() - 1]);
         coding.bitrate_bps = self.settings.bitrate_bps.unwrap_or(coding.bitrate_bps);
-        coding.frame_samples = self.settings.frame_samples.unwrap_or(coding.frame_samples);
+        if let Some(frame_samples) = self.settings.frame_samples {
+            coding.frame_samples =
+                if self.relayed { frame_samples.max(240) } else { frame_samples };
+        }
+        let deep = self.settings.redundancy.map_or(self.deep, |it| it == Redundancy::Deep);
+        coding.deep = deep && coding.has_room_for_deep();
         self.state(coding)
     }
 
@@ -293,14 +344,18 @@ impl Rate {
         let room = DATAGRAM_BYTES / (coding.packet_bytes() + FRAME_OVERHEAD) - 1;
         let most = COPIES_MAX.min(room as u8);
         // What the person has set is what is sent.
-        let budget = self.budget_bps.filter(|_| settings.copies.is_none()).unwrap_or(u64::MAX);
+        let budget = self.budget_bps.filter(|_| settings.redundancy.is_none()).unwrap_or(u64::MAX);
         let affordable = (1..=most).take_while(|copies| coding.cost_bps(*copies) <= budget);
         CodingState { coding, copies_max: affordable.last().unwrap_or(0), reason }
     }
 
     /// The rule for copies while `state` is in force.
     pub(super) fn copies(&self, state: &CodingState) -> CopiesRule {
-        CopiesRule { fixed: self.settings.copies, most: state.copies_max }
+        let fixed = self.settings.redundancy.map(|redundancy| match redundancy {
+            Redundancy::Copies(copies) => copies,
+            Redundancy::Deep => 0,
+        });
+        CopiesRule { fixed, most: state.copies_max }
     }
 }
 
@@ -397,12 +452,24 @@ impl Queueing {
     }
 }
 
+/// What is used if nothing is in the way.
+const USUAL: [Coding; 1] = [Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false }];
+
+/// The same with low delay. The shortest frames need more bits for as good a sound.
+const LOW_DELAY: [Coding; 2] = [
+    Coding { frame_samples: 120, bitrate_bps: 96_000, deep: false },
+    Coding { frame_samples: 240, bitrate_bps: 64_000, deep: false },
+];
+
 /// What is used instead of the usual coding while the network is in the way: less and less.
 const LEVELS: [Coding; 3] = [
-    Coding { frame_samples: 960, bitrate_bps: 32_000 },
-    Coding { frame_samples: 960, bitrate_bps: 24_000 },
-    Coding { frame_samples: 960, bitrate_bps: 16_000 },
+    Coding { frame_samples: 960, bitrate_bps: 32_000, deep: false },
+    Coding { frame_samples: 960, bitrate_bps: 24_000, deep: false },
+    Coding { frame_samples: 960, bitrate_bps: 16_000, deep: false },
 ];
+
+/// The lowest bit rate that leaves enough for the sound beside deep redundancy.
+const DEEP_BPS_MIN: u32 = 24_000;
 
 /// The largest number of copies in a datagram.
 const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
@@ -459,6 +526,9 @@ const SHORTEST_WINDOW: Duration = Duration::from_secs(15);
 mod tests {
     use std::collections::VecDeque;
 
+    use hark_keys::{DeviceKey, SeededRandom};
+    use hark_mesh::topology::Hop;
+
     use super::*;
 
     /// A way of 40 ms that carries `bps` bits per second, with room for 500 ms in front of it, and
@@ -470,17 +540,20 @@ mod tests {
         sequence: u16,
         free_at_ms: f64,
         under_way: VecDeque<(f64, u16)>,
+        /// The copies that the listener asks for.
+        asked: u8,
     }
 
     impl Way {
         fn new(settings: CodingSettings) -> Self {
             Self {
-                rate: Rate::new(false, 48_000, settings),
+                rate: Rate::new(false, settings),
                 queueing: Queueing::default(),
                 now_ms: 1_000,
                 sequence: 0,
                 free_at_ms: 0.0,
                 under_way: VecDeque::new(),
+                asked: 0,
             }
         }
 
@@ -510,7 +583,7 @@ mod tests {
                         self.queueing.handle_report(now, highest, received);
                     }
                 }
-                self.rate.judge(now, [&self.queueing].into_iter());
+                self.rate.judge(now, [(&self.queueing, self.asked)].into_iter());
                 changes += u32::from(self.rate.wanted().coding != coding);
                 self.now_ms += (coding.frame_samples / 48) as u64;
             }
@@ -519,7 +592,7 @@ mod tests {
         }
     }
 
-    const USUAL: Coding = Coding { frame_samples: 480, bitrate_bps: 48_000 };
+    const USUAL: Coding = super::USUAL[0];
     const WIDE: u64 = 10_000_000;
 
     /// [PROTO-7.10]
@@ -567,34 +640,86 @@ mod tests {
     fn settings_outside_their_range_are_refused_by_name() {
         assert_eq!(parse_bitrate("96"), Ok(Some(96_000)));
         assert_eq!(parse_frame("2.5"), Ok(Some(120)));
-        assert_eq!(parse_copies("auto"), Ok(None));
+        assert_eq!(parse_redundancy("auto"), Ok(None));
+        assert_eq!(parse_redundancy("2"), Ok(Some(Redundancy::Copies(2))));
+        assert_eq!(parse_redundancy("deep"), Ok(Some(Redundancy::Deep)));
         for text in ["23", "97", "-24", "24.5", "", "Auto"] {
             assert_eq!(parse_bitrate(text), Err(CodingError::Bitrate(text.to_owned())));
         }
-        assert!(parse_frame("40").is_err() && parse_copies("6").is_err());
+        assert!(parse_frame("40").is_err() && parse_redundancy("6").is_err());
+    }
+
+    /// [PROTO-7.11]
+    #[test]
+    fn deep_redundancy_is_for_losses_that_no_copies_can_repair() {
+        let mut way = Way::new(CodingSettings::default());
+        way.asked = 3;
+        assert!(!way.run(10, WIDE, 0.0).coding.deep, "copies fit, and are better");
+        let state = way.run(10, 80_000, 0.0);
+        assert_eq!(state.coding, Coding { deep: true, ..LEVELS[0] });
+        way.asked = 0;
+        assert_eq!(way.run(6, 80_000, 0.0).coding, LEVELS[0]);
+        let mut narrow = Way::new(CodingSettings::default());
+        narrow.asked = 3;
+        assert_eq!(narrow.run(15, 50_000, 0.0).coding, LEVELS[2], "too few bits for both");
+        let deep = CodingSettings { redundancy: Some(Redundancy::Deep), ..Default::default() };
+        let mut rate = Rate::new(false, deep);
+        assert_eq!(rate.wanted().coding, Coding { deep: true, ..USUAL });
+        assert_eq!(rate.copies(&rate.wanted()).of(5), 0);
+        rate.usual = &LOW_DELAY;
+        assert!(!rate.wanted().coding.deep, "so short frames have no room");
+    }
+
+    /// Regression: a relay drops what is more than 240 datagrams a second, and so 40 % of frames of
+    /// 2.5 ms.
+    #[test]
+    fn the_shortest_frames_are_for_direct_ways_without_loss() {
+        let mut rate = Rate::new(true, CodingSettings::default());
+        assert_eq!(rate.wanted().coding, LOW_DELAY[0]);
+        let relay = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let mut plan = Plan::default();
+        plan.hops.push(Hop { relay, standby: None, devices: vec![relay] });
+        rate.follow(&plan);
+        assert_eq!(rate.wanted().coding, LOW_DELAY[1]);
+        rate.settings.frame_samples = Some(120);
+        assert_eq!(rate.wanted().coding.frame_samples, 240);
+        rate.follow(&Plan::default());
+        assert_eq!(rate.wanted().coding.frame_samples, 120);
+        rate.settings.frame_samples = None;
+        let way = Queueing::default();
+        rate.judge(Timestamp::from_millis(9_000), [(&way, 1)].into_iter());
+        assert_eq!(rate.wanted().coding, LOW_DELAY[1]);
+        rate.judge(Timestamp::from_millis(15_000), [(&way, 0)].into_iter());
+        assert_eq!(rate.wanted().coding, LOW_DELAY[0]);
     }
 
     /// What the person has set stays, whatever the network does.
     #[test]
     fn what_is_set_stays() {
-        let set =
-            CodingSettings { bitrate_bps: Some(96_000), frame_samples: Some(960), copies: Some(5) };
+        let set = CodingSettings {
+            bitrate_bps: Some(96_000),
+            frame_samples: Some(960),
+            redundancy: Some(Redundancy::Copies(5)),
+        };
         let mut way = Way::new(set);
         let state = way.run(10, 50_000, 0.0);
-        assert_eq!(state.coding, Coding { frame_samples: 960, bitrate_bps: 96_000 });
+        assert_eq!(state.coding, Coding { frame_samples: 960, bitrate_bps: 96_000, deep: false });
         assert_eq!(state.reason, CodingReason::Set);
         assert_eq!(way.rate.copies(&state).of(0), 3, "whatever waits in a queue");
-        let state = Rate::new(false, 48_000, set).wanted();
+        let state = Rate::new(false, set).wanted();
         assert_eq!(CopiesRule { fixed: Some(5), most: state.copies_max }.of(0), 3, "no more fit");
     }
 
     #[test]
     fn one_listener_of_many_decides_nothing() {
-        let mut rate = Rate::new(false, 48_000, CodingSettings::default());
-        rate.set_direct_listeners(9);
+        let random = SeededRandom::new(1);
+        let device = || DeviceKey::generate(&random).id();
+        let to = |count| Plan::from((0..count).map(|_| device()).collect::<Vec<_>>());
+        let mut rate = Rate::new(false, CodingSettings::default());
+        rate.follow(&to(9));
         let wanted = rate.wanted();
         assert_eq!((wanted.coding, wanted.reason), (LEVELS[0], CodingReason::ManyListeners));
-        rate.set_direct_listeners(8);
+        rate.follow(&to(8));
         let mut ways: Vec<_> = (0..6).map(|_| Queueing::default()).collect();
         let mut judged = |queued: usize| {
             let before = Carried::default();
@@ -602,7 +727,7 @@ mod tests {
                 way.queued_since = Some((Timestamp::from_millis(5_000), before));
                 way.total = Carried { datagrams: 400, bytes: 64_000, arrived: 200 };
             }
-            rate.judge(Timestamp::from_millis(9_000), ways.iter());
+            rate.judge(Timestamp::from_millis(9_000), ways.iter().map(|way| (way, 0)));
             rate.wanted().coding
         };
         assert_eq!(judged(1), USUAL);

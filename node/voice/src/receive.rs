@@ -36,6 +36,8 @@ pub struct Talker {
     is_concealing: bool,
     /// Samples that were concealed and do not make a whole frame yet.
     concealed: usize,
+    /// The same of samples that were rebuilt from what a later packet describes.
+    rebuilt: usize,
     reception: Reception,
     /// What the next account will say of the relay that brings the talker.
     told: Told,
@@ -87,6 +89,7 @@ impl Talker {
             decoder: Decoder::new()?,
             is_concealing: false,
             concealed: 0,
+            rebuilt: 0,
             decoder_is_behind: false,
             reception: Reception::default(),
             told: Told::default(),
@@ -225,14 +228,24 @@ impl Talker {
     pub fn mix_into(&mut self, now: Timestamp, nets: &Nets, out: &mut [f32]) -> bool {
         let out = out.as_chunks_mut::<SIDES>().0;
         self.hearing.begin_block(out.len(), &self.keyrings, nets);
+        if !self.hearing.radio.is_silent() {
+            self.hearing.radio.set_loss(self.reception.loss());
+        }
         let mut filled = 0;
         while filled < out.len() {
             if self.pcm.is_empty() && !self.refill(now, filled, out.len(), nets) {
-                break;
+                let tail = self.hearing.radio.end();
+                if tail == 0 {
+                    break;
+                }
+                self.pcm.room()[..tail].fill(0.0);
+                self.pcm.push(tail);
             }
-            filled += self.pcm.mix_into(&mut out[filled..], &mut self.hearing.fader);
+            let played = self.pcm.play(out.len() - filled);
+            self.hearing.mix(played, &mut out[filled..]);
+            filled += played.len();
         }
-        let plays = self.jitter.is_playing() || !self.pcm.is_empty();
+        let plays = self.plays();
         if !plays {
             self.statistics.level_dbfs = level_dbfs(&[]);
         }
@@ -269,7 +282,11 @@ impl Talker {
 
     /// Whether nothing is heard of the talker, nor will be unless it speaks again.
     pub fn is_idle(&self) -> bool {
-        self.hearing.nets().is_empty() && !self.jitter.is_playing() && self.pcm.is_empty()
+        self.hearing.nets().is_empty() && !self.plays()
+    }
+
+    fn plays(&self) -> bool {
+        self.jitter.is_playing() || !self.pcm.is_empty() || self.hearing.radio.has_tail()
     }
 
     /// The keys of the talker.
@@ -343,7 +360,9 @@ impl Talker {
         let samples = packet_samples(packet).map_err(|_| DropReason::UnknownFlags)?;
         let key = FrameNumber::of(&sealed.bytes).map_or(0, |number| number.key);
         self.statistics.frames_received += 1;
-        let frame = Frame { header, packet, samples, key, target, copies, recovered };
+        let described = self.decoder.described_samples(packet);
+        let copies = copies.max(self.reception.asked().min((described / samples) as u8));
+        let frame = Frame { header, packet, samples, key, target, copies, described, recovered };
         match self.jitter.insert(arrived, &frame) {
             Inserted::Held if recovered => self.statistics.frames_recovered += 1,
             Inserted::Held | Inserted::Repeated => {}
@@ -373,13 +392,25 @@ impl Talker {
         loop {
             match next {
                 Next::Idle => return false,
-                Next::Missing { samples, concealed, .. } => {
-                    self.concealed += samples;
+                Next::Missing { samples, concealed, later } => {
+                    let unheard = self.decoder_is_behind || !self.hearing.fader.is_open();
+                    let room = &mut self.pcm.room()[..samples];
+                    let rebuilt = later.filter(|_| !unheard).is_some_and(|later| {
+                        let done = self.decoder.rebuild(later.packet, later.before, room);
+                        done.unwrap_or(false)
+                    });
                     let frame = self.jitter.frame_samples();
+                    if rebuilt {
+                        self.rebuilt += samples;
+                        self.statistics.frames_recovered += (self.rebuilt / frame) as u64;
+                        self.rebuilt %= frame;
+                        self.pcm.push(samples);
+                        self.is_concealing = false;
+                        return true;
+                    }
+                    self.concealed += samples;
                     self.statistics.frames_concealed += (self.concealed / frame) as u64;
                     self.concealed %= frame;
-                    let room = &mut self.pcm.room()[..samples];
-                    let unheard = self.decoder_is_behind || !self.hearing.fader.is_open();
                     // Deep concealment continues a word, but what it makes up soon means nothing.
                     if unheard
                         || concealed >= CONCEALED_MAX_SAMPLES

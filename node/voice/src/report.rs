@@ -22,6 +22,8 @@ pub struct Reception {
     received: u16,
     lost: u16,
     wanted: WantedCopies,
+    /// The copies that the last report asked for.
+    asked: u8,
 }
 
 impl Default for Reception {
@@ -36,6 +38,7 @@ impl Default for Reception {
             received: 0,
             lost: 0,
             wanted: WantedCopies::default(),
+            asked: 0,
         }
     }
 }
@@ -99,8 +102,13 @@ impl Reception {
             wanted_copies: self.wanted.update(now, self.arrivals.copies_needed()),
         };
         (self.received, self.lost) = (0, 0);
-        self.reported = now;
+        (self.reported, self.asked) = (now, report.wanted_copies);
         report
+    }
+
+    /// The number of copies that the last report asked for.
+    pub fn asked(&self) -> u8 {
+        self.asked
     }
 
     /// Share of the last datagrams that were lost. The very last ones are not judged yet.

@@ -24,7 +24,7 @@ use super::{
     codec::{Encoder, FRAME_SAMPLES_MAX},
     gate::{Gate, GateDecision},
     proofs::Prover,
-    rate::{CodingChange, CodingState, Rate},
+    rate::{CodingChange, CodingState, CopiesRule, Rate},
     redundancy::{EndedTalkspurts, ListenerRedundancy, NextHop, SealedFrames},
     shunned::FORGED,
     uplinks::Uplinks,
@@ -108,12 +108,18 @@ struct Talkspurt {
     over: bool,
 }
 
+impl Talkspurt {
+    fn new(now: Timestamp, target: TargetId) -> Self {
+        Self { target, since: now, first: true, over: false }
+    }
+}
+
 impl Sender {
     /// Creates a sender without targets.
     pub fn new(config: &PipelineConfig) -> Result<Self, CodecError> {
-        let mut encoder = Encoder::new(config.low_delay, config.bitrate_bps)?;
-        let rate = Rate::new(config.low_delay, config.bitrate_bps, config.coding);
+        let rate = Rate::new(config.low_delay, config.coding);
         let coding = rate.wanted();
+        let mut encoder = Encoder::new(config.low_delay, coding.coding.bitrate_bps)?;
         encoder.set_coding(coding.coding)?;
         Ok(Self {
             device: config.device,
@@ -177,6 +183,11 @@ impl Sender {
             if let Some(before) = before {
                 self.prover.handle_key_ended(tag, before.sealed());
             }
+        }
+        // Somebody may get this key who did not have the one before. [PROTO-7.11]
+        let talkspurt = self.talkspurt.filter(|it| it.target == target && !it.first);
+        if let Some(talkspurt) = talkspurt.filter(|_| self.coding.coding.deep) {
+            self.begin_frames(Talkspurt { first: true, ..talkspurt });
         }
     }
 
@@ -441,7 +452,7 @@ impl Sender {
                 if last {
                     self.end_talkspurt(now, events);
                 } else if over {
-                    self.begin_frames(now, talkspurt.target);
+                    self.begin_frames(Talkspurt::new(now, talkspurt.target));
                 }
             }
             // What is said from now on is for nobody, not even in the last frame.
@@ -466,29 +477,35 @@ impl Sender {
                 listener.begin();
             }
         }
-        self.begin_frames(now, target);
+        self.begin_frames(Talkspurt::new(now, target));
         events.push(VoiceEvent::OwnTalkStarted { target });
     }
 
-    /// The next frame is the first of a talkspurt.
-    fn begin_frames(&mut self, now: Timestamp, target: TargetId) {
-        self.talkspurt = Some(Talkspurt { target, since: now, first: true, over: false });
+    /// The next frame is the first of this talkspurt.
+    fn begin_frames(&mut self, talkspurt: Talkspurt) {
+        self.talkspurt = Some(talkspurt);
         self.talkspurt_number = (self.talkspurt_number + 1) % 16;
         self.frames.clear();
         self.encoder.reset();
     }
 
     /// Judges the ways of the talkspurt. Returns whether it is to go on as a new one, since the
-    /// coding changes: at once if we are to send less, and after [`SEAM_AFTER`] otherwise.
+    /// coding changes: at once if we are to send less or to protect more, and after [`SEAM_AFTER`]
+    /// otherwise.
     fn reaches_seam(&mut self, now: Timestamp) -> bool {
+        if let Some(place) = self.talkspurt.and_then(|it| self.targets.get(&it.target)) {
+            self.rate.follow(&place.plan);
+        }
         let ways = self.ways.iter().filter_map(|way| self.listeners.get(way));
-        self.rate.judge(now, ways.map(ListenerRedundancy::queueing));
+        self.rate.judge(now, ways.map(|way| (way.queueing(), way.copies(now, CopiesRule::ASKED))));
         let (Some(talkspurt), wanted) = (self.talkspurt, self.rate.wanted()) else { return false };
         self.coding = self.rate.state(self.coding.coding);
-        let changes = wanted.coding != self.coding.coding;
-        let less = wanted.coding.bitrate_bps < self.coding.coding.bitrate_bps;
+        let (wanted, now_used) = (wanted.coding, self.coding.coding);
+        let less = wanted.bitrate_bps < now_used.bitrate_bps
+            || wanted.frame_samples > now_used.frame_samples;
+        let protects = wanted.deep && !now_used.deep;
         let long = now.saturating_duration_since(talkspurt.since) >= SEAM_AFTER;
-        changes && !talkspurt.first && (less || long)
+        wanted != now_used && !talkspurt.first && (less || protects || long)
     }
 
     /// Between two talkspurts, puts into force what the network allows.
@@ -497,8 +514,9 @@ impl Sender {
         if !begins || !self.block.is_empty() {
             return;
         }
-        let place = self.selected.and_then(|target| self.targets.get(&target));
-        self.rate.set_direct_listeners(place.map_or(0, |place| place.plan.direct.len()));
+        if let Some(place) = self.selected.and_then(|target| self.targets.get(&target)) {
+            self.rate.follow(&place.plan);
+        }
         let wanted = self.rate.wanted();
         // Whatever is set was checked, and all that we choose is valid.
         if self.encoder.set_coding(wanted.coding).is_ok() {

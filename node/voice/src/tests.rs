@@ -1,5 +1,6 @@
 mod arrivals;
 mod commands;
+mod deep;
 mod desk;
 mod epochs;
 mod keys;
@@ -25,8 +26,8 @@ use super::*;
 #[test]
 fn a_clean_link_is_exact() {
     // With frames of 10 ms: 10 + 6.5 + 12.5. The buffer's 10 ms end at the next block. With frames
-    // of 5 ms: 5 + 2.5 + 6.25. Half a frame of these is removed as soon as the sound allows it.
-    for (low_delay, expected_ms) in [(false, [29.0; 3]), (true, [13.75, 11.25, 11.25])] {
+    // of 2.5 ms: 2.5 + 2.5 + 3.75.
+    for (low_delay, expected_ms) in [(false, [29.0; 3]), (true, [8.75; 3])] {
         let mut world = World::new(Transmit::Open, low_delay, lossless(0.3));
         world.run(&noise(48_000 * 3));
         let statistics = world.talker_statistics();
@@ -62,7 +63,11 @@ fn copies_cover_random_loss_and_end_with_it() {
         assert!(after.0.frames_recovered - before.0.frames_recovered > frames * 8 / 100);
         assert!((2.0..25.0).contains(&after.0.loss_percent));
         for sizes in world.sizes.values() {
-            assert!(sizes.iter().all(|size| *size == sizes[0]), "one size for each redundancy");
+            // With low delay the frames become longer while something is lost.
+            let (mut known, lengths) = (sizes.clone(), if low_delay { 2 } else { 1 });
+            known.sort_unstable();
+            known.dedup();
+            assert!(known.len() <= lengths, "one size for each redundancy and length");
         }
         assert!(after.0.playout_delay_ms < 60.0, "{}", after.0.playout_delay_ms);
 

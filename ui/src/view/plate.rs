@@ -470,6 +470,10 @@ fn menu(ui: &mut Ui, view: &mut Drawing, net: &NetView) {
         ui.label("Side");
         pan(ui, view, net);
     });
+    let mut radio = net.radio;
+    if ui.checkbox(&mut radio, "Sound as by a radio").changed() {
+        view.change(net, NetChange { radio: Some(radio), ..NetChange::default() });
+    }
 }
 
 /// A line of text that ends with an ellipsis if it is wider than `width`.

@@ -182,7 +182,8 @@ fn describe_settings(net: &Value) -> String {
     let path = net["path"].as_str().unwrap_or_default();
     let muted = if net["muted"] == true { ", muted" } else { "" };
     let (volume, pan, priority) = (number("volume"), number("pan"), number("priority"));
-    format!("{path}: volume {volume:.2}, pan {pan:.2}, priority {priority}{muted}")
+    let radio = if net["radio"] == true { ", as by a radio" } else { "" };
+    format!("{path}: volume {volume:.2}, pan {pan:.2}, priority {priority}{radio}{muted}")
 }
 
 /// When each stage runs, and for which microphone.
@@ -462,7 +463,7 @@ mod tests {
         let mut status = status();
         status["nets"] = json!([
             {"name": "Alpha", "path": "Flight/Alpha", "listening": true, "volume": 1.5,
-             "pan": -0.3, "priority": 5, "muted": true},
+             "pan": -0.3, "priority": 5, "muted": true, "radio": true},
             {"name": "Command", "path": "Command", "listening": false},
         ]);
         status["processing"] = json!({"microphone": "Desk", "echo": {"mode": "auto", "running": true},
@@ -490,7 +491,10 @@ mod tests {
             ("talk-to Alpha", hears),
             ("follow", hears),
             ("net alpha --mute true", hears),
-            ("net Alpha --mute true", "Flight/Alpha: volume 1.50, pan -0.30, priority 5, muted"),
+            (
+                "net Alpha --mute true",
+                "Flight/Alpha: volume 1.50, pan -0.30, priority 5, as by a radio, muted",
+            ),
             ("key 2 Lark", "key 2: Patrol/Lark, Patrol/Heron, held"),
             ("key 3", "key 3 is free"),
             ("ducking -18", "lower nets are turned down by 18 dB while a higher one talks"),

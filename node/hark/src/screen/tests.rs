@@ -63,6 +63,7 @@ fn net(name: &str, listening: bool, members: &[&str], talking: &[&str]) -> NetVi
         volume: 1.0,
         pan: 0.0,
         muted: false,
+        radio: false,
         priority: 0,
         members: names(members),
         talking: names(talking),

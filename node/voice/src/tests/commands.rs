@@ -3,10 +3,11 @@
 use hark_keys::{DeviceKey, KeySecret, SeededRandom, Timestamp};
 use hark_mesh::datagram::DropReason;
 
-use super::world::{World, install_key, lossless, noise};
+use super::world::{NET, World, install_key, lossless, noise};
 use crate::{
-    OUTBOX_MAX, Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent, level_dbfs,
-    rate::CodingChange,
+    NetSettings, OUTBOX_MAX, Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent,
+    level_dbfs,
+    rate::{CodingChange, Redundancy},
 };
 
 /// A talker who leaves in the middle of a word ends its talk. One who leaves in silence ends
@@ -60,7 +61,7 @@ fn datagrams_fit_a_packet_while_the_coding_changes() {
     let change = |bitrate_bps, frame_samples| CodingChange {
         bitrate_bps: Some(bitrate_bps),
         frame_samples: Some(frame_samples),
-        copies: Some(Some(5)),
+        redundancy: Some(Some(Redundancy::Copies(5))),
     };
     for change in [change(Some(96_000), Some(960)), change(None, Some(480)), change(None, None)] {
         let now = Timestamp::from_micros(1_000_000 + world.blocks * world.block_us());
@@ -72,6 +73,31 @@ fn datagrams_fit_a_packet_while_the_coding_changes() {
     assert_eq!(world.talker_statistics().frames_concealed, 0);
     let state = world.talker.statistics().own.coding;
     assert_eq!((state.coding.frame_samples, state.copies_max), (480, 5));
+}
+
+/// The listener alone has chosen it: the talker sounds as by a radio until the last of its tail.
+#[test]
+fn a_net_sounds_as_by_a_radio_for_who_wants_it() {
+    let run = |radio| {
+        let mut world = World::new(Transmit::PushToTalk, false, lossless(1.0));
+        let settings = NetSettings { radio, ..NetSettings::default() };
+        let now = Timestamp::from_millis(900);
+        world.listener.handle_command(now, VoiceCommand::SetNet { net: NET, settings });
+        world.talker.handle_command(now, VoiceCommand::PushToTalk(true));
+        world.run(&noise(48_000));
+        world.talker.handle_command(Timestamp::from_millis(2_000), VoiceCommand::PushToTalk(false));
+        world.run(&[0.0; 48_000]);
+        world.heard
+    };
+    let (plain, radio) = (run(false), run(true));
+    let last = |heard: &[f32]| heard.iter().rposition(|it| it.abs() > 1e-4).unwrap_or(0);
+    let longer = last(&radio) - last(&plain);
+    assert!((2_400..=3_120).contains(&longer), "{longer} samples, a tail of 60 ms");
+    let low = |heard: &[f32]| {
+        // What is left over 20 ms is below the band of a radio.
+        heard.chunks_exact(960).map(|it| it.iter().sum::<f32>().powi(2)).sum::<f32>()
+    };
+    assert!(low(&radio[..48_000]) < 0.1 * low(&plain[..48_000]));
 }
 
 /// The oldest datagrams give way, and each is counted.

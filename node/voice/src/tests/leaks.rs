@@ -15,10 +15,11 @@ use hark_mesh::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::world::Dice;
+use super::world::{Dice, noise};
 use crate::{
     Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent,
     codec::{Decoder, FRAME_SAMPLES_MAX},
+    rate::{CodingSettings, Redundancy},
 };
 
 /// An action of a person or of the network between two blocks.
@@ -82,6 +83,8 @@ struct Mouth {
     /// What each target was sent, decoded.
     heard: Vec<Vec<f32>>,
     decoders: Vec<Decoder>,
+    /// What the packets to each target describe of the sound before them, rebuilt.
+    described: Vec<Vec<f32>>,
     sequences: BTreeMap<DeviceId, u16>,
     events: Vec<VoiceEvent>,
     blocks: u64,
@@ -89,10 +92,23 @@ struct Mouth {
 
 impl Mouth {
     fn new() -> Self {
+        Self::coding(CodingSettings::default())
+    }
+
+    /// A talker whose packets describe the sound before them.
+    fn deep() -> Self {
+        let (frame_samples, redundancy) = (Some(960), Some(Redundancy::Deep));
+        Self::coding(CodingSettings { bitrate_bps: Some(32_000), frame_samples, redundancy })
+    }
+
+    fn coding(coding: CodingSettings) -> Self {
         let random = SeededRandom::new(3);
         let device = DeviceKey::generate(&random).id();
-        let config =
-            PipelineConfig { transmit: Transmit::PushToTalk, ..PipelineConfig::new(device, false) };
+        let config = PipelineConfig {
+            transmit: Transmit::PushToTalk,
+            coding,
+            ..PipelineConfig::new(device, false)
+        };
         let mut mouth = Self {
             pipeline: Pipeline::new(config).unwrap(),
 
@@ -102,6 +118,7 @@ impl Mouth {
             rings: (0..TARGETS).map(|n| SenderKeyring::new(target(n), device)).collect(),
             heard: vec![Vec::new(); TARGETS.into()],
             decoders: (0..TARGETS).map(|_| Decoder::new().unwrap()).collect(),
+            described: vec![Vec::new(); TARGETS.into()],
             sequences: BTreeMap::new(),
             events: Vec::new(),
             blocks: 0,
@@ -176,6 +193,14 @@ impl Mouth {
                     decoder.reset();
                 }
                 let mut out = [0.0; FRAME_SAMPLES_MAX];
+                let mut hacker = Decoder::new().unwrap();
+                // Before its first packet a decoder makes no sound.
+                hacker.decode(packet, &mut out).unwrap();
+                for before in (1..=hacker.described_samples(packet) / 480 + 2).rev() {
+                    if hacker.rebuild(packet, before * 480, &mut out[..480]) == Ok(true) {
+                        self.described[other].extend_from_slice(&out[..480]);
+                    }
+                }
                 let samples = decoder.decode(packet, &mut out).unwrap();
                 self.heard[other].extend_from_slice(&out[..samples]);
             }
@@ -258,6 +283,46 @@ proptest! {
         let ends = mouth.events.iter().filter(|it| matches!(it, VoiceEvent::OwnTalkEnded));
         prop_assert!((0..=1).contains(&(talks.count() - ends.count())));
     }
+}
+
+/// [PROTO-7.11] The key is held all the time, first for one target, then for another, then the
+/// other gets another key. What packets describe never reaches back to what was said before, which
+/// was loud.
+#[test]
+fn no_packet_describes_what_was_said_to_another_or_under_another_key() {
+    let mut mouth = Mouth::deep();
+    let sound = noise(24_000);
+    let say = |mouth: &mut Mouth, samples: usize, gain: f32| {
+        for block in sound[..samples].chunks_exact(BLOCK) {
+            let block: Vec<f32> = block.iter().map(|sample| sample * gain).collect();
+            mouth.say(&block);
+        }
+    };
+    let energy = |sound: &[f32]| {
+        sound.iter().map(|sample| sample * sample).sum::<f32>() / sound.len() as f32
+    };
+    mouth.act(Act::Key(true));
+    mouth.act(Act::Select(Some(0)));
+    say(&mut mouth, 24_000, 5.0);
+    assert!(mouth.described[0].len() > 48_000);
+    assert!(energy(&mouth.described[0]) > 0.01, "{}", energy(&mouth.described[0]));
+    // The frame in which the target is selected is for nobody.
+    mouth.act(Act::Select(Some(1)));
+    say(&mut mouth, 960, 5.0);
+    say(&mut mouth, 24_000, 0.05);
+    assert!(mouth.described[1].len() > 48_000);
+    let leaked = energy(&mouth.described[1]);
+    assert!(leaked < 1e-4, "{leaked}");
+
+    say(&mut mouth, 24_000, 5.0);
+    // A frame that is whole when the key changes was sealed with the old one.
+    mouth.act(Act::Restore(1));
+    let (before, heard) = (mouth.described[1].len(), mouth.heard[1].len());
+    say(&mut mouth, 24_000, 0.05);
+    assert!(mouth.described[1].len() - before > 48_000);
+    let leaked = energy(&mouth.described[1][before..]);
+    assert!(leaked < 1e-4, "{leaked}");
+    assert_eq!(mouth.heard[1].len() - heard, 24_000, "nothing is lost by it");
 }
 
 /// One target after another is selected while the key is held all the time. Each target hears its

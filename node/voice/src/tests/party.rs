@@ -70,7 +70,7 @@ impl Party {
     }
 
     pub(super) fn listen(&mut self, net: Net, volume: f32, pan: f32, priority: u8) {
-        let settings = NetSettings { volume, pan, muted: false, priority };
+        let settings = NetSettings { volume, pan, muted: false, priority, radio: false };
         self.command(VoiceCommand::SetNet { net, settings });
     }
 
