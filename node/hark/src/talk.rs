@@ -104,8 +104,8 @@ pub(crate) struct TalkArguments {
     /// Length of its frames: auto, or 2.5, 5, 10 or 20 ms [default: auto]
     #[arg(long, value_name = "MS", value_parser = parse_frame, allow_hyphen_values = true)]
     frame: Option<Choice<usize>>,
-    /// Against loss: auto, 0 to 5 copies of earlier frames in each datagram, or deep, which takes no
-    /// more bits [default: auto, as each listener asks for]
+    /// Against loss: auto, 0 to 5 copies of earlier frames in each datagram, or deep, which takes
+    /// no more bits [default: auto, as each listener asks for]
     #[arg(long, value_name = "COPIES", value_parser = parse_redundancy, allow_hyphen_values = true)]
     redundancy: Option<Choice<Redundancy>>,
     /// No screen: a line for each thing that happens, for services

@@ -191,14 +191,15 @@ impl Decoder {
         self.run(&[], out).map(drop)
     }
 
-    /// Number of samples before `packet` that its deep redundancy describes. Zero if it has none, or
-    /// is no packet.
+    /// Number of samples before `packet` that its deep redundancy describes. Zero if it has none,
+    /// or is no packet.
     pub fn described_samples(&mut self, packet: &[u8]) -> usize {
         self.deep.parse(packet, DEEP_SAMPLES_MAX, false)
     }
 
-    /// Fills `out` with the sound that began `before` samples before `packet`, by the deep redundancy
-    /// of `packet`. Returns `false`, and writes nothing, if it does not describe that sound.
+    /// Fills `out` with the sound that began `before` samples before `packet`, by the deep
+    /// redundancy of `packet`. Returns `false`, and writes nothing, if it does not describe that
+    /// sound.
     pub fn rebuild(
         &mut self,
         packet: &[u8],
@@ -211,8 +212,8 @@ impl Decoder {
             return Ok(false);
         }
         let room = out.len().min(FRAME_SAMPLES_MAX);
-        // SAFETY: both states are ours and alive; libopus writes at most `room` samples, which `out`
-        // has.
+        // SAFETY: both states are ours and alive; libopus writes at most `room` samples, which
+        // `out` has.
         check(unsafe {
             opus::opus_decoder_dred_decode_float(
                 self.state.as_ptr(),
@@ -286,8 +287,8 @@ impl DeepRedundancy {
         Ok(Self { reader, parsed })
     }
 
-    /// Reads what `packet` says of the `samples` samples before it, in full if `to_rebuild`. Returns
-    /// the number of samples that it describes: zero if it has none, or is no packet.
+    /// Reads what `packet` says of the `samples` samples before it, in full if `to_rebuild`.
+    /// Returns the number of samples that it describes: zero if it has none, or is no packet.
     fn parse(&mut self, packet: &[u8], samples: usize, to_rebuild: bool) -> usize {
         // It lies in the padding, which only packets of code 3 have (RFC 6716 section 3.2.5).
         let padded = matches!(packet, [toc, count, ..] if toc & 3 == 3 && count & 0x40 != 0);

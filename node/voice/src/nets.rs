@@ -132,9 +132,9 @@ impl Nets {
         nets.iter().copied().filter(|net| self.settings.contains_key(net))
     }
 
-    /// How a talkspurt that comes through `nets` is heard. It gets the volume, side and sound of the
-    /// loudest net, and the rank of the highest one. What has priority over all is in front, in the
-    /// centre. Muted nets do not count.
+    /// How a talkspurt that comes through `nets` is heard. It gets the volume, side and sound of
+    /// the loudest net, and the rank of the highest one. What has priority over all is in front, in
+    /// the centre. Muted nets do not count.
     pub fn aim(&self, nets: &[Net], priority: bool) -> Aim {
         let heard = || {
             let known = nets.iter().filter_map(|net| Some((*net, *self.settings.get(net)?)));

@@ -65,8 +65,8 @@ impl Radio {
         !self.is_on && self.wet == 0.0
     }
 
-    /// The talkspurt has ended: returns how many samples of silence are to follow, for the tail to be
-    /// heard in, at most a frame at a time. Zero when the tail is over.
+    /// The talkspurt has ended: returns how many samples of silence are to follow, for the tail to
+    /// be heard in, at most a frame at a time. Zero when the tail is over.
     pub(super) fn end(&mut self) -> usize {
         if self.tail == TAIL_SAMPLES {
             self.squelch = TAIL;
