@@ -15,7 +15,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Ticket};
-use hark_voice::{CodingSettings, Line};
+use hark_voice::{CodingSettings, Line, WaitLimits};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 pub use self::handle::NodeHandle;
@@ -90,6 +90,8 @@ pub struct NodeConfig {
     pub processing: ProcessingChange,
     /// What of bit rate, frame length and copies is set instead of chosen by the network.
     pub coding: CodingSettings,
+    /// How long others' voices are waited for, in this run.
+    pub wait: WaitLimits,
 }
 
 impl NodeConfig {
@@ -117,6 +119,7 @@ impl NodeConfig {
             low_delay: false,
             processing: ProcessingChange::default(),
             coding: CodingSettings::default(),
+            wait: WaitLimits::default(),
         }
     }
 }
@@ -161,6 +164,7 @@ impl Node {
             transmit: config.transmit.unwrap_or_default(),
             low_delay: config.low_delay,
             coding: config.coding,
+            wait: config.wait,
             handle: OnceLock::new(),
             lines: launches
                 .iter()

@@ -72,13 +72,17 @@ pub enum RequestError {
     /// The request names no setting of a net to change.
     #[error("say what changes: volume, pan, mute, priority or radio")]
     NothingToChange,
-    /// The request names nothing of the own voice to change.
-    #[error("say what changes: bitrate, frame or redundancy")]
+    /// The request names nothing of the voices to change.
+    #[error("say what changes: bitrate, frame, redundancy or wait")]
     NoCodingToChange,
     /// Not a bit rate, frame length or number of copies.
     #[cfg(feature = "voice")]
     #[error(transparent)]
     Coding(#[from] hark_voice::rate::CodingError),
+    /// Not limits of a wait.
+    #[cfg(feature = "voice")]
+    #[error(transparent)]
+    Wait(#[from] hark_voice::WaitError),
     /// The request names no volume of all nets to change.
     #[error("say what changes: talked_to, others, others_down or leveling")]
     NoVolumeToChange,

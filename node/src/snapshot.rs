@@ -246,12 +246,14 @@ pub struct CodingView {
     pub deep: bool,
     /// Why: `usual`, `set`, `many_listeners` or `queue`.
     pub reason: String,
+    /// What the person has set of it, and of the wait for others.
+    pub set: VoiceChange,
 }
 
 #[cfg(feature = "voice")]
-impl From<hark_voice::CodingState> for CodingView {
-    fn from(state: hark_voice::CodingState) -> Self {
-        let hark_voice::CodingState { coding, copies_max, reason } = state;
+impl From<&hark_voice::OwnStatistics> for CodingView {
+    fn from(own: &hark_voice::OwnStatistics) -> Self {
+        let hark_voice::CodingState { coding, copies_max, reason } = own.coding;
         let reason = match reason {
             hark_voice::CodingReason::Usual => "usual",
             hark_voice::CodingReason::Set => "set",
@@ -264,6 +266,7 @@ impl From<hark_voice::CodingState> for CodingView {
             copies_max,
             deep: coding.deep,
             reason: reason.to_owned(),
+            set: VoiceChange::of(own.set, own.wait),
         }
     }
 }
@@ -280,6 +283,9 @@ pub struct VoiceChange {
     /// Copies of earlier frames in each datagram, 0 to 5, or `deep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redundancy: Option<SettingText>,
+    /// How long others' voices are waited for, at least and at most: `20..120`, in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<SettingText>,
 }
 
 /// A number or a word.
@@ -294,25 +300,49 @@ pub enum SettingText {
 
 #[cfg(feature = "voice")]
 impl VoiceChange {
-    /// The change for the voice side.
-    pub fn parse(&self) -> Result<hark_voice::rate::CodingChange, RequestError> {
+    /// The changes for the voice side: of the coding and of the wait.
+    pub fn parse(
+        &self,
+    ) -> Result<(hark_voice::rate::CodingChange, Option<hark_voice::WaitLimits>), RequestError>
+    {
         use hark_voice::rate;
         let text = |choice: &SettingText| match choice {
             SettingText::Number(number) => number.to_string(),
             SettingText::Word(word) => word.clone(),
         };
-        let Self { bitrate, frame, redundancy } = self;
+        let Self { bitrate, frame, redundancy, wait } = self;
         if *self == Self::default() {
             return Err(RequestError::NoCodingToChange);
         }
-        Ok(rate::CodingChange {
+        let wait = wait.as_ref().map(|it| text(it).parse()).transpose()?;
+        let coding = rate::CodingChange {
             bitrate_bps: bitrate.as_ref().map(|it| rate::parse_bitrate(&text(it))).transpose()?,
             frame_samples: frame.as_ref().map(|it| rate::parse_frame(&text(it))).transpose()?,
             redundancy: redundancy
                 .as_ref()
                 .map(|it| rate::parse_redundancy(&text(it)))
                 .transpose()?,
-        })
+        };
+        Ok((coding, wait))
+    }
+
+    /// What is in force, in full.
+    fn of(set: hark_voice::CodingSettings, wait: hark_voice::WaitLimits) -> Self {
+        use hark_voice::rate::Redundancy;
+        let or_auto = |number: Option<f64>| {
+            Some(number.map_or(SettingText::Word("auto".to_owned()), SettingText::Number))
+        };
+        let redundancy = match set.redundancy {
+            Some(Redundancy::Deep) => Some(SettingText::Word("deep".to_owned())),
+            Some(Redundancy::Copies(copies)) => Some(SettingText::Number(copies.into())),
+            None => or_auto(None),
+        };
+        Self {
+            bitrate: or_auto(set.bitrate_bps.map(|bps| f64::from(bps) / 1e3)),
+            frame: or_auto(set.frame_samples.map(|samples| samples as f64 / 48.0)),
+            redundancy,
+            wait: Some(SettingText::Word(wait.to_string())),
+        }
     }
 }
 

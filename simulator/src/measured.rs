@@ -34,8 +34,12 @@ pub(crate) struct Measured {
 pub(crate) struct Hearing {
     /// Frames that the talker sent.
     pub(crate) sent: u64,
+    /// Samples in them.
+    pub(crate) spoken: u64,
     /// Frames of them that were played out.
     pub(crate) played: u64,
+    /// Samples in those.
+    pub(crate) heard: u64,
     /// Frames of them that arrived.
     pub(crate) received: u64,
     /// Frames that were concealed.
@@ -50,9 +54,10 @@ impl Hearing {
         self.concealed as f64 / (self.played + self.concealed).max(1) as f64
     }
 
-    /// The share of the sent frames that was played out.
+    /// The share of what was sent that was played out. It is that of samples: a talker may change
+    /// the length of its frames.
     pub(crate) fn heard_share(&self) -> f64 {
-        self.played as f64 / self.sent.max(1) as f64
+        self.heard as f64 / self.spoken.max(1) as f64
     }
 }
 
@@ -108,7 +113,9 @@ impl Measured {
             let first = range.start.checked_sub(1).map_or(0, |index| counts[index]);
             u64::from(counts[range.end - 1] - first)
         };
-        let first_sent = range.start.checked_sub(1).map_or(0, |index| log.sent[index]);
+        let summed = |sums: &[u64]| {
+            sums[range.end - 1] - range.start.checked_sub(1).map_or(0, |index| sums[index])
+        };
         let mut silence = 0;
         let mut longest = 0;
         for index in (0..range.len()).map(at) {
@@ -119,8 +126,10 @@ impl Measured {
             longest = longest.max(silence);
         }
         Hearing {
-            sent: log.sent[range.end - 1] - first_sent,
+            sent: summed(&log.sent),
+            spoken: summed(&log.spoken),
             played: counted(&ear.played),
+            heard: summed(&ear.heard),
             received: counted(&ear.received),
             concealed: counted(&ear.concealed),
             longest_silence: SAMPLE * longest,
@@ -433,7 +442,9 @@ mod tests {
             concealed += u32::from((30..35).contains(&sample)) * 2;
             log.members[0].transmitting.push(speaks);
             log.members[0].sent.push(sent);
+            log.members[0].spoken.push(sent * 480);
             log.ears[1][0].played.push(played);
+            log.ears[1][0].heard.push(u64::from(played) * 480);
             log.ears[1][0].concealed.push(concealed);
             log.ears[1][0].received.push(played);
             log.samples += 1;
@@ -455,6 +466,21 @@ mod tests {
         assert_eq!(all.longest_silence, 10 * SAMPLE, "the gap; the first moments are shorter");
         assert_eq!(all.concealed_share(), 10.0 / 70.0);
         assert_eq!(all.heard_share(), 0.75);
+    }
+
+    /// Regression: a talker that went from frames of 20 ms to 10 ms seemed to be heard worse for as
+    /// long as its listener still played the longer ones.
+    #[test]
+    fn frames_of_another_length_are_not_missing() {
+        let mut measured = measured();
+        let ear = &mut measured.log.ears[1][0];
+        // Each frame that is heard is twice as long as the counts say.
+        let heard = measured.log.members[0].spoken.clone();
+        ear.played = heard.iter().map(|samples| (samples / 960) as u32).collect();
+        ear.heard = heard;
+        let all = measured.hearing(1, 0, Duration::ZERO, Duration::from_secs(2));
+        assert_eq!((all.sent, all.played), (80, 40));
+        assert_eq!(all.heard_share(), 1.0);
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub(crate) struct MemberLog {
     /// At each sample, the frames sent so far, summed over all its processes.
     pub(crate) sent: Vec<u64>,
     pub(crate) sent_counter: Counter,
+    /// The same of the samples in them.
+    pub(crate) spoken: Vec<u64>,
+    pub(crate) spoken_counter: Counter,
     /// At each sample, the voice datagrams that crossed its link so far: sent, and received.
     pub(crate) uplink: Vec<u64>,
     pub(crate) downlink: Vec<u64>,
@@ -80,7 +83,9 @@ pub(crate) type CharterHeads = (u32, BTreeSet<String>);
 /// What is observed of one listener and one talker.
 #[derive(Debug, Default)]
 pub(crate) struct EarLog {
+    /// At each sample, the frames played out so far, the samples in them, and the frames concealed.
     pub(crate) played: Vec<u32>,
+    pub(crate) heard: Vec<u64>,
     pub(crate) concealed: Vec<u32>,
     /// Counters by the talker's device.
     pub(crate) counters: BTreeMap<DeviceId, EarCounters>,
@@ -102,6 +107,7 @@ pub(crate) struct EarLog {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EarCounters {
     pub(crate) played: Counter,
+    pub(crate) heard: Counter,
     pub(crate) concealed: Counter,
     pub(crate) received: Counter,
     pub(crate) late: Counter,
@@ -318,6 +324,7 @@ impl Observation {
             log.transmitting.push(own.transmitting);
             let sent = log.sent_counter.update(own.frames_sent);
             log.sent.push(sent);
+            log.spoken.push(log.spoken_counter.update(own.samples_sent));
             let datagrams = seat.voice().map(|voice| voice.datagrams()).unwrap_or_default();
             log.uplink.push(log.uplink_counter.update(datagrams.sent));
             log.downlink.push(log.downlink_counter.update(datagrams.came));
@@ -341,6 +348,7 @@ impl Observation {
             counters.late.update(talker.frames_late);
             counters.recovered.update(talker.frames_recovered);
             counters.played.update(talker.frames_played);
+            counters.heard.update(talker.samples_played);
             counters.concealed.update(talker.frames_concealed);
             ear.playout_delay_ms = talker.playout_delay_ms;
             if talker.frames_received > 0
@@ -354,6 +362,7 @@ impl Observation {
             ear.received.push(u32::try_from(received).unwrap_or(u32::MAX));
             let (played, concealed) = (ear.total(|it| it.played), ear.total(|it| it.concealed));
             ear.played.push(u32::try_from(played).unwrap_or(u32::MAX));
+            ear.heard.push(ear.total(|it| it.heard));
             ear.concealed.push(u32::try_from(concealed).unwrap_or(u32::MAX));
         }
     }

@@ -75,6 +75,7 @@ const OTHERS: &[(Template, &[&str])] = &[
     ("ctl voice --bitrate @", &["23", "97", "-24", "24.5", "fast"]),
     ("ctl voice --frame @", &["3", "40", "-10", "short"]),
     ("ctl voice --redundancy @", &["6", "-1", "1.5", "much"]),
+    ("ctl voice --wait @", &["20", "90..30", "0..201", "0..5", "-1..20", "1.5..20", "long", ".."]),
     ("ctl net Flight --volume @", &["4.1", "9", "-1", "nan", "inf", "loud"]),
     ("ctl net Flight --pan @", &["1.5", "-5", "nan", "left"]),
     ("ctl net Flight --priority @", &["256", "-1", "high"]),

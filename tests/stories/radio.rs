@@ -26,7 +26,12 @@ fn a_net_that_does_not_exist_was_talked_to() {
         (&["ducking", "300"], "ducking is 0 to 60 dB, not 300"),
         (&["voice", "--bitrate", "300"], "the bit rate is auto or 24 to 96 kbit/s, not 300"),
         (&["voice", "--frame", "40"], "the frame is auto, 2.5, 5, 10 or 20 ms, not 40"),
-        (&["voice"], "say what changes: bitrate, frame or redundancy"),
+        (
+            &["voice", "--wait", "90..30"],
+            "the wait is auto, or the least and the most in ms: 20..120, from 0 to 200, the most at \
+             least 10; not 90..30",
+        ),
+        (&["voice"], "say what changes: bitrate, frame, redundancy or wait"),
     ] {
         let outcome = kestrel.try_ctl(command);
         assert!(outcome.complaint().contains(words), "{command:?}: {}", outcome.complaint());

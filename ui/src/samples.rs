@@ -8,7 +8,8 @@ use hark_node::{
     device::{DeviceInfo, DeviceList},
     event::{DeviceText, Path, PeerStats},
     snapshot::{
-        KeyView, MasterVolumes, NetView, PeerView, Snapshot, TalkTo, TransmitMode, Verification,
+        CodingView, KeyView, MasterVolumes, NetView, PeerView, Snapshot, TalkTo, TransmitMode,
+        Verification,
     },
 };
 
@@ -112,7 +113,7 @@ pub fn snapshot() -> Snapshot {
         level_dbfs: -90.0,
         copies: 0,
         processing: Default::default(),
-        coding: Default::default(),
+        coding: CodingView { bitrate_kbps: 48.0, frame_ms: 10.0, ..Default::default() },
         cues: Default::default(),
         side_tone: Default::default(),
         cpu_percent: 0.0,

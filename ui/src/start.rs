@@ -180,6 +180,7 @@ impl Options {
             flags: Flags::default(),
             low_delay: false,
             coding: Default::default(),
+            wait: Default::default(),
             processing: ProcessingChange::default(),
         };
         let events = self.events.as_deref().map(EventFile::open).transpose()?;

@@ -109,6 +109,9 @@ enum Request {
         /// auto, 0 to 5 copies of earlier frames in each datagram, or deep
         #[arg(long, value_name = "COPIES", allow_hyphen_values = true)]
         redundancy: Option<String>,
+        /// auto, or the least and the most in ms to wait for the voices of others
+        #[arg(long, value_name = "LEAST..MOST", allow_hyphen_values = true)]
+        wait: Option<String>,
     },
     /// How loud all nets are together: those you talk to, and the others
     Master {
@@ -321,10 +324,11 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             let change = MasterChange { talked_to, others, others_down, leveling };
             json!(Command::Master { change })
         }
-        Request::Voice { ref bitrate, ref frame, ref redundancy } => {
+        Request::Voice { ref bitrate, ref frame, ref redundancy, ref wait } => {
             let word = |it: &Option<String>| it.clone().map(SettingText::Word);
             let (bitrate, frame) = (word(bitrate), word(frame));
-            let change = VoiceChange { bitrate, frame, redundancy: word(redundancy) };
+            let (redundancy, wait) = (word(redundancy), word(wait));
+            let change = VoiceChange { bitrate, frame, redundancy, wait };
             json!(Command::Voice { change })
         }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),

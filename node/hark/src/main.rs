@@ -61,7 +61,7 @@ enum Command {
     /// Remove an organisation from this device; others are not told
     Forget(leaving::ForgetArguments),
     /// Talk until stopped; join first if a ticket is given
-    Talk(talk::TalkArguments),
+    Talk(Box<talk::TalkArguments>),
     /// Steer a running node
     Ctl(ctl::CtlArguments),
     /// Who came, went, talked, was muted or given a role, and when
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
         Command::Ticket(arguments) => ticket::run(arguments),
         Command::Leave(arguments) => leaving::leave(arguments),
         Command::Forget(arguments) => leaving::forget(arguments),
-        Command::Talk(arguments) => talk::run(arguments),
+        Command::Talk(arguments) => talk::run(*arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Verify(arguments) => verify::run(&arguments),

@@ -29,7 +29,7 @@ use hark_node::{
     store::Home,
 };
 use hark_voice::{
-    CodingSettings, StageMode, Stages,
+    CodingSettings, StageMode, Stages, WaitLimits,
     rate::{self, CodingError, Redundancy},
 };
 
@@ -108,6 +108,10 @@ pub(crate) struct TalkArguments {
     /// no more bits [default: auto, as each listener asks for]
     #[arg(long, value_name = "COPIES", value_parser = parse_redundancy, allow_hyphen_values = true)]
     redundancy: Option<Choice<Redundancy>>,
+    /// How long to wait for the voices of others: auto, or the least and the most in ms, 0 to 200
+    /// [default: auto, as long as each line needs]
+    #[arg(long, value_name = "LEAST..MOST", allow_hyphen_values = true)]
+    wait: Option<WaitLimits>,
     /// No screen: a line for each thing that happens, for services
     #[arg(long)]
     headless: bool,
@@ -212,6 +216,7 @@ fn play(
             frame_samples: arguments.frame.and_then(|it| it.0),
             redundancy: arguments.redundancy.and_then(|it| it.0),
         },
+        wait: arguments.wait.unwrap_or_default(),
     })?;
     let mut keeps_words = founds;
     if let Some(store) = joins.map(|joined| home.find(joined)).transpose()?.flatten() {

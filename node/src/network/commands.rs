@@ -51,7 +51,9 @@ impl Working {
             Command::Master { change } => self.radio.set_master(change)?,
             Command::Ducking { decibels } => self.radio.set_ducking(decibels)?,
             Command::Voice { change } => {
-                voice_commands.push(VoiceCommand::ChangeCoding(change.parse()?));
+                let (coding, wait) = change.parse()?;
+                voice_commands.push(VoiceCommand::ChangeCoding(coding));
+                voice_commands.extend(wait.map(VoiceCommand::SetWait));
             }
             Command::Processing { change } => {
                 voice_commands.push(self.base.sound.change_processing(change)?);

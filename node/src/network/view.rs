@@ -494,7 +494,7 @@ impl View {
             side_tone: SideToneView::default(),
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
-            coding: voice.own.coding.into(),
+            coding: (&voice.own).into(),
             cpu_percent: self.cpu_percent,
             peers,
             other_members: self.other_members,

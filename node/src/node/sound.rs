@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 use hark_keys::DeviceId;
 use hark_voice::{
     CodingSettings, Console, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics,
+    WaitLimits,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -27,6 +28,7 @@ pub(super) struct VoicePlan {
     pub(super) transmit: TransmitMode,
     pub(super) low_delay: bool,
     pub(super) coding: CodingSettings,
+    pub(super) wait: WaitLimits,
     pub(super) handle: OnceLock<VoiceHandle>,
     pub(super) lines: Vec<LinePlan>,
 }
@@ -65,6 +67,7 @@ fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
         Pipeline::new(PipelineConfig {
             transmit: plan.transmit.into(),
             coding: plan.coding,
+            wait: plan.wait,
             ..PipelineConfig::new(line.device, plan.low_delay)
         })
     });

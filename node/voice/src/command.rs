@@ -13,6 +13,7 @@ use hark_processing::{StageMode, Stages};
 
 use super::{
     cues::{Cue, CueSettings},
+    delays::WaitLimits,
     nets::{Net, NetSettings},
     rate::CodingChange,
 };
@@ -166,6 +167,8 @@ pub enum VoiceCommand {
     SetLeveling(bool),
     /// Set bit rate, frame length and copies of our voice, or leave them to the network.
     ChangeCoding(CodingChange),
+    /// Set between which limits we wait for what others say.
+    SetWait(WaitLimits),
     /// Change what opens the gate.
     SetTransmit(Transmit),
     /// The user has pressed (true) or released (false) the key to talk.

@@ -11,11 +11,75 @@
 //! Both end within a second or two. A frame that arrived as a copy arrived late, so copies raise
 //! the target by themselves. While copies are announced, the target waits for the last of them.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use hark_keys::Timestamp;
 
 use super::window::WindowMinimum;
+
+/// Between which bounds the target delay is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitLimits {
+    /// 0 to 200 ms.
+    least: Duration,
+    /// 10 to 200 ms, and not below the least.
+    most: Duration,
+}
+
+impl Default for WaitLimits {
+    /// The network decides.
+    fn default() -> Self {
+        Self { least: Duration::ZERO, most: TARGET_MAX }
+    }
+}
+
+impl WaitLimits {
+    /// The target within these limits.
+    pub fn clamp(self, target: Duration) -> Duration {
+        target.clamp(self.least, self.most)
+    }
+
+    /// The number of earlier frames of length `frame` that may still come as copies.
+    pub fn copies(self, frame: Duration) -> u8 {
+        let copies = self.most.as_micros() / frame.as_micros().max(1);
+        u8::try_from(copies).unwrap_or(u8::MAX)
+    }
+}
+
+impl FromStr for WaitLimits {
+    type Err = WaitError;
+
+    /// Reads `auto`, or the least and the most in whole milliseconds with two dots between them.
+    fn from_str(text: &str) -> Result<Self, WaitError> {
+        if text == "auto" {
+            return Ok(Self::default());
+        }
+        let ms = |digits: &str| digits.parse().ok().map(Duration::from_millis);
+        let limits = text.split_once("..").and_then(|(least, most)| {
+            let (least, most) = (ms(least)?, ms(most)?);
+            let valid = (MOST_LEAST..=TARGET_MAX).contains(&most) && least <= most;
+            valid.then_some(Self { least, most })
+        });
+        limits.ok_or_else(|| WaitError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for WaitLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return f.write_str("auto");
+        }
+        write!(f, "{}..{}", self.least.as_millis(), self.most.as_millis())
+    }
+}
+
+/// Not limits of a wait.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the wait is auto, or the least and the most in ms: 20..120, from 0 to 200, the most at least \
+     10; not {0}"
+)]
+pub struct WaitError(String);
 
 /// Arrival statistics of one talker.
 pub struct ArrivalDelays {
@@ -327,6 +391,9 @@ const UNEVEN_MIN: Duration = Duration::from_millis(8);
 /// The longest target, whatever the network does. What arrives later is lost.
 const TARGET_MAX: Duration = Duration::from_millis(200);
 
+/// The lowest that a person may set as the longest target. Below it, every frame would be late.
+const MOST_LEAST: Duration = Duration::from_millis(10);
+
 /// Longer delays do not count. This is twice the longest target, so waiting could not have helped.
 const HOPELESS: Duration = Duration::from_millis(400);
 
@@ -336,6 +403,25 @@ const JITTER_STEP_MAX_US: i64 = 1_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_of_the_wait_are_read_as_they_are_shown() {
+        let ms = Duration::from_millis;
+        for (text, limits) in [("auto", (0, 200)), ("20..120", (20, 120)), ("0..10", (0, 10))] {
+            let (least, most) = (ms(limits.0), ms(limits.1));
+            assert_eq!(text.parse(), Ok(WaitLimits { least, most }));
+            assert_eq!(text.parse::<WaitLimits>().unwrap().to_string(), text);
+        }
+        for wrong in
+            ["", "..", "20", "20..", "..20", "30..20", "0..9", "0..201", "-1..20", "1.5..20"]
+        {
+            assert_eq!(wrong.parse::<WaitLimits>(), Err(WaitError(wrong.to_owned())));
+        }
+        let limits: WaitLimits = "20..45".parse().unwrap();
+        assert_eq!([5, 30, 90].map(|target| limits.clamp(ms(target))), [20, 30, 45].map(ms));
+        assert_eq!((limits.copies(ms(10)), limits.copies(ms(20))), (4, 2));
+        assert_eq!(limits.copies(Duration::ZERO), u8::MAX, "nothing has come yet");
+    }
 
     #[test]
     fn a_long_bad_spell_is_forgotten_within_eight_seconds_of_speech() {

@@ -12,7 +12,11 @@ use std::time::Duration;
 use hark_keys::{TargetId, Timestamp};
 use hark_mesh::datagram::FrameHeader;
 
-use super::{SAMPLE_RATE, UNIT_SAMPLES, codec::PACKET_BYTES_MAX, delays::ArrivalDelays};
+use super::{
+    SAMPLE_RATE, UNIT_SAMPLES,
+    codec::PACKET_BYTES_MAX,
+    delays::{ArrivalDelays, WaitLimits},
+};
 
 /// The frames of one talker between arrival and playout.
 pub struct JitterBuffer {
@@ -21,6 +25,7 @@ pub struct JitterBuffer {
     packets: Vec<u8>,
     held: usize,
     delays: ArrivalDelays,
+    limits: WaitLimits,
     /// Units of 120 samples in the frame that is played next or was played last; zero before the
     /// first one.
     frame_units: i64,
@@ -142,6 +147,7 @@ impl Default for JitterBuffer {
             packets: vec![0; SLOTS * PACKET_BYTES_MAX],
             held: 0,
             delays: ArrivalDelays::default(),
+            limits: WaitLimits::default(),
             frame_units: 0,
             newest: 0,
             key: 0,
@@ -313,7 +319,17 @@ impl JitterBuffer {
 
     /// How long frames should be held beyond the fastest arrival.
     pub fn target(&self, now: Timestamp) -> Duration {
-        self.delays.target(now)
+        self.limits.clamp(self.delays.target(now))
+    }
+
+    /// Sets between which limits that is.
+    pub fn set_limits(&mut self, limits: WaitLimits) {
+        self.limits = limits;
+    }
+
+    /// How many copies of earlier frames can arrive in time for what will be waited.
+    pub fn copies_awaited(&self) -> u8 {
+        self.limits.copies(length_of(self.frame_units))
     }
 
     /// Number of samples in a frame; zero before the first one.
@@ -436,7 +452,7 @@ impl JitterBuffer {
     /// The target delay. If one block takes several frames, the last of them must have arrived,
     /// too.
     fn target_us(&self, now: Timestamp, block_us: i64) -> i64 {
-        let target = self.delays.target(now).as_micros() as i64;
+        let target = self.target(now).as_micros() as i64;
         target + (block_us - self.frame_us()).clamp(0, BLOCK_EXTRA_MAX_US)
     }
 

@@ -324,3 +324,22 @@ fn a_talkspurt_with_longer_frames_follows_without_a_gap() {
     let long = [Ok(44), Ok(52), Err(480), Err(480), Ok(68), Ok(76)];
     assert_eq!(played, short.chain(long).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_wait_stays_within_the_limits_of_the_person() {
+    let late = |n: u32| Some(if n % 50 == 40 { 80 } else { 0 });
+    let missing = |limits: &str| {
+        let mut replay = Replay::new();
+        replay.buffer.set_limits(limits.parse().unwrap());
+        replay.run(500, late);
+        let target = replay.buffer.target(Timestamp::from_millis(6_000)).as_millis();
+        (target, replay.played.iter().filter(|played| played.is_none()).count())
+    };
+    // The talkspurt has no end, so its last 200 ms are always missing.
+    let (target, concealed) = missing("auto");
+    assert!(target > 80 && concealed > 20, "{target} {concealed}");
+    let (target, concealed) = missing("0..20");
+    assert!(target <= 20 && concealed == 30, "{target} {concealed}");
+    let (target, concealed) = missing("90..120");
+    assert!((90..=120).contains(&target) && concealed == 20, "{target} {concealed}");
+}

@@ -49,6 +49,7 @@ pub use codec::CodecError;
 pub use command::{Transmit, VoiceCommand, VoiceEvent};
 pub use console::{Console, Line};
 pub use cues::{CUE_VOLUME_MAX, Cue, CueSettings};
+pub use delays::{WaitError, WaitLimits};
 pub use gate::RELEASE_TAIL;
 pub use hark_processing::{ProcessingState, StageMode, StageModeError, Stages};
 pub use nets::{Net, NetSettings};

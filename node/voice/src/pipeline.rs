@@ -13,7 +13,7 @@ use hark_mesh::datagram::{
 
 use super::{
     CodecError, CodingSettings, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit,
-    VoiceCommand, VoiceEvent, VoiceStatistics,
+    VoiceCommand, VoiceEvent, VoiceStatistics, WaitLimits,
     cues::Cue,
     keyrings::Keyrings,
     mix::Limiter,
@@ -32,6 +32,7 @@ use super::{
 pub struct Pipeline {
     sender: Sender,
     talkers: BTreeMap<DeviceId, Talker>,
+    wait: WaitLimits,
     /// The keys of talkers that have been silent for long.
     rested: BTreeMap<DeviceId, Keyrings>,
     /// The epochs that open speech, besides the keys that talkers have given us.
@@ -64,13 +65,16 @@ pub struct PipelineConfig {
     pub low_delay: bool,
     /// What of the coding is set instead of chosen by the network.
     pub coding: CodingSettings,
+    /// How long we wait for what others say.
+    pub wait: WaitLimits,
 }
 
 impl PipelineConfig {
     /// The usual settings for `device`: the gate opens by voice.
     pub fn new(device: DeviceId, low_delay: bool) -> Self {
         let coding = CodingSettings::default();
-        Self { device, transmit: Transmit::Voice, low_delay, coding }
+        let wait = WaitLimits::default();
+        Self { device, transmit: Transmit::Voice, low_delay, coding, wait }
     }
 }
 
@@ -96,6 +100,7 @@ impl Pipeline {
         Ok(Self {
             sender: Sender::new(&config)?,
             talkers: BTreeMap::new(),
+            wait: config.wait,
             rested: BTreeMap::new(),
             epochs: BTreeMap::new(),
             slots: Slots::default(),
@@ -196,6 +201,10 @@ impl Pipeline {
             VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
             VoiceCommand::SetLeveling(on) => self.nets.set_leveling(on),
             VoiceCommand::ChangeCoding(change) => self.sender.change_coding(change),
+            VoiceCommand::SetWait(limits) => {
+                self.wait = limits;
+                self.talkers.values_mut().for_each(|talker| talker.set_wait(limits));
+            }
             VoiceCommand::SetTransmit(transmit) => self.sender.set_transmit(transmit),
             VoiceCommand::PushToTalk(down) => self.sender.set_key(now, down),
             VoiceCommand::SetTail(tail) => self.sender.set_tail(tail),
@@ -339,7 +348,7 @@ impl Pipeline {
 
     /// The current counters.
     pub fn statistics(&self) -> VoiceStatistics {
-        let (frames_sent, frames_failed) = self.sender.frames();
+        let (frames_sent, samples_sent, frames_failed) = self.sender.frames();
         let own = OwnStatistics {
             level_dbfs: self.sender.level_dbfs(),
             transmitting: self.sender.transmitting_to().is_some(),
@@ -347,7 +356,10 @@ impl Pipeline {
             target: self.sender.transmitting_to(),
             copies: self.sender.copies(),
             coding: self.sender.coding(),
+            set: self.sender.coding_settings(),
+            wait: self.wait,
             frames_sent,
+            samples_sent,
             frames_failed,
         };
         let talkers =
@@ -460,6 +472,7 @@ impl Pipeline {
             let keyrings = self.rested.remove(&device);
             let keyrings = keyrings.unwrap_or_else(|| Keyrings::new(device));
             let mut talker = Talker::new(keyrings).ok()?;
+            talker.set_wait(self.wait);
             for (target, epochs) in &self.epochs {
                 let secrets = epochs.of(device);
                 talker.set_epochs(now, *target, (epochs.tag, &epochs.heard), secrets);

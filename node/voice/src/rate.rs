@@ -235,6 +235,10 @@ impl Rate {
         self.settings.apply(change);
     }
 
+    pub(super) fn settings(&self) -> CodingSettings {
+        self.settings
+    }
+
     /// What we say goes by this plan.
     pub(super) fn follow(&mut self, plan: &Plan) {
         self.many = plan.direct.len() > DIRECT_FANOUT_MAX;

@@ -14,6 +14,7 @@ use hark_mesh::datagram::{Account, DropReason, FrameHeader, KIND_PROOF, Report, 
 use super::{
     CodecError, SAMPLE_RATE, SIDES, TalkerStatistics,
     codec::{Decoder, FRAME_SAMPLES_MAX, packet_samples},
+    delays::WaitLimits,
     hearing::Hearing,
     jitter::{Frame, Inserted, JitterBuffer, Next},
     keyrings::Keyrings,
@@ -252,6 +253,11 @@ impl Talker {
         self.hearing.end_block(plays, &self.keyrings, nets)
     }
 
+    /// Sets how long its frames are held.
+    pub fn set_wait(&mut self, limits: WaitLimits) {
+        self.jitter.set_limits(limits);
+    }
+
     /// Sets how loud the talker is heard. 1 leaves it as sent; the maximum is [`VOLUME_MAX`].
     pub fn set_gain(&mut self, gain: f32) {
         self.hearing.gain = if gain.is_finite() { gain.clamp(0.0, VOLUME_MAX) } else { 1.0 };
@@ -261,7 +267,8 @@ impl Talker {
     /// second report, or any report after spoilt frames, comes with an account of that relay for
     /// the talker. [PROTO-10.7]
     pub fn report(&mut self, now: Timestamp) -> (Report, Option<Account>) {
-        let report = self.reception.report(now, self.jitter.jitter());
+        let (jitter, copies) = (self.jitter.jitter(), self.jitter.copies_awaited());
+        let report = self.reception.report(now, jitter, copies);
         let Some((relay, _)) = self.via else { return (report, None) };
         let told = &mut self.told;
         told.reports += 1;
@@ -434,6 +441,7 @@ impl Talker {
                     }
                     let room = self.pcm.room();
                     let mut samples = packet_samples(packet).unwrap_or(FRAME_SAMPLES_MAX);
+                    self.statistics.samples_played += samples as u64;
                     if self.hearing.fader.is_open() {
                         if starts || std::mem::take(&mut self.decoder_is_behind) {
                             self.decoder.reset();

@@ -90,8 +90,9 @@ impl Reception {
         (self.received > 0).then(|| self.reported + REPORT_INTERVAL)
     }
 
-    /// The report on what came since the last one.
-    pub fn report(&mut self, now: Timestamp, jitter: Duration) -> Report {
+    /// The report on what came since the last one. It asks for no more than `copies_max` copies.
+    pub fn report(&mut self, now: Timestamp, jitter: Duration, copies_max: u8) -> Report {
+        let wanted = self.wanted.update(now, self.arrivals.copies_needed());
         let report = Report {
             target_tag: self.newest_tag,
             highest_sequence: self.highest.unwrap_or(0),
@@ -99,7 +100,7 @@ impl Reception {
             lost: self.lost,
             longest_burst: self.arrivals.longest_burst(),
             jitter: u16::try_from(jitter.as_micros() / 100).unwrap_or(u16::MAX),
-            wanted_copies: self.wanted.update(now, self.arrivals.copies_needed()),
+            wanted_copies: wanted.min(copies_max),
         };
         (self.received, self.lost) = (0, 0);
         (self.reported, self.asked) = (now, report.wanted_copies);
@@ -142,7 +143,7 @@ mod tests {
                 reception.handle_datagram(now, [1; 4], n as u16);
             }
             if reception.due().is_some_and(|due| due <= now) {
-                report = Some(reception.report(now, Duration::ZERO));
+                report = Some(reception.report(now, Duration::ZERO, u8::MAX));
             }
         }
         report.expect("some reports are due")
@@ -177,12 +178,26 @@ mod tests {
     }
 
     #[test]
+    fn copies_that_would_come_too_late_are_not_asked_for() {
+        let mut reception = Reception::default();
+        let mut lose = |n: u16| {
+            if n % 25 >= 2 {
+                reception.handle_datagram(Timestamp::from_millis(n.into()), [1; 4], n);
+            }
+        };
+        (0..400).for_each(&mut lose);
+        let now = Timestamp::from_millis(400);
+        assert_eq!(reception.report(now, Duration::ZERO, 2).wanted_copies, 2);
+        assert_eq!(reception.asked(), 2);
+    }
+
+    #[test]
     fn reordered_and_repeated_datagrams_are_not_lost() {
         let mut reception = Reception::default();
         for sequence in [1, 3, 2, 2, 5, 4] {
             reception.handle_datagram(Timestamp::from_millis(5), [sequence as u8; 4], sequence);
         }
-        let report = reception.report(Timestamp::from_millis(9), Duration::ZERO);
+        let report = reception.report(Timestamp::from_millis(9), Duration::ZERO, 2);
         assert_eq!((report.highest_sequence, report.received, report.lost), (5, 5, 0));
         assert_eq!(report.target_tag, [5; 4], "the newest, not the last to come");
         assert_eq!(reception.loss(), 0.0);

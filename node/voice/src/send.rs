@@ -24,7 +24,7 @@ use super::{
     codec::{Encoder, FRAME_SAMPLES_MAX},
     gate::{Gate, GateDecision},
     proofs::Prover,
-    rate::{CodingChange, CodingState, CopiesRule, Rate},
+    rate::{CodingChange, CodingSettings, CodingState, CopiesRule, Rate},
     redundancy::{EndedTalkspurts, ListenerRedundancy, NextHop, SealedFrames},
     shunned::FORGED,
     uplinks::Uplinks,
@@ -68,6 +68,7 @@ pub struct Sender {
     turning: bool,
     copies: u8,
     frames_sent: u64,
+    samples_sent: u64,
     frames_failed: u64,
 }
 
@@ -147,6 +148,7 @@ impl Sender {
             turning: false,
             copies: 0,
             frames_sent: 0,
+            samples_sent: 0,
             frames_failed: 0,
         })
     }
@@ -389,6 +391,11 @@ impl Sender {
         self.follow_rate();
     }
 
+    /// What of the coding the person has chosen.
+    pub fn coding_settings(&self) -> CodingSettings {
+        self.rate.settings()
+    }
+
     /// How our voice is coded, and why.
     pub fn coding(&self) -> CodingState {
         self.coding
@@ -421,8 +428,8 @@ impl Sender {
 
     /// Number of frames that were sealed, and of frames that could not be: no counters left, or a
     /// codec error.
-    pub fn frames(&self) -> (u64, u64) {
-        (self.frames_sent, self.frames_failed)
+    pub fn frames(&self) -> (u64, u64, u64) {
+        (self.frames_sent, self.samples_sent, self.frames_failed)
     }
 
     /// The largest number of copies that any listener got with the newest frame.
@@ -578,6 +585,7 @@ impl Sender {
             return;
         }
         self.frames_sent += 1;
+        self.samples_sent += self.block.len() as u64;
         let (talkspurt_target, tag) = (talkspurt.target, place.tag);
         self.prover.handle_sealed(tag, self.frames.latest());
         if std::mem::take(&mut place.key_is_new) {

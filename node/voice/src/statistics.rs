@@ -6,7 +6,11 @@ use hark_keys::{DeviceId, TargetId};
 use hark_mesh::datagram::DropReason;
 use hark_processing::ProcessingState;
 
-use super::{nets::Net, rate::CodingState};
+use super::{
+    delays::WaitLimits,
+    nets::Net,
+    rate::{CodingSettings, CodingState},
+};
 
 /// Counters and measurements of all voice on the device.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +38,14 @@ pub struct OwnStatistics {
     pub copies: u8,
     /// How our voice is coded, and why.
     pub coding: CodingState,
+    /// What of it is set instead of chosen by the network.
+    pub set: CodingSettings,
+    /// How long we wait for what others say.
+    pub wait: WaitLimits,
     /// Frames sealed and sent.
     pub frames_sent: u64,
+    /// Their samples.
+    pub samples_sent: u64,
     /// Frames that could not be sealed: the key has no counters left, or the codec failed.
     pub frames_failed: u64,
 }
@@ -51,6 +61,8 @@ pub struct TalkerStatistics {
     /// Frames that were due and present. They were decoded and played, or left silent if nobody was
     /// to hear them.
     pub frames_played: u64,
+    /// Their samples as sent, before the talker's sound was made longer or shorter.
+    pub samples_played: u64,
     /// Frames that were due within a talkspurt, but missing. The time until a frame came late counts
     /// as a part of one.
     pub frames_concealed: u64,

@@ -170,7 +170,7 @@ fn every_command_of_the_table(page: &str, socket: &mut Socket, wren: &Member) {
         json!({"command": "key", "key": "k", "to": {"nets": ["Flight"]}}),
         json!({"command": "key", "key": "k"}),
         json!({"command": "ducking", "decibels": 60}),
-        json!({"command": "voice", "bitrate": 32, "frame": 2.5, "redundancy": "auto"}),
+        json!({"command": "voice", "bitrate": 32, "frame": 2.5, "redundancy": "auto", "wait": "20..120"}),
         json!({"command": "voice", "bitrate": "auto", "frame": "auto"}),
         json!({"command": "processing", "echo": "off", "noise": "on", "gain": "auto"}),
         json!({"command": "cues", "key": true, "mute": false, "people": true, "moved": false, "volume": 0.5}),

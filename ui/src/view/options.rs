@@ -10,7 +10,10 @@ use eframe::egui::{
 };
 use hark_node::{
     event::Direction,
-    snapshot::{Command, CuesChange, MasterChange, ProcessingChange, ProcessingMode},
+    snapshot::{
+        Command, CuesChange, MasterChange, ProcessingChange, ProcessingMode, SettingText,
+        VoiceChange,
+    },
 };
 
 use super::{
@@ -28,13 +31,14 @@ use crate::{
 type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Drawing));
 
 /// All settings, in the order in which they are shown.
-const SETTINGS: [Setting; 12] = [
+const SETTINGS: [Setting; 13] = [
     ("Microphone", "input headset sound card device record", microphone),
     ("Loudspeaker", "speaker output headphones headset sound card device", loudspeaker),
     ("Your voice", "sound processing echo noise gain cancel suppress level microphone", voice),
     ("Tones", "sound cues beep click key mute join leave moved volume", cues),
     ("Hear yourself", "sound side tone sidetone own voice monitor", side_tone),
     ("Loudness of people", "leveling quiet loud volume talkers same", leveling),
+    ("Line", "bit rate bitrate kbit frame redundancy copies loss wait delay jitter network", line),
     ("Colours", "theme dark light night contrast look", colours),
     ("Size of everything", "scale zoom text big small", scale),
     ("Plates", "density row card tile nets layout", density),
@@ -208,6 +212,51 @@ impl Stage {
         change
     }
 }
+
+/// What of the voices on the line is set instead of chosen by the network.
+fn line(ui: &mut Ui, view: &mut Drawing) {
+    let coding = view.snapshot().coding.clone();
+    let VoiceChange { bitrate, frame, redundancy, wait } = coding.set;
+    let weak = view.colours.weak;
+    let rows: [LineRow; 4] = [
+        ("kbit/s", bitrate, &["auto", "24", "32", "48", "64", "96"], |it| &mut it.bitrate),
+        ("ms in a frame", frame, &["auto", "2.5", "5", "10", "20"], |it| &mut it.frame),
+        ("copies", redundancy, &["auto", "0", "1", "2", "3", "deep"], |it| &mut it.redundancy),
+        ("ms of wait for others", wait, &["auto", "0..40", "80..200"], |it| &mut it.wait),
+    ];
+    ui.vertical(|ui| {
+        for (name, now, choices, field) in rows {
+            let now = match now {
+                Some(SettingText::Number(number)) => number.to_string(),
+                Some(SettingText::Word(word)) => word,
+                None => "auto".to_owned(),
+            };
+            ui.horizontal(|ui| {
+                for choice in choices {
+                    if toggle(ui, choice, *choice == now, &format!("{choice} {name}")).clicked() {
+                        let mut change = VoiceChange::default();
+                        *field(&mut change) = Some(SettingText::Word((*choice).to_owned()));
+                        view.command(Command::Voice { change });
+                    }
+                }
+                // Scripts may set what stands on no button.
+                let other = if choices.contains(&&*now) { String::new() } else { now + " " };
+                ui.label(RichText::new(format!("{other}{name}")).size(SMALL));
+            });
+        }
+        let (bitrate, frame) = (coding.bitrate_kbps, coding.frame_ms);
+        let line = format!("Sends {bitrate} kbit/s in frames of {frame} ms. Set for this run.");
+        ui.label(RichText::new(line).size(SMALL).color(weak));
+    });
+}
+
+/// A setting of the line: its unit, what it is set to, what it can be set to, and its field.
+type LineRow = (
+    &'static str,
+    Option<SettingText>,
+    &'static [&'static str],
+    fn(&mut VoiceChange) -> &mut Option<SettingText>,
+);
 
 fn cues(ui: &mut Ui, view: &mut Drawing) {
     let cues = view.snapshot().cues;

@@ -15,7 +15,9 @@ use egui_kittest::{Harness, SnapshotResults, kittest::Queryable as _};
 use hark_hotkeys::button::Chord;
 use hark_node::{
     device::DeviceList,
-    snapshot::{Command, MasterChange, NetChange, Snapshot, TalkTo, Verification},
+    snapshot::{
+        Command, MasterChange, NetChange, SettingText, Snapshot, TalkTo, Verification, VoiceChange,
+    },
 };
 use hark_ui::{
     air::Air,
@@ -572,6 +574,36 @@ fn settings_are_found_by_what_people_call_them() {
     harness.run();
     assert!(harness.query_by_role_and_label(Role::ComboBox, "Colours").is_none());
     assert!(harness.query_all_by_label("Size of everything").next().is_some());
+}
+
+#[test]
+fn the_line_could_be_set_by_commands_alone() {
+    let start = Instant::now();
+    let mut own = samples::operation();
+    own.coding.set.wait = Some(SettingText::Word("20..120".to_owned()));
+    let (fake, mut harness) = open(scene(start, &[own]), start, Settings::default(), USUAL);
+    harness.run();
+    harness.get_by_label("Settings").click();
+    harness.run();
+    harness.get_all_by_role(Role::TextInput).next().expect("a field").click();
+    harness.run();
+    harness.get_all_by_role(Role::TextInput).next().expect("a field").type_text("bit rate");
+    harness.run();
+    harness.snapshot("line");
+    commands(&fake);
+    for label in ["32 kbit/s", "20 ms in a frame", "deep copies", "auto ms of wait for others"] {
+        harness.get_by_label(label).click();
+        harness.run();
+    }
+    let word = |word: &str| Some(SettingText::Word(word.to_owned()));
+    let none = VoiceChange::default();
+    let wanted = [
+        VoiceChange { bitrate: word("32"), ..none.clone() },
+        VoiceChange { frame: word("20"), ..none.clone() },
+        VoiceChange { redundancy: word("deep"), ..none.clone() },
+        VoiceChange { wait: word("auto"), ..none },
+    ];
+    assert_eq!(commands(&fake), wanted.map(|change| Command::Voice { change }));
 }
 
 #[test]

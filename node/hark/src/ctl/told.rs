@@ -77,10 +77,14 @@ pub(super) fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, V
             }
             (own(&["master"]), line)
         }
-        Request::Voice { bitrate, frame, redundancy } => {
+        Request::Voice { bitrate, frame, redundancy, wait } => {
             let named = [("bit rate", bitrate), ("frame", frame), ("redundancy", redundancy)];
             let set = named.iter().filter_map(|(name, it)| Some(format!("{name} {}", it.as_ref()?)));
-            let line = format!("your voice, from what you say next: {}", set.collect::<Vec<_>>().join(", "));
+            let set: Vec<_> = set.collect();
+            let own_voice = (!set.is_empty())
+                .then(|| format!("your voice, from what you say next: {}", set.join(", ")));
+            let wait = wait.as_ref().map(|wait| describe_wait(wait));
+            let line = own_voice.into_iter().chain(wait).collect::<Vec<_>>().join("; ");
             (own(&["coding"]), line)
         }
         Request::Ducking { decibels } => {
@@ -233,6 +237,14 @@ fn describe_processing(processing: &Value) -> Option<String> {
     (!running.is_empty()).then(|| format!("{} at work (+{delay:.0} ms)", running.join(", ")))
 }
 
+/// How long the voices of others are waited for.
+fn describe_wait(wait: &str) -> String {
+    match wait.split_once("..") {
+        Some((least, most)) => format!("waits {least} to {most} ms for the voices of others"),
+        None => "waits for the voices of others as long as each line needs".to_owned(),
+    }
+}
+
 /// How the own voice is coded, unless it is as usual.
 fn describe_coding(coding: &Value) -> Option<String> {
     let why = match coding["reason"].as_str()? {
@@ -258,6 +270,8 @@ pub(super) fn describe(status: &Value) -> String {
     own.push(format!("talks to {}", talks_to(status)));
     own.extend(describe_processing(&status["processing"]));
     own.extend(describe_coding(&status["coding"]));
+    let wait = status["coding"]["set"]["wait"].as_str().filter(|wait| *wait != "auto");
+    own.extend(wait.map(describe_wait));
     let silenced = names(status, "silenced");
     own.extend((!silenced.is_empty()).then(|| format!("may not speak in {silenced}")));
     own.extend((status["front"] == false).then(|| "another organisation is in front".to_owned()));
