@@ -26,7 +26,10 @@ use std::{io, path::PathBuf};
 use hark_keys::{DeviceId, Timestamp};
 use hark_voice::{Console, Line, VoiceCommand, VoiceEvent, VoiceStatistics};
 
-pub use card::{DeviceInfo, DeviceList, SelfTest, list_devices, self_test};
+pub use card::{
+    DeviceInfo, DeviceList, SelfTest, TELEPHONE_ADVICE, has_telephone_quality, list_devices,
+    self_test,
+};
 pub use shared::{EndStatistics, VoiceHandle, VoiceThreadStatistics};
 pub use spec::{InputSpec, OutputSpec, SpecError};
 pub use thread::VoiceThread;

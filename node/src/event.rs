@@ -35,7 +35,8 @@ pub enum Event {
         /// CLOCK_MONOTONIC at that moment, in nanoseconds.
         monotonic_ns: u64,
     },
-    /// A sound device was lost, or found again. It is silent in the meantime.
+    /// A sound device was lost, or found again: it is silent in the meantime. Or one was opened
+    /// whose sound is poor.
     AudioDevice {
         /// The end of sound that the device serves.
         direction: Direction,

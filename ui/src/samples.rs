@@ -244,6 +244,7 @@ pub fn sound_devices() -> DeviceList {
         name: name.to_owned(),
         id: name.to_lowercase().replace(' ', "-"),
         default,
+        rate_hz: None,
     };
     DeviceList {
         host: "PulseAudio".to_owned(),

@@ -233,6 +233,7 @@ mod tests {
             name: name.to_owned(),
             id: id.to_owned(),
             default: false,
+            rate_hz: None,
         };
         let list = DeviceList {
             host: "ALSA".to_owned(),

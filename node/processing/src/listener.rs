@@ -138,7 +138,9 @@ impl VoiceDetector {
         sound[TAPS - 1..].copy_from_slice(frame);
         self.tail.copy_from_slice(&sound[FRAME..]);
         for samples in sound.windows(TAPS).step_by(3) {
-            self.window.push(samples.iter().zip(LOW_PASS).map(|(sample, tap)| sample * tap).sum());
+            let sum: f32 = samples.iter().zip(LOW_PASS).map(|(sample, tap)| sample * tap).sum();
+            // The filter overshoots what clips, and the detector takes nothing beyond full scale.
+            self.window.push(sum.clamp(-1.0, 1.0));
             if self.window.len() == WINDOW {
                 self.speech = self.detector.predict_f32(&self.window);
                 self.window.clear();

@@ -175,3 +175,13 @@ fn stages_that_are_switched_within_a_frame_lose_and_repeat_nothing() {
     processing.handle_capture(&[0.0; FRAME]);
     assert_eq!(processing.handle_capture(&[0.25; 100]), [0.25; 100]);
 }
+
+/// Regression: the filter in front of the voice detector made more than full scale of it, and
+/// builds with assertions stopped.
+#[test]
+fn a_microphone_that_clipped_stopped_the_voice_thread() {
+    let clipped: Vec<f32> =
+        (0..48_000).map(|at| if at / 40 % 2 == 0 { 1.0 } else { -1.0 }).collect();
+    let (out, _) = run(Stages::all(StageMode::Auto), &clipped, &[]);
+    assert!(out.len() > 47_000 && out.iter().all(|sample| (-1.0..=1.0).contains(sample)));
+}

@@ -42,6 +42,9 @@ pub struct DeviceInfo {
     pub id: String,
     /// Whether the card is used if no name is given.
     pub default: bool,
+    /// Frames per second at which the card itself runs, if the sound system says so without opening
+    /// it.
+    pub rate_hz: Option<u32>,
 }
 
 impl DeviceInfo {
@@ -70,6 +73,8 @@ pub struct SelfTest {
     pub name: String,
     /// Frames per second with which it was opened.
     pub rate_hz: u32,
+    /// Frames per second at which the card itself runs, as far as the sound system says.
+    pub card_rate_hz: u32,
     /// Samples per frame.
     pub channels: u16,
     /// How often it called within 0.6 s of its first call.
@@ -140,6 +145,7 @@ pub fn self_test(
     let frames = counters.frames.load(Ordering::Relaxed) as f64;
     Ok(SelfTest {
         rate_hz: opened.format.rate,
+        card_rate_hz: opened.card_rate,
         channels: opened.format.channels as u16,
         callbacks: counters.callbacks.load(Ordering::Relaxed),
         period_ms: counters.largest.load(Ordering::Relaxed) as f64 * 1_000.0
@@ -234,9 +240,32 @@ pub(super) struct OpenCard {
     pub(super) name: String,
     /// The sound system's id of the card.
     pub(super) id: String,
+    /// Frames per second at which the card itself runs.
+    card_rate: u32,
     format: CardFormat,
     counters: Arc<CardCounters>,
 }
+
+impl OpenCard {
+    /// What a person should know of its sound, if anything.
+    pub(super) fn warning(&self) -> Option<String> {
+        has_telephone_quality(self.card_rate).then(|| {
+            let khz = f64::from(self.card_rate) / 1_000.0;
+            format!("{} has telephone quality now ({khz} kHz). {TELEPHONE_ADVICE}", self.name)
+        })
+    }
+}
+
+/// Whether a card that runs at this rate cannot carry more than a telephone does: 7 kHz at most.
+/// Bluetooth headsets run at 8 or 16 kHz while their microphone is open (the codecs CVSD and mSBC
+/// of the Hands-Free Profile).
+pub fn has_telephone_quality(rate_hz: u32) -> bool {
+    rate_hz <= 16_000
+}
+
+/// What helps then.
+pub const TELEPHONE_ADVICE: &str = "A Bluetooth headset does this while its own microphone is in \
+    use: choose another microphone, or a cable";
 
 /// The voice thread's side of a sound card.
 pub(super) enum Live {
@@ -281,7 +310,9 @@ pub(super) fn open(
     }?;
     match system.open(&card, name.is_some(), opening) {
         Ok(Opened { stream, live, format, counters }) => {
-            Ok(OpenCard { stream, live, name: card.name, id: card.id, format, counters })
+            let card_rate = card.rate_hz.unwrap_or(format.rate);
+            let DeviceInfo { name, id, .. } = card;
+            Ok(OpenCard { stream, live, name, id, card_rate, format, counters })
         }
         Err(reason) => Err(DeviceError::Unusable { direction, name: card.name, reason }),
     }
@@ -318,7 +349,7 @@ mod tests {
     use super::*;
 
     fn card(name: &str, id: &str) -> DeviceInfo {
-        DeviceInfo { name: name.to_owned(), id: id.to_owned(), default: false }
+        DeviceInfo { name: name.to_owned(), id: id.to_owned(), default: false, rate_hz: None }
     }
 
     #[test]
@@ -333,6 +364,35 @@ mod tests {
         for unknown in ["e", "Yeti"] {
             let line = found(unknown).expect_err("none or several").to_string();
             assert!(line.ends_with("there is `Desk`, `Head set`, `Head`"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_bluetooth_headset_turned_to_telephone_quality_without_a_word() {
+        let opened = |card_rate| OpenCard {
+            stream: Box::new(()),
+            live: capture(FORMAT, &opening()).1,
+            name: "Buds".to_owned(),
+            id: String::new(),
+            card_rate,
+            format: FORMAT,
+            counters: Arc::default(),
+        };
+        let line = opened(16_000).warning().expect("it is as a telephone");
+        assert!(line.starts_with("Buds has telephone quality now (16 kHz). A Bluetooth"), "{line}");
+        assert!(opened(8_000).warning().is_some());
+        assert_eq!(opened(44_100).warning(), None);
+    }
+
+    const FORMAT: CardFormat = CardFormat { rate: 48_000, channels: 1 };
+
+    fn opening() -> Opening {
+        Opening {
+            direction: Direction::Input,
+            low_delay: false,
+            waker: Waker::default(),
+            latency: Arc::default(),
+            failed: Box::new(|_| {}),
         }
     }
 

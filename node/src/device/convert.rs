@@ -35,14 +35,15 @@ impl CaptureConverter {
     }
 
     /// Appends everything that `ring` holds to `out`. If the rates differ, less than 5 ms may stay
-    /// behind.
+    /// behind. What is no number becomes silence, and what is beyond full scale is clipped.
     pub(super) fn convert(&mut self, ring: &mut HeapCons<f32>, out: &mut Vec<f32>) {
         let frames = ring.occupied_len() / self.channels;
         let mono = if self.resampler.is_some() { &mut self.pending } else { &mut *out };
         let mut samples = ring.pop_iter();
         for _ in 0..frames {
             let sum: f32 = samples.by_ref().take(self.channels).sum();
-            mono.push(sum / self.channels as f32);
+            let mean = sum / self.channels as f32;
+            mono.push(if mean.is_nan() { 0.0 } else { mean.clamp(-1.0, 1.0) });
         }
         let Some(resampler) = &mut self.resampler else { return };
         let mut used = 0;
@@ -174,6 +175,16 @@ mod tests {
     use ringbuf::{HeapRb, traits::Split};
 
     use super::*;
+
+    #[test]
+    fn a_driver_that_delivered_no_numbers_silenced_its_talker() {
+        let (mut producer, mut consumer) = HeapRb::new(100).split();
+        producer.push_slice(&[f32::NAN, 0.5, f32::INFINITY, -1e30, 0.25]);
+        let format = CardFormat { rate: 48_000, channels: 1 };
+        let mut heard = Vec::new();
+        CaptureConverter::new(format).convert(&mut consumer, &mut heard);
+        assert_eq!(heard, [0.0, 0.5, 1.0, -1.0, 0.25]);
+    }
 
     #[test]
     fn captured_channels_are_averaged_and_played_ones_keep_their_side() {

@@ -35,8 +35,11 @@ pub(super) struct Wanted {
 
 /// News about the cards for the voice thread.
 pub(super) enum CardNews {
-    CaptureOpened { live: LiveCapture, name: String },
-    PlayoutOpened { live: LivePlayout, name: String },
+    /// A microphone is open. `warning` is what a person should know of its sound.
+    CaptureOpened { live: LiveCapture, name: String, warning: Option<String> },
+    /// The same of a speaker.
+    PlayoutOpened { live: LivePlayout, name: String, warning: Option<String> },
+    /// A card is not used any more.
     Lost { direction: Direction, name: String, reason: String },
 }
 
@@ -251,12 +254,13 @@ impl CardKeeper {
         let opening = Opening { direction, low_delay, waker, latency, failed: Box::new(failed) };
         let card = card::open(&*self.system, slot.wanted.name.as_deref(), opening)
             .inspect_err(|_| self.system.reconnect())?;
+        let warning = card.warning();
         let name = card.name;
         slot.open = Some(OpenSlot { stream: card.stream, id: card.id, name: name.clone() });
         slot.retry_at = None;
         self.tell(match card.live {
-            Live::Capture(live) => CardNews::CaptureOpened { live, name },
-            Live::Playout(live) => CardNews::PlayoutOpened { live, name },
+            Live::Capture(live) => CardNews::CaptureOpened { live, name, warning },
+            Live::Playout(live) => CardNews::PlayoutOpened { live, name, warning },
         });
         Ok(())
     }

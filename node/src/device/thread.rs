@@ -237,18 +237,20 @@ impl<P: VoicePath> VoiceLoop<P> {
         let Some((news, stalls)) = &self.cards else { return };
         while let Ok(news) = news.try_recv() {
             let (direction, available, detail) = match news {
-                CardNews::CaptureOpened { live, name } => {
+                CardNews::CaptureOpened { live, name, warning } => {
                     (self.events)(VoiceThreadEvent::Microphone { name: name.clone() });
-                    if self.capture.set_live(live) == 1 {
-                        continue;
-                    }
-                    (Direction::Input, true, format!("the microphone is {name}"))
+                    let again = self.capture.set_live(live) > 1;
+                    let again = again.then(|| format!("the microphone is {name}"));
+                    let warning = warning.map(|line| format!("the microphone {line}"));
+                    let Some(detail) = warning.or(again) else { continue };
+                    (Direction::Input, true, detail)
                 }
-                CardNews::PlayoutOpened { live, name } => {
-                    if self.playout.set_live(live) == 1 {
-                        continue;
-                    }
-                    (Direction::Output, true, format!("the speaker is {name}"))
+                CardNews::PlayoutOpened { live, name, warning } => {
+                    let again = self.playout.set_live(live) > 1;
+                    let again = again.then(|| format!("the speaker is {name}"));
+                    let warning = warning.map(|line| format!("the speaker {line}"));
+                    let Some(detail) = warning.or(again) else { continue };
+                    (Direction::Output, true, detail)
                 }
                 CardNews::Lost { direction, name, reason } => {
                     match direction {

@@ -1,7 +1,10 @@
 //! Sound cards: which ones there are, and whether the default ones work.
 
 use hark_node::{
-    device::{DeviceError, DeviceInfo, SelfTest, list_devices, self_test},
+    device::{
+        DeviceError, DeviceInfo, SelfTest, TELEPHONE_ADVICE, has_telephone_quality, list_devices,
+        self_test,
+    },
     event::Direction,
 };
 use serde_json::json;
@@ -86,6 +89,10 @@ fn tried(direction: Direction, outcome: Result<SelfTest, DeviceError>) -> Findin
     } else if test.level_dbfs.is_some_and(|level| level >= LOUD_DBFS) {
         let advice = "very loud: turn its level down in the system's sound settings";
         Finding::warning(check, found, advice)
+    } else if has_telephone_quality(test.card_rate_hz) {
+        let khz = f64::from(test.card_rate_hz) / 1_000.0;
+        found += &format!(", telephone quality ({khz} kHz)");
+        Finding::warning(check, found, TELEPHONE_ADVICE)
     } else if test.period_ms > LONG_PERIOD_MS {
         let advice = "it works in long blocks, which adds their length to the delay: prefer a wired \
             sound card to Bluetooth";
@@ -119,6 +126,7 @@ mod tests {
         SelfTest {
             name: "Headset".to_owned(),
             rate_hz: 44_100,
+            card_rate_hz: 44_100,
             channels: 1,
             callbacks: 60,
             period_ms: 10.0,
@@ -150,6 +158,10 @@ mod tests {
         assert_eq!(verdict(test(Some(-120.0))), Verdict::Warning);
         assert_eq!(verdict(test(Some(-2.0))), Verdict::Warning);
         assert_eq!(verdict(SelfTest { period_ms: 90.0, ..test(Some(-50.0)) }), Verdict::Warning);
+        assert_eq!(
+            verdict(SelfTest { card_rate_hz: 16_000, ..test(Some(-50.0)) }),
+            Verdict::Warning
+        );
         assert_eq!(verdict(SelfTest { callbacks: 0, ..test(Some(-50.0)) }), Verdict::Problem);
         let name = "Monitor of Headset".to_owned();
         assert_eq!(verdict(SelfTest { name, ..test(Some(-50.0)) }), Verdict::Warning);
@@ -169,8 +181,10 @@ mod tests {
 
     #[test]
     fn the_default_card_is_marked() {
-        let card =
-            |name: &str, default| DeviceInfo { name: name.to_owned(), id: String::new(), default };
+        let card = |name: &str, default| {
+            let (name, id) = (name.to_owned(), String::new());
+            DeviceInfo { name, id, default, rate_hz: None }
+        };
         assert_eq!(names(&[&card("Desk", false), &card("Head", true)]), "Head (default), Desk");
         assert_eq!(
             names(&[&card("Desk", false); 7]),

@@ -100,7 +100,8 @@ impl SoundSystem for Portable {
 }
 
 fn info(device: &cpal::Device, default: bool) -> DeviceInfo {
-    DeviceInfo { name: device.to_string(), id: id(device), default }
+    // To ask for its rate, ALSA would open the card.
+    DeviceInfo { name: device.to_string(), id: id(device), default, rate_hz: None }
 }
 
 fn id(device: &cpal::Device) -> String {

@@ -72,20 +72,23 @@ impl SoundSystem for Pulse {
 
     fn cards(&self, direction: Direction) -> Vec<DeviceInfo> {
         let default = self.default_id(direction);
-        let info = |id: CString, description: Option<CString>| {
+        let info = |id: CString, description: Option<CString>, spec: SampleSpec| {
             let id = id.to_string_lossy().into_owned();
             let name = description.map(|name| name.to_string_lossy().into_owned());
             let default = default.as_ref() == Some(&id);
-            DeviceInfo { name: name.unwrap_or_else(|| id.clone()), id, default }
+            let rate_hz = Some(spec.sample_rate);
+            DeviceInfo { name: name.unwrap_or_else(|| id.clone()), id, default, rate_hz }
         };
         match direction {
             Direction::Input => {
                 let sources = block_on(self.0.list_sources()).unwrap_or_default();
-                sources.into_iter().map(|source| info(source.name, source.description)).collect()
+                let sources = sources.into_iter();
+                sources.map(|it| info(it.name, it.description, it.sample_spec)).collect()
             }
             Direction::Output => {
                 let sinks = block_on(self.0.list_sinks()).unwrap_or_default();
-                sinks.into_iter().map(|sink| info(sink.name, sink.description)).collect()
+                let sinks = sinks.into_iter();
+                sinks.map(|it| info(it.name, it.description, it.sample_spec)).collect()
             }
         }
     }

@@ -110,7 +110,8 @@ fn default_device(direction: Direction) -> WasapiRes<Device> {
 fn info(device: &Device, default: Option<&str>) -> Option<DeviceInfo> {
     let id = device.get_id().ok()?;
     let name = device.get_friendlyname().unwrap_or_else(|_| id.clone());
-    Some(DeviceInfo { default: default == Some(&id), name, id })
+    // It is opened at its own rate.
+    Some(DeviceInfo { default: default == Some(&id), name, id, rate_hz: None })
 }
 
 /// The settings of a card that is open.
