@@ -197,7 +197,7 @@ impl ArrivalDelays {
         let bin = (delay.as_millis() as usize).min(BINS - 1);
         self.histogram[bin] += weight;
         self.total += weight;
-        self.weight *= 1.0 + GROWTH * self.frame.as_micros() as f32;
+        self.weight *= 1.0 + GROWTH * counted(self.frame).as_micros() as f32;
         self.entries = self.entries.saturating_add(1);
         if self.weight > WEIGHT_MAX {
             let scale = self.weight.recip();
@@ -257,7 +257,8 @@ impl ArrivalDelays {
     }
 }
 
-/// The largest value of the last 5.4 to 7.2 s of speech.
+/// The largest value of the last 5.4 to 7.2 s of speech in frames of at most 10 ms, or of as many
+/// longer frames.
 #[derive(Clone, Copy)]
 struct RecentMaximum {
     /// The largest of 1.8 s of speech each, newest first.
@@ -278,7 +279,7 @@ impl RecentMaximum {
             (self.parts[0], self.filled) = (i64::MIN, Duration::ZERO);
         }
         self.parts[0] = self.parts[0].max(value);
-        self.filled += frame;
+        self.filled += counted(frame);
     }
 
     fn maximum(&self) -> i64 {
@@ -305,6 +306,12 @@ impl Jitter {
     fn estimate(&self) -> Duration {
         duration(self.estimate / 16)
     }
+}
+
+/// The length that a frame counts as where delays are forgotten. A longer frame counts no more than
+/// one of 10 ms: half as many arrivals in a second say half as much of the line.
+fn counted(frame: Duration) -> Duration {
+    frame.min(Duration::from_millis(10))
 }
 
 fn micros(time: Timestamp) -> i64 {
