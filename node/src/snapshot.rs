@@ -323,6 +323,9 @@ impl VoiceChange {
                 .map(|it| rate::parse_redundancy(&text(it)))
                 .transpose()?,
         };
+        let mut set = hark_voice::CodingSettings::default();
+        set.apply(coding);
+        set.check(false)?;
         Ok((coding, wait))
     }
 

@@ -488,3 +488,15 @@ fn status(member: &Member) -> Value {
     let mut answer: Value = serde_json::from_str(&status).expect("JSON");
     answer["status"].take()
 }
+
+/// A regression: what was set for a net that is not heard was kept, but answered as if nothing had
+/// changed.
+#[test]
+fn a_net_that_is_not_heard_showed_nothing_of_what_was_set() {
+    let scene = Scene::default();
+    let mut kestrel = organisation(&scene);
+    let answer = kestrel.ctl(&["net", "ground", "--volume", "2", "--radio", "on"]);
+    let told = "Ground: volume 2.00, pan 0.00, priority 0, as by a radio";
+    assert_eq!(answer.trim(), told);
+    kestrel.leave();
+}

@@ -10,13 +10,13 @@ pub struct NetArguments {
     #[arg(long, value_name = "SIDE", allow_hyphen_values = true, value_parser = side)]
     pan: Option<f32>,
     /// Silence it, but show who talks
-    #[arg(long = "mute", value_name = "BOOL")]
+    #[arg(long = "mute", value_name = "on|off", value_parser = switch)]
     muted: Option<bool>,
     /// Higher nets turn lower ones down
-    #[arg(long, value_name = "0-255")]
+    #[arg(long, value_name = "0-255", allow_hyphen_values = true, value_parser = priority)]
     priority: Option<u8>,
     /// Talkers there sound as by a radio
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, value_name = "on|off", value_parser = switch)]
     radio: Option<bool>,
 }
 
@@ -33,4 +33,16 @@ fn gain(text: &str) -> Result<f32, &'static str> {
 
 fn side(text: &str) -> Result<f32, &'static str> {
     text.parse().map_err(|_| "say a number from -1 (left) to 1 (right)")
+}
+
+fn priority(text: &str) -> Result<u8, &'static str> {
+    text.parse().map_err(|_| "say a whole number from 0 to 255")
+}
+
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("say on or off"),
+    }
 }

@@ -175,6 +175,12 @@ fn play(
     ticket: Option<Ticket>,
     journal: &mut Option<EventFile>,
 ) -> anyhow::Result<Played> {
+    let coding = CodingSettings {
+        bitrate_bps: arguments.bitrate.and_then(|it| it.0),
+        frame_samples: arguments.frame.and_then(|it| it.0),
+        redundancy: arguments.redundancy.and_then(|it| it.0),
+    };
+    coding.check(arguments.low_delay)?;
     let home = open_home(&arguments.home)?;
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let until = arguments.lasting.map(|lasting| Instant::now() + lasting);
@@ -211,11 +217,7 @@ fn play(
         },
         low_delay: arguments.low_delay,
         processing: arguments.processing.unwrap_or_default(),
-        coding: CodingSettings {
-            bitrate_bps: arguments.bitrate.and_then(|it| it.0),
-            frame_samples: arguments.frame.and_then(|it| it.0),
-            redundancy: arguments.redundancy.and_then(|it| it.0),
-        },
+        coding,
         wait: arguments.wait.unwrap_or_default(),
     })?;
     let mut keeps_words = founds;
@@ -271,17 +273,23 @@ fn play(
 pub(crate) fn processing(text: &str) -> Result<ProcessingChange, String> {
     let mut stages = Stages::<Option<StageMode>>::default();
     for part in text.split(',') {
-        let (stage, mode) = part.split_once('=').ok_or("write echo=MODE,noise=MODE,gain=MODE")?;
+        let (stage, mode) = part.trim().split_once('=').ok_or(PROCESSING)?;
         let place = match stage {
             "echo" => &mut stages.echo,
             "noise" => &mut stages.noise,
             "gain" => &mut stages.gain,
             _ => return Err(format!("`{stage}` is no stage: use echo, noise or gain")),
         };
-        *place = Some(mode.parse::<StageMode>().map_err(|error| error.to_string())?);
+        let mode = mode.parse::<StageMode>().map_err(|error| error.to_string())?;
+        if place.replace(mode).is_some() {
+            return Err(format!("{stage} is named twice"));
+        }
     }
     Ok(stages.into())
 }
+
+/// How `--processing` is written.
+const PROCESSING: &str = "write echo, noise or gain, each with on, off or auto: noise=on,gain=off";
 
 /// A setting; `None` leaves the choice to Hark.
 #[derive(Clone, Copy)]

@@ -247,6 +247,13 @@ impl Radio {
         Ok(())
     }
 
+    /// How a net is heard once it is, unless a preset says more.
+    pub(super) fn chosen_settings(&self, net: &str) -> NetSettings {
+        let mut settings = NetSettings::default();
+        self.profiles.current().net(net).apply(&mut settings);
+        settings
+    }
+
     /// By how many decibels nets are turned down while a higher one is heard.
     pub(super) fn set_ducking(&mut self, decibels: f32) -> Result<(), ProfileError> {
         self.profiles.current_mut().set_ducking(decibels)

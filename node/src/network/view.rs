@@ -639,7 +639,7 @@ impl View {
             let above = state.channel(id).map(|channel| channel.parent);
             let parent = within_reach.iter().find(|(it, _)| above == Some(Place::Channel(*it)));
             let heard = radio.heard().get(&Net::Channel(id)).copied();
-            let heard_so = heard.unwrap_or_default();
+            let heard_so = heard.unwrap_or_else(|| radio.chosen_settings(&path));
             let NetSettings { volume, pan, muted, priority, .. } = heard_so;
             let up = self.peers.iter().filter(|(_, peer)| peer.up);
             let on_it = up.clone().filter(|(device, _)| squad.listening_of(**device).contains(&id));

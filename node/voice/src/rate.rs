@@ -37,7 +37,7 @@ impl Coding {
 
     /// Whether enough is left for the sound itself beside deep redundancy.
     fn has_room_for_deep(self) -> bool {
-        self.frame_samples >= 480 && self.bitrate_bps >= DEEP_BPS_MIN
+        self.frame_samples >= DEEP_SAMPLES_MIN && self.bitrate_bps >= DEEP_BPS_MIN
     }
 
     /// What datagrams with `copies` copies take of the way, in bits per second.
@@ -69,6 +69,20 @@ pub enum Redundancy {
 }
 
 impl CodingSettings {
+    /// Whether each setting leaves room for the others.
+    ///
+    /// # Errors
+    ///
+    /// [`CodingError::DeepInShortFrames`].
+    pub fn check(&self, low_delay: bool) -> Result<(), CodingError> {
+        let usual = low_delay.then_some(LOW_DELAY[0].frame_samples);
+        let frame = self.frame_samples.or(usual).filter(|samples| *samples < DEEP_SAMPLES_MIN);
+        match (self.redundancy, frame) {
+            (Some(Redundancy::Deep), Some(samples)) => Err(CodingError::DeepInShortFrames(samples)),
+            _ => Ok(()),
+        }
+    }
+
     /// Carries out a change.
     pub fn apply(&mut self, change: CodingChange) {
         let CodingChange { bitrate_bps, frame_samples, redundancy } = change;
@@ -138,6 +152,9 @@ pub enum CodingError {
     /// Not a redundancy.
     #[error("redundancy is auto, deep or 0 to 5 copies, not {0}")]
     Redundancy(String),
+    /// Deep redundancy in frames that have no room for it.
+    #[error("deep redundancy needs frames of 10 or 20 ms, not {} ms", *.0 as f32 / 48.0)]
+    DeepInShortFrames(usize),
 }
 
 /// What is in force, and why.
@@ -472,6 +489,9 @@ const LEVELS: [Coding; 3] = [
     Coding { frame_samples: 960, bitrate_bps: 16_000, deep: false },
 ];
 
+/// The shortest frames that deep redundancy fits in, in samples.
+const DEEP_SAMPLES_MIN: usize = 480;
+
 /// The lowest bit rate that leaves enough for the sound beside deep redundancy.
 const DEEP_BPS_MIN: u32 = 24_000;
 
@@ -600,6 +620,21 @@ mod tests {
     const WIDE: u64 = 10_000_000;
 
     /// [PROTO-7.10]
+    /// `deep` was taken with frames of 5 ms, and nothing protected them.
+    #[test]
+    fn deep_redundancy_in_short_frames_protected_nothing() {
+        let deep = |frame_samples| CodingSettings {
+            frame_samples,
+            redundancy: Some(Redundancy::Deep),
+            ..CodingSettings::default()
+        };
+        assert_eq!(deep(None).check(false), Ok(()));
+        assert_eq!(deep(Some(480)).check(true), Ok(()));
+        assert_eq!(deep(Some(240)).check(false), Err(CodingError::DeepInShortFrames(240)));
+        let error = deep(None).check(true).expect_err("frames are 2.5 ms long");
+        assert_eq!(error.to_string(), "deep redundancy needs frames of 10 or 20 ms, not 2.5 ms");
+    }
+
     #[test]
     fn a_way_that_carries_less_gets_less_and_later_more_again() {
         let mut way = Way::new(CodingSettings::default());

@@ -66,21 +66,26 @@ pub(super) fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, V
                 None => (vec![("key", Value::Null)], format!("key {key} is free")),
             }
         }
-        Request::Master { .. } => {
+        Request::Master { leveling, .. } => {
             let master = &status["master"];
             let volume = |name: &str| master[name].as_f64().unwrap_or_default();
             let down = if master["others_down"] == true { ", turned down for now" } else { "" };
             let (talked_to, others) = (volume("talked_to"), volume("others"));
             let mut line = format!("nets you talk to: {talked_to:.2}, others: {others:.2}{down}");
-            if master["leveling"] == false {
-                line += "; talkers stay as loud as they are sent";
+            match master["leveling"] == false {
+                true => line += "; talkers stay as loud as they are sent",
+                false if leveling.is_some() => line += "; talkers are leveled",
+                false => {}
             }
             (own(&["master"]), line)
         }
         Request::Voice { bitrate, frame, redundancy, wait } => {
             let named = [("bit rate", bitrate), ("frame", frame), ("redundancy", redundancy)];
             let set = named.iter().filter_map(|(name, it)| Some(format!("{name} {}", it.as_ref()?)));
-            let set: Vec<_> = set.collect();
+            let mut set: Vec<_> = set.collect();
+            // Shorter frames have no room for it.
+            let deep = redundancy.as_deref() == Some("deep");
+            set.extend(deep.then(|| "in frames of 10 or 20 ms".to_owned()));
             let own_voice = (!set.is_empty())
                 .then(|| format!("your voice, from what you say next: {}", set.join(", ")));
             let wait = wait.as_ref().map(|wait| describe_wait(wait));
@@ -172,12 +177,15 @@ fn talks_to(status: &Value) -> String {
     }
 }
 
-/// The net with this path, or else the only net with this name.
+/// The net with this path, or else the only net with this name, capitals or not.
 fn net_called<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
     let nets = || status["nets"].as_array().into_iter().flatten();
-    let mut named = nets().filter(|net| net["name"] == *name);
+    let lower = name.to_lowercase();
+    let is_called = |text: &Value| text.as_str().is_some_and(|it| it.to_lowercase() == lower);
+    let mut named = nets().filter(|net| is_called(&net["name"]));
     let alone = named.next().filter(|_| named.next().is_none());
-    nets().find(|net| net["path"] == *name).or(alone)
+    let exact = nets().find(|net| net["path"] == *name);
+    exact.or_else(|| nets().find(|net| is_called(&net["path"]))).or(alone)
 }
 
 /// How a net is heard, in words.
@@ -485,6 +493,7 @@ mod tests {
             "delay_ms": 17.5});
         status["cues"] =
             json!({"key": true, "mute": false, "people": false, "moved": true, "volume": 0.5});
+        status["master"] = json!({"talked_to": 1.0, "others": 0.5, "leveling": true});
         status["side_tone"] = json!({"on": true, "decibels": -12.0});
         let request = |line: &str| {
             let words = std::iter::once("ctl").chain(line.split(' '));
@@ -504,10 +513,16 @@ mod tests {
             ("listen Alpha", hears),
             ("talk-to Alpha", hears),
             ("follow", hears),
-            ("net alpha --mute true", hears),
+            ("net Bravo --mute on", hears),
             (
-                "net Alpha --mute true",
+                "net alpha --mute on",
                 "Flight/Alpha: volume 1.50, pan -0.30, priority 5, as by a radio, muted",
+            ),
+            ("master --leveling on", "nets you talk to: 1.00, others: 0.50; talkers are leveled"),
+            (
+                "voice --redundancy deep",
+                "your voice, from what you say next: redundancy deep, in \
+                frames of 10 or 20 ms",
             ),
             ("key 2 Lark", "key 2: Patrol/Lark, Patrol/Heron, held"),
             ("key 3", "key 3 is free"),
