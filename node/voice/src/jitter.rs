@@ -239,6 +239,11 @@ impl JitterBuffer {
         let (filled_us, block_us) = (samples_us(filled), samples_us(block));
         let mut starts = false;
         if self.playing.is_none() {
+            // Most talkers say nothing most of the time.
+            if self.held == 0 {
+                self.ended = false;
+                return Next::Idle;
+            }
             if !self.follow() && !self.start(now, block_us) {
                 return Next::Idle;
             }
