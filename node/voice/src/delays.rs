@@ -411,6 +411,20 @@ const JITTER_STEP_MAX_US: i64 = 1_000_000;
 mod tests {
     use super::*;
 
+    /// The slowest frame was forgotten after half as many arrivals where frames are 20 ms long.
+    #[test]
+    fn long_frames_were_forgotten_after_half_as_many_arrivals() {
+        let ms = Duration::from_millis;
+        for (frame_ms, kept, gone) in [(5, 1_080, 1_440), (10, 540, 720), (20, 540, 720)] {
+            let mut latest = RecentMaximum::default();
+            latest.update(1, ms(frame_ms));
+            (1..kept).for_each(|_| latest.update(0, ms(frame_ms)));
+            assert_eq!(latest.maximum(), 1, "after {kept} frames of {frame_ms} ms");
+            (kept..=gone).for_each(|_| latest.update(0, ms(frame_ms)));
+            assert_eq!(latest.maximum(), 0, "after {gone} frames of {frame_ms} ms");
+        }
+    }
+
     #[test]
     fn limits_of_the_wait_are_read_as_they_are_shown() {
         let ms = Duration::from_millis;
