@@ -38,20 +38,18 @@ impl Recording {
 /// out, and so are windows that nothing in `heard` resembles enough: they were lost, or somebody
 /// else spoke over them.
 pub fn delays(spoken: &Recording, heard: &Recording) -> Vec<f64> {
-    timed_delays(spoken, heard).into_iter().map(|(_, delay_ms)| delay_ms).collect()
+    let (spoken, heard) = (Bands::new(spoken), Bands::new(heard));
+    timed_delays(&spoken, &heard).into_iter().map(|(_, delay_ms)| delay_ms).collect()
 }
 
 /// The same, with the time in `spoken` at which each window begins, in seconds.
-pub fn timed_delays(spoken: &Recording, heard: &Recording) -> Vec<(f64, f64)> {
-    let active: Vec<bool> =
-        spoken.samples.chunks(BLOCK).map(|block| level_dbfs(block) >= SPEECH_DBFS).collect();
-    let ahead_ns = i128::from(spoken.start_ns) - i128::from(heard.start_ns);
-    let pair = Pair { spoken: Bands::new(spoken), heard: Bands::new(heard), ahead_ns };
+pub fn timed_delays(spoken: &Bands, heard: &Bands) -> Vec<(f64, f64)> {
+    let pair = Pair { spoken, heard };
     (0..)
         .map(|index| index * HOP)
-        .take_while(|start| start + WINDOW <= spoken.samples.len())
+        .take_while(|start| start + WINDOW <= spoken.samples)
         .filter(|start| {
-            let blocks = &active[start / BLOCK..(start + WINDOW) / BLOCK];
+            let blocks = &spoken.speech[start / BLOCK..(start + WINDOW) / BLOCK];
             blocks.iter().filter(|active| **active).count() >= SPEECH_BLOCKS
         })
         .filter_map(|start| {
@@ -68,28 +66,44 @@ pub fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
-/// A recording at two lower rates, without rumble. Both recordings of a comparison pass through the
-/// same filters, so the filters' delays cancel.
-struct Bands {
+/// A recording at two lower rates, without rumble, to be compared with others. All recordings pass
+/// through the same filters, so the filters' delays cancel.
+pub struct Bands {
+    start_ns: u64,
+    /// The length of the recording in samples of 48 kHz.
+    samples: usize,
+    /// Which of its blocks are loud enough for speech.
+    speech: Vec<bool>,
     coarse: Vec<f32>,
     fine: Vec<f32>,
 }
 
 impl Bands {
-    fn new(recording: &Recording) -> Self {
-        let fine = decimate(&without_rumble(&recording.samples), FINE);
-        Self { coarse: decimate(&fine, COARSE / FINE), fine }
+    /// Filters `recording`, which costs most of a comparison.
+    pub fn new(recording: &Recording) -> Self {
+        let Recording { samples, start_ns } = recording;
+        let fine = decimate(&without_rumble(samples), FINE);
+        Self {
+            start_ns: *start_ns,
+            samples: samples.len(),
+            speech: samples.chunks(BLOCK).map(|block| level_dbfs(block) >= SPEECH_DBFS).collect(),
+            coarse: decimate(&fine, COARSE / FINE),
+            fine,
+        }
     }
 }
 
-struct Pair {
-    spoken: Bands,
-    heard: Bands,
-    /// How much later `spoken` begins than `heard`, in nanoseconds.
-    ahead_ns: i128,
+struct Pair<'a> {
+    spoken: &'a Bands,
+    heard: &'a Bands,
 }
 
-impl Pair {
+impl Pair<'_> {
+    /// How much later `spoken` begins than `heard`, in nanoseconds.
+    fn ahead_ns(&self) -> i128 {
+        i128::from(self.spoken.start_ns) - i128::from(self.heard.start_ns)
+    }
+
     /// The delay of the window of `spoken` that begins at sample `start` of 48 kHz.
     ///
     /// The first search is cheap and finds the millisecond. The second one uses the whole band of
@@ -113,9 +127,15 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(spoken: &'a [f32], heard: &'a [f32], factor: usize, start: usize, pair: &Pair) -> Self {
+    fn new(
+        spoken: &'a [f32],
+        heard: &'a [f32],
+        factor: usize,
+        start: usize,
+        pair: &Pair<'_>,
+    ) -> Self {
         let samples_per_ms = f64::from(SAMPLE_RATE) / 1_000.0 / factor as f64;
-        let ahead = pair.ahead_ns as f64 / 1e6 * samples_per_ms;
+        let ahead = pair.ahead_ns() as f64 / 1e6 * samples_per_ms;
         Self {
             window: &spoken[start / factor..(start + WINDOW) / factor],
             heard,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hark_keys::DeviceId;
-use hark_node::measure;
+use hark_node::measure::{self, Bands, Recording};
 use hark_voice::{SAMPLE_RATE, level_dbfs};
 
 use crate::{
@@ -73,6 +73,10 @@ impl Measured {
         let duration = cast.scenario.duration.as_duration();
         let mut delays = BTreeMap::new();
         if report || cast.scenario.expect.iter().any(Expectation::needs_sound) {
+            let played = |listener: &usize, talker: usize| {
+                *listener != talker && log.ears[*listener][talker].total(|it| it.played) > 0
+            };
+            let mut ears = BTreeMap::new();
             for (talker, actor) in cast.actors.iter().enumerate() {
                 if actor.script.is_empty() {
                     continue;
@@ -80,15 +84,13 @@ impl Measured {
                 let length = (duration.as_secs_f64() * f64::from(SAMPLE_RATE)) as usize;
                 let mut samples = vec![0.0; length];
                 actor.script.fill(Duration::ZERO, &mut samples);
-                let spoken = measure::Recording { samples, start_ns: 0 };
-                for (listener, heard) in heard.iter().enumerate() {
-                    let played = log.ears[listener][talker].total(|it| it.played);
-                    if listener != talker && played > 0 {
-                        let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                        let samples = heard.samples.clone();
-                        let heard = measure::Recording { samples, start_ns: 0 };
-                        delays.insert((listener, talker), measure::timed_delays(&spoken, &heard));
-                    }
+                let spoken = Bands::new(&Recording { samples, start_ns: 0 });
+                for listener in (0..heard.len()).filter(|listener| played(listener, talker)) {
+                    let heard = ears.entry(listener).or_insert_with(|| {
+                        let heard = heard[listener].lock().unwrap_or_else(PoisonError::into_inner);
+                        Bands::new(&Recording { samples: heard.samples.clone(), start_ns: 0 })
+                    });
+                    delays.insert((listener, talker), measure::timed_delays(&spoken, heard));
                 }
             }
         }

@@ -97,7 +97,11 @@ pub fn play(cast: &Cast, options: WorldOptions) -> Result<PlayOutcome, WorldErro
 
 struct World<'a> {
     cast: &'a Cast,
-    sim: Sim<'a>,
+    /// The machines that have started, in the order of their first starts. Each has a turmoil of
+    /// its own: turmoil looks through the pairs of its machines each turn, and the network between
+    /// ours is the [`Fabric`].
+    machines: Vec<(usize, Sim<'a>)>,
+    elapsed: Duration,
     fabric: Fabric,
     seats: Vec<Arc<Seat>>,
     /// The machines of relays, which come after those of members.
@@ -128,9 +132,9 @@ struct World<'a> {
 /// The state of a machine's process.
 #[derive(Debug, Default)]
 struct Process {
-    /// Whether turmoil knows the machine.
-    known: bool,
     running: bool,
+    /// The member's device, once the process that runs has told it.
+    device: Option<DeviceId>,
     /// Whether it is to start and waits for its ticket.
     waits: bool,
     /// The pending answer to the request for a limited ticket.
@@ -233,14 +237,10 @@ impl<'a> World<'a> {
             Station::new(relay, (host, fabric.clone()), told, seed)
         });
         let stations = stations.collect();
-        let sim = turmoil::Builder::new()
-            .tick_duration(TICK)
-            .simulation_duration(FOREVER)
-            .rng_seed(seed)
-            .build();
         let mut world = Self {
             cast,
-            sim,
+            machines: Vec::new(),
+            elapsed: Duration::ZERO,
             fabric,
             processes: cast.plan.hosts.iter().map(|_| Process::default()).collect(),
             stations,
@@ -326,7 +326,7 @@ impl<'a> World<'a> {
         let duration = self.cast.scenario.duration.as_duration();
         let mut ticks = 0_u32;
         loop {
-            let now = self.sim.elapsed();
+            let now = self.elapsed;
             context::set_between(now);
             if now >= duration {
                 return Ok(());
@@ -340,7 +340,10 @@ impl<'a> World<'a> {
                 self.act(now, action);
             }
             self.start_waiting(now);
-            self.sim.step().map_err(|error| WorldError::Machine(error.to_string()))?;
+            for (_, machine) in &mut self.machines {
+                machine.step().map_err(|error| WorldError::Machine(error.to_string()))?;
+            }
+            self.elapsed += TICK;
             self.take_events(now);
             self.take_invites();
             self.take_relay_events(now);
@@ -469,8 +472,8 @@ impl<'a> World<'a> {
                 self.observation.started(now, machine);
             }
             self.tell(now, Some(machine), "starts");
-            if std::mem::replace(&mut self.processes[machine].known, true) {
-                self.sim.bounce(host_name(machine).as_str());
+            if let Some(turmoil) = self.machine(machine) {
+                turmoil.bounce(HOST);
                 continue;
             }
             let Some(station) = station else {
@@ -489,13 +492,24 @@ impl<'a> World<'a> {
         machine: usize,
         live: impl Fn() -> F + 'static,
     ) {
-        self.sim.host(host_name(machine).as_str(), move || {
+        let mut turmoil = turmoil::Builder::new()
+            .tick_duration(TICK)
+            .simulation_duration(FOREVER)
+            .rng_seed(self.seed)
+            .build();
+        turmoil.host(HOST, move || {
             let living = live();
             async move {
                 living.await;
                 Ok(())
             }
         });
+        self.machines.push((machine, turmoil));
+    }
+
+    /// The turmoil of a machine; `None` if the machine has not started yet.
+    fn machine(&mut self, machine: usize) -> Option<&mut Sim<'a>> {
+        self.machines.iter_mut().find(|(of, _)| *of == machine).map(|(_, turmoil)| turmoil)
     }
 
     /// The relay on a machine; `None` if the machine is a member's.
@@ -608,7 +622,9 @@ impl<'a> World<'a> {
                 self.observation.handle(now, member, &event, &self.devices);
             }
             // A device is known from the start of its process, not only when its node is ready.
-            if let Some(device) = self.seats[member].device() {
+            let device = self.seats[member].device();
+            let known = std::mem::replace(&mut self.processes[member].device, device);
+            if let Some(device) = device.filter(|_| known != device) {
                 self.devices.insert(device, member);
                 self.witness.came(now, device);
                 let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
@@ -712,10 +728,8 @@ impl<'a> World<'a> {
     }
 }
 
-/// The name by which turmoil knows a machine. Names of people are not valid host names.
-fn host_name(member: usize) -> String {
-    format!("machine-{member}")
-}
+/// The name by which the turmoil of each machine knows it.
+const HOST: &str = "machine";
 
 /// The length of the turns that machines take; no packet travels faster than one turn.
 const TICK: Duration = Duration::from_millis(1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hark_keys::Ticket;
 use hark_node::{network::Input, snapshot::Command};
 
-use super::{Action, World, host_name};
+use super::{Action, HOST, World};
 use crate::{
     context::{self, HostClock},
     disk::Contents,
@@ -20,9 +20,12 @@ impl World<'_> {
         match fault {
             FaultKind::Crash { member, restart_after, disk } => {
                 if self.processes[member].running {
-                    self.sim.crash(host_name(member).as_str());
+                    if let Some(turmoil) = self.machine(member) {
+                        turmoil.crash(HOST);
+                    }
                     self.fabric.crash(member);
                     self.processes[member].running = false;
+                    self.processes[member].device = None;
                     match self.station(member) {
                         Some(station) => station.clear(),
                         None => {
