@@ -244,7 +244,7 @@ pub struct CodingView {
     pub copies_max: u8,
     /// Whether packets describe the sound before them (deep redundancy, DRED).
     pub deep: bool,
-    /// Why: `usual`, `set`, `many_listeners` or `queue`.
+    /// Why: `usual`, `music`, `set`, `many_listeners` or `queue`.
     pub reason: String,
     /// What the person has set of it, and of the wait for others.
     pub set: VoiceChange,
@@ -256,6 +256,7 @@ impl From<&hark_voice::OwnStatistics> for CodingView {
         let hark_voice::CodingState { coding, copies_max, reason } = own.coding;
         let reason = match reason {
             hark_voice::CodingReason::Usual => "usual",
+            hark_voice::CodingReason::Music => "music",
             hark_voice::CodingReason::Set => "set",
             hark_voice::CodingReason::ManyListeners => "many_listeners",
             hark_voice::CodingReason::Queue => "queue",

@@ -958,7 +958,9 @@ def is_sound(change):
     grant = lambda it: it["role"] != MEMBER_ROLE and ascending(it["members"])
     named = lambda name: is_name(name[1]) if name[0] == "Listed" else bool(name[1]["sealed"])
     full = lambda mode: mode == "Open" or mode[1] > 0
-    channel = lambda it: named(it["name"]) and full(it["mode"]) and it["parent"] != ("Channel", it["id"])
+    coded = lambda sound: sound == "Speech" or 96 <= sound[1] <= 192
+    channel = lambda it: (named(it["name"]) and full(it["mode"]) and coded(it["sound"])
+                          and it["parent"] != ("Channel", it["id"]))
     match kind:
         case "Role":
             ranks = [LOWEST] if it["id"] == MEMBER_ROLE else range(1, LOWEST)

@@ -105,6 +105,7 @@ const OTHERS: &[(Template, &[&str])] = &[
     ("charter role add new --rank 5 --can @", &["shout"]),
     ("charter role add new --rank @", &["-1", "high"]),
     ("charter channel edit Flight --order @", &["-1", "70000", "first"]),
+    ("charter channel edit Flight --music @", &["95", "193", "stereo"]),
     ("charter channel edit Flight --limit @", &["-1", "70000", "none"]),
     ("charter relay remove @", &["rely"]),
     ("charter @", &["dance", "chanel"]),

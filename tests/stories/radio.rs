@@ -64,6 +64,27 @@ fn a_net_that_does_not_exist_was_talked_to() {
     kestrel.leave();
 }
 
+/// An officer makes a channel for music, and talkers there send more at once.
+#[test]
+fn a_channel_for_music_is_sent_as_music() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    scene.run("Kestrel", &["charter", "channel", "add", "Hangar", "--music", "160"]).success();
+    let list = scene.run("Kestrel", &["charter", "channel", "list"]);
+    assert!(list.success().contains("music at 160 kbit/s"));
+    kestrel.ctl(&["talk-to", "Hangar"]);
+    let coding = |status: &Value| {
+        (status["coding"]["bitrate_kbps"].clone(), status["coding"]["reason"].clone())
+    };
+    shows(&kestrel, |status| coding(status) == (json!(160.0), json!("music")));
+    assert!(kestrel.ctl(&["status"]).contains("sends 160 kbit/s in frames of 10 ms (music)"));
+    kestrel.ctl(&["talk-to", "Ground"]);
+    shows(&kestrel, |status| coding(status) == (json!(48.0), json!("usual")));
+    kestrel.ctl(&["talk-to", "Hangar"]);
+    scene.run("Kestrel", &["charter", "channel", "edit", "Hangar", "--speech"]).success();
+    shows(&kestrel, |status| coding(status) == (json!(48.0), json!("usual")));
+}
+
 /// A regression: only the first key of a preset could be pressed, and a choice of one's own kept
 /// presets away permanently.
 #[test]

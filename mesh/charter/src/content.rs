@@ -208,6 +208,8 @@ pub struct Channel {
     pub name: ChannelName,
     /// How many may talk at once, and how.
     pub mode: ChannelMode,
+    /// What it is for, by which talkers choose how they code.
+    pub sound: ChannelSound,
     /// The most devices that may be on it at once; 0 is any number.
     pub limit: u16,
     /// Its position among its siblings.
@@ -242,6 +244,19 @@ pub enum ChannelMode {
     /// Everybody; relays pass on the loudest, this many, at least one. [PROTO-9.14]
     Loudest(u8),
 }
+
+/// What a channel carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChannelSound {
+    /// Speech.
+    #[default]
+    Speech,
+    /// Music at this bit rate in kbit/s, [`MUSIC_KBPS`].
+    Music(u8),
+}
+
+/// The bit rates that a channel for music may have, in kbit/s.
+pub const MUSIC_KBPS: ops::RangeInclusive<u8> = 96..=192;
 
 /// The rights that a subject has and does not have at a place, in addition to its roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -539,7 +554,11 @@ fn is_channel(channel: &Channel) -> bool {
         ChannelName::Hidden(name) => !name.sealed.is_empty(),
     };
     let nobody = matches!(channel.mode, ChannelMode::Floor(0) | ChannelMode::Loudest(0));
-    named && !nobody && channel.parent != Place::Channel(channel.id)
+    let coded = match channel.sound {
+        ChannelSound::Speech => true,
+        ChannelSound::Music(kbps) => MUSIC_KBPS.contains(&kbps),
+    };
+    named && !nobody && coded && channel.parent != Place::Channel(channel.id)
 }
 
 fn is_preset(preset: &Preset) -> bool {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     content::{
-        Capabilities, Channel, ChannelMode, ChannelName, Layout, MEMBER_ROLE, Place, Policy,
-        Preset, Rank, Relay, Role, Sanction, SanctionKind, Subject,
+        Capabilities, Channel, ChannelMode, ChannelName, ChannelSound, Layout, MEMBER_ROLE, Place,
+        Policy, Preset, Rank, Relay, Role, Sanction, SanctionKind, Subject,
     },
     introduction::Introduced,
     sanctions::{InForce, SanctionEntry},
@@ -730,6 +730,7 @@ impl Channel {
             parent: Place::Organisation,
             name: ChannelName::Listed(name.to_owned()),
             mode: ChannelMode::Open,
+            sound: ChannelSound::Speech,
             limit: 0,
             order: 0,
         }

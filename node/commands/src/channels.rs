@@ -3,7 +3,8 @@
 use hark_charter::{
     clean_name,
     content::{
-        Capabilities, Change, Channel, ChannelMode, ChannelName, MEMBER_ROLE, Place, Rule, Subject,
+        Capabilities, Change, Channel, ChannelMode, ChannelName, ChannelSound, MEMBER_ROLE, Place,
+        Rule, Subject,
     },
 };
 use hark_keys::{ChannelId, RoleId};
@@ -26,7 +27,7 @@ pub(crate) fn execute(
         ChannelRequest::Add { name, under, only, look, how } => {
             add(host, &name, under.as_deref(), &only, &look, &how)
         }
-        ChannelRequest::Edit { channel, name, open, listed, look, how } => {
+        ChannelRequest::Edit { channel, name, open, listed, speech, look, how } => {
             let view = View::new(host);
             let mut edited = found(&view, &channel)?.clone();
             let hidden = matches!(edited.name, ChannelName::Hidden(_));
@@ -41,6 +42,9 @@ pub(crate) fn execute(
             }
             if open {
                 edited.mode = ChannelMode::Open;
+            }
+            if speech {
+                edited.sound = ChannelSound::Speech;
             }
             dress(&mut edited, &look);
             if let Some(preset) = view.state.preset_of(edited.id) {
@@ -139,6 +143,7 @@ fn dress(channel: &mut Channel, look: &ChannelLook) {
     if let Some(most) = look.loudest {
         channel.mode = ChannelMode::Loudest(most);
     }
+    channel.sound = look.music.map_or(channel.sound, ChannelSound::Music);
     channel.limit = look.limit.unwrap_or(channel.limit);
     channel.order = look.order.unwrap_or(channel.order);
 }

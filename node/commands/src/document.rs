@@ -53,6 +53,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) floor: Option<Spanned<u8>>,
     /// How many relays pass on, the loudest; all where it is left out.
     pub(crate) loudest: Option<Spanned<u8>>,
+    /// The bit rate in kbit/s if it is for music.
+    pub(crate) music: Option<Spanned<u8>>,
     #[serde(default)]
     pub(crate) limit: u16,
     /// Where it stands among its siblings; as in the file where it is left out.
@@ -187,6 +189,10 @@ pub const ORGANISATION_EXAMPLE: &str = r#"  organisation = "Meridian Watch"    #
   [[channel]]
   name = "Flight/Alpha"              # below Flight, which stands above it in the file
   floor = 1                          # one talks at a time
+
+  [[channel]]
+  name = "Lounge"
+  music = 128                        # for music, at 96 to 192 kbit/s
 
   [[channel]]
   name = "Ground"

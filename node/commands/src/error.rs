@@ -271,6 +271,9 @@ pub enum Mistake {
     /// A channel is to have a floor, and to pass on the loudest.
     #[error("a channel has a floor, or passes on the loudest, not both")]
     FloorAndLoudest,
+    /// The bit rate of a channel for music is out of its range.
+    #[error("music is 96 to 192 kbit/s")]
+    Music,
     /// A pan is out of its range.
     #[error("pan is -100 (left) to 100 (right)")]
     Pan,

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use hark_charter::content::{
-    Capabilities, Channel, ChannelMode, ChannelName, GRANT_MEMBERS_MAX, Grant, LAYOUT_KEYS_MAX,
-    LAYOUT_NETS_MAX, Layout, NetLayout, PRESET_CHANNELS_MAX, PRESET_GRANTS_MAX, PRESET_LAYOUTS_MAX,
-    PRESET_RULES_MAX, Place, Preset, Rule, Subject,
+    Capabilities, Channel, ChannelMode, ChannelName, ChannelSound, GRANT_MEMBERS_MAX, Grant,
+    LAYOUT_KEYS_MAX, LAYOUT_NETS_MAX, Layout, MUSIC_KBPS, NetLayout, PRESET_CHANNELS_MAX,
+    PRESET_GRANTS_MAX, PRESET_LAYOUTS_MAX, PRESET_RULES_MAX, Place, Preset, Rule, Subject,
 };
 use hark_keys::{ChannelId, List, PresetId, RoleId};
 use toml::Spanned;
@@ -179,12 +179,19 @@ impl<'a> Resolver<'a> {
                 return Err(self.source.wrong(most.span(), Mistake::FloorAndLoudest));
             }
         };
+        let sound = match &entry.music {
+            None => ChannelSound::Speech,
+            Some(kbps) if MUSIC_KBPS.contains(kbps.get_ref()) => {
+                ChannelSound::Music(*kbps.get_ref())
+            }
+            Some(kbps) => return Err(self.source.wrong(kbps.span(), Mistake::Music)),
+        };
         let name = match kept {
             Some(kept) => kept.name.clone(),
             None => plan.name(id, &name, entry.hidden),
         };
         let order = entry.order.unwrap_or(order);
-        Ok(Channel { id, parent, name, mode, limit: entry.limit, order })
+        Ok(Channel { id, parent, name, mode, sound, limit: entry.limit, order })
     }
 
     /// A hidden channel at a place whose name is not known here.

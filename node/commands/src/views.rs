@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
-use hark_charter::content::{Capabilities, Channel, ChannelMode, ChannelName, Relay, SanctionKind};
+use hark_charter::content::{
+    Capabilities, Channel, ChannelMode, ChannelName, ChannelSound, Relay, SanctionKind,
+};
 use hark_keys::UnixTime;
 use serde::{Deserialize, Serialize};
 
@@ -275,6 +277,8 @@ pub struct Look {
     pub floor: Option<u8>,
     /// How many relays pass on, the loudest, if not all.
     pub loudest: Option<u8>,
+    /// The bit rate in kbit/s if it is for music.
+    pub music: Option<u8>,
     /// How many devices are on it at most; 0 is any number.
     pub limit: u16,
     /// Whether only those see it who may join it.
@@ -289,7 +293,11 @@ impl From<&Channel> for Look {
             ChannelMode::Loudest(most) => (None, Some(most)),
         };
         let hidden = matches!(channel.name, ChannelName::Hidden(_));
-        Self { floor, loudest, limit: channel.limit, hidden }
+        let music = match channel.sound {
+            ChannelSound::Speech => None,
+            ChannelSound::Music(kbps) => Some(kbps),
+        };
+        Self { floor, loudest, music, limit: channel.limit, hidden }
     }
 }
 

@@ -114,6 +114,8 @@ pub struct Processing {
     suppressor: Option<Box<DenoiseState<'static>>>,
     gain_control: Option<AudioProcessing>,
     listener: Listener,
+    /// Whether it is music that is captured.
+    is_music: bool,
     /// Whether the modes were set during the frame that is being filled.
     is_set_anew: bool,
     /// Played samples that do not fill a frame yet, both sides as one.
@@ -131,6 +133,15 @@ impl Processing {
         self.is_set_anew = true;
         if self.captured.is_empty() {
             self.decide();
+        }
+    }
+
+    /// Sets whether it is music that is captured. Automatic stages do not run for music: they are
+    /// made for speech, and take the rest for noise.
+    pub fn set_music(&mut self, is_music: bool) {
+        if self.is_music != is_music {
+            self.is_music = is_music;
+            self.set_modes(self.modes);
         }
     }
 
@@ -213,9 +224,9 @@ impl Processing {
     fn decide(&mut self) {
         let needs = self.listener.needs();
         let wanted = Stages {
-            echo: self.modes.echo.runs(needs.echo),
-            noise: self.modes.noise.runs(needs.noise),
-            gain: self.modes.gain.runs(needs.gain),
+            echo: self.modes.echo.runs(needs.echo && !self.is_music),
+            noise: self.modes.noise.runs(needs.noise && !self.is_music),
+            gain: self.modes.gain.runs(needs.gain && !self.is_music),
         };
         // A change of the delay is not heard between words. What a person sets is done at once.
         let is_set_anew = std::mem::take(&mut self.is_set_anew);

@@ -76,6 +76,26 @@ fn clean_speech_passes_automatic_stages_bit_for_bit() {
 }
 
 #[test]
+fn automatic_stages_leave_music_alone() {
+    let mut room = noise(300 * FRAME, 0.1);
+    room.extend(speech("english.wav").iter().zip(noise(400_000, 0.1)).map(|(a, b)| a + b));
+    room.truncate(room.len() / FRAME * FRAME);
+    let mut processing = Processing::default();
+    processing.set_modes(AUTO);
+    processing.set_music(true);
+    let out: Vec<f32> =
+        room.chunks(FRAME).flat_map(|it| processing.handle_capture(it).to_vec()).collect();
+    assert_eq!(out, room);
+    // What a person has switched on is done all the same.
+    processing.set_modes(Stages { noise: StageMode::On, ..AUTO });
+    assert!(processing.state().running.noise);
+    processing.set_modes(AUTO);
+    processing.set_music(false);
+    room.chunks(FRAME).for_each(|it| drop(processing.handle_capture(it).to_vec()));
+    assert!(processing.state().running.noise, "it is speech in a noisy room");
+}
+
+#[test]
 fn noise_near_the_speech_starts_the_suppressor_and_is_gone() {
     let mut sound = noise(3 * 48_000, 0.1);
     sound.extend(speech("english.wav").iter().zip(noise(400_000, 0.1)).map(|(a, b)| a + b));

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use hark_charter::content::{Channel, Layout, NetLayout, Place, Subject};
+use hark_charter::content::{Channel, ChannelSound, Layout, NetLayout, Place, Subject};
 use hark_commands::names::{by_id, find_channel, nearest, unique_path};
 use hark_keys::{ChannelId, DeviceId, MemberId, PresetId, RoleId, TargetId, Timestamp};
 use hark_mesh::{Target, squad::Squad, target::LISTEN};
@@ -39,6 +39,8 @@ pub(super) struct Radio {
     ducking_db: f32,
     /// Whether talkers are brought to one loudness.
     leveling: bool,
+    /// The channels for music that it knows, with their bit rates in bits per second.
+    music: BTreeMap<TargetId, u32>,
     /// Our voice goes out.
     talking: bool,
     /// Talks on to the target of a key that was let go, until the talkspurt has ended.
@@ -96,6 +98,7 @@ impl Radio {
             transmit: transmit.unwrap_or_default(),
             ducking_db: DUCKING_DB,
             leveling: false,
+            music: BTreeMap::new(),
             trailing: false,
             notices: Vec::new(),
             tells_deafness: false,
@@ -499,6 +502,11 @@ impl Radio {
         let mut commands = Vec::new();
         self.settle_sound(&mut commands);
         self.settle_nets(squad, &plan, in_front, &mut commands);
+        let music = music(squad);
+        if music != self.music {
+            self.music.clone_from(&music);
+            commands.push(VoiceCommand::SetMusic(music));
+        }
         let (target, keyed) = (squad.target(&wanted), self.is_down());
         if (target, keyed) != self.selected && !self.trailing {
             self.selected = (target, keyed);
@@ -657,6 +665,17 @@ impl Plan {
     fn ids(&self) -> BTreeSet<String> {
         self.presets.keys().map(ToString::to_string).collect()
     }
+}
+
+/// The channels for music, with their bit rates in bits per second.
+fn music(squad: &Squad) -> BTreeMap<TargetId, u32> {
+    let music = |channel: &Channel| match channel.sound {
+        ChannelSound::Speech => None,
+        ChannelSound::Music(kbps) => {
+            Some((TargetId::of_channel(channel.id), u32::from(kbps) * 1_000))
+        }
+    };
+    squad.charter().state().channels().filter_map(music).collect()
 }
 
 fn settings_of(net: &NetLayout) -> NetSettings {

@@ -50,17 +50,16 @@ impl Encoder {
         check(status)?;
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
         let mut encoder = Self { state, frame_samples, packet_bytes: 0, deep: false };
-        encoder.set_coding(Coding { frame_samples, bitrate_bps, deep: false })?;
+        encoder.set_coding(Coding { frame_samples, bitrate_bps, deep: false, music: false })?;
         // A constant rate, so that the size of packets reveals nothing about the words. [PROTO-7.6]
         encoder.set(opus::OPUS_SET_VBR_REQUEST, 0)?;
         encoder.set(opus::OPUS_SET_COMPLEXITY_REQUEST, ENCODER_COMPLEXITY)?;
-        encoder.set(opus::OPUS_SET_SIGNAL_REQUEST, opus::OPUS_SIGNAL_VOICE)?;
         Ok(encoder)
     }
 
     /// Codes by `coding` from the next frame on.
     pub fn set_coding(&mut self, coding: Coding) -> Result<(), CodecError> {
-        let Coding { frame_samples, bitrate_bps, deep } = coding;
+        let Coding { frame_samples, bitrate_bps, deep, music } = coding;
         if !(MIN_BITRATE_BPS..=MAX_BITRATE_BPS).contains(&bitrate_bps) {
             return Err(CodecError::Bitrate);
         }
@@ -68,6 +67,8 @@ impl Encoder {
             return Err(CodecError::FrameSize);
         }
         self.set(opus::OPUS_SET_BITRATE_REQUEST, bitrate_bps as c_int)?;
+        let signal = if music { opus::OPUS_SIGNAL_MUSIC } else { opus::OPUS_SIGNAL_VOICE };
+        self.set(opus::OPUS_SET_SIGNAL_REQUEST, signal)?;
         (self.frame_samples, self.packet_bytes) = (frame_samples, coding.packet_bytes());
         self.set_deep(deep)
     }
@@ -472,7 +473,8 @@ mod tests {
         samples.iter().map(|sample| sample.powi(2)).sum::<f32>() / samples.len() as f32
     }
 
-    const DEEP: Coding = Coding { frame_samples: 960, bitrate_bps: 24_000, deep: true };
+    const DEEP: Coding =
+        Coding { frame_samples: 960, bitrate_bps: 24_000, deep: true, music: false };
 
     fn deep_packets(encoder: &mut Encoder, sound: &[f32]) -> Vec<Vec<u8>> {
         let coded = |block| {

@@ -1,7 +1,7 @@
 //! The commands that the voice of a device takes, and the events that it reports.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -165,6 +165,9 @@ pub enum VoiceCommand {
     /// Set whether talkers who are far too quiet or too loud are turned up or down. At first they
     /// are not.
     SetLeveling(bool),
+    /// Set which targets are channels for music, with their bit rates in bits per second, 96,000 to
+    /// 192,000. At first none is. [PROTO-7.12]
+    SetMusic(BTreeMap<TargetId, u32>),
     /// Set bit rate, frame length and copies of our voice, or leave them to the network.
     ChangeCoding(CodingChange),
     /// Set between which limits we wait for what others say.

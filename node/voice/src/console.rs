@@ -99,6 +99,7 @@ impl Console {
 
     /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
+        self.processing.set_music(self.lines.iter().any(|line| line.pipeline.takes_music()));
         let processed = self.processing.handle_capture(samples);
         for line in &mut self.lines {
             line.pipeline.handle_capture(now, processed);

@@ -38,6 +38,11 @@ impl Gate {
         self.transmit = transmit;
     }
 
+    /// Sets whether it is music that is captured, whose quiet passages are part of it.
+    pub fn set_music(&mut self, music: bool) {
+        self.voice.music = music;
+    }
+
     /// Closes the gate completely, or lifts this again.
     pub fn set_muted(&mut self, muted: bool) {
         self.muted = muted;
@@ -127,11 +132,13 @@ struct Voice {
     floor: WindowMinimum,
     /// When the last frame arrived that was loud enough; `None` while closed.
     heard: Option<Timestamp>,
+    music: bool,
 }
 
 impl Voice {
     fn new() -> Self {
-        Self { level_dbfs: SILENCE_DBFS, floor: WindowMinimum::new(FLOOR_WINDOW), heard: None }
+        let floor = WindowMinimum::new(FLOOR_WINDOW);
+        Self { level_dbfs: SILENCE_DBFS, floor, heard: None, music: false }
     }
 
     fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> GateDecision {
@@ -142,14 +149,16 @@ impl Voice {
         let floor = quietest.min(FLOOR_MAX_DBFS);
         let peak = samples.chunks(ONSET_SAMPLES).map(level_dbfs).fold(SILENCE_DBFS, f32::max);
         let threshold = match self.heard {
+            _ if self.music => MUSIC_DBFS,
             None => (floor + OPEN_ABOVE_DB).max(OPEN_DBFS),
             Some(_) => (floor + KEEP_ABOVE_DB).max(KEEP_DBFS),
         };
         if peak >= threshold {
             self.heard = Some(now);
         }
+        let hold = if self.music { MUSIC_HOLD } else { HOLD };
         match self.heard {
-            Some(heard) if now.saturating_duration_since(heard) >= HOLD => {
+            Some(heard) if now.saturating_duration_since(heard) >= hold => {
                 self.heard = None;
                 GateDecision::Send { last: true }
             }
@@ -162,6 +171,10 @@ impl Voice {
 /// How long the gate stays open after the voice, to bridge the gaps between words. A shorter time
 /// cuts them.
 const HOLD: Duration = Duration::from_millis(200);
+
+/// How long it stays open after music, and the level in dBFS above which all counts as music.
+const MUSIC_HOLD: Duration = Duration::from_secs(2);
+const MUSIC_DBFS: f32 = -60.0;
 
 /// How long push-to-talk stays open after the key is released, since people release it before they
 /// have finished.

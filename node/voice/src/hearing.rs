@@ -122,7 +122,7 @@ impl Hearing {
         let aim = nets.aim(heard, priority);
         self.rank = aim.rank;
         self.radio.set(aim.radio);
-        let leveled = if nets.is_leveling() { self.leveler.gain() } else { 1.0 };
+        let leveled = if nets.levels(target) { self.leveler.gain() } else { 1.0 };
         let gain = self.gain * leveled * self.duck.gain(nets.ducking_db());
         aim.sides.map(|side| side * gain)
     }

@@ -1,8 +1,8 @@
 //! The nets that are listened to: how loud each one is, on which side, and with which priority.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::ChannelId;
+use hark_keys::{ChannelId, TargetId};
 
 use super::SIDES;
 
@@ -86,6 +86,8 @@ pub struct Nets {
     ducking_db: f32,
     /// Whether talkers are brought to one loudness.
     leveling: bool,
+    /// The targets that are channels for music, which is played as loud as it is sent.
+    music: BTreeSet<TargetId>,
     /// The highest rank that was heard in the last block.
     highest: Option<NetRank>,
 }
@@ -93,7 +95,13 @@ pub struct Nets {
 impl Default for Nets {
     /// No nets, the usual ducking, and talkers as loud as they are sent.
     fn default() -> Self {
-        Self { settings: BTreeMap::new(), ducking_db: DUCKING_DB, leveling: false, highest: None }
+        Self {
+            settings: BTreeMap::new(),
+            ducking_db: DUCKING_DB,
+            leveling: false,
+            music: BTreeSet::new(),
+            highest: None,
+        }
     }
 }
 
@@ -120,6 +128,11 @@ impl Nets {
     /// Sets whether talkers are brought to one loudness.
     pub fn set_leveling(&mut self, on: bool) {
         self.leveling = on;
+    }
+
+    /// Sets which targets are channels for music.
+    pub fn set_music(&mut self, music: BTreeSet<TargetId>) {
+        self.music = music;
     }
 
     /// A block has been mixed, and `rank` is the highest rank heard in it.
@@ -169,9 +182,9 @@ impl Nets {
         self.ducking_db
     }
 
-    /// Whether talkers are brought to one loudness.
-    pub fn is_leveling(&self) -> bool {
-        self.leveling
+    /// Whether those who talk to `target` are brought to one loudness.
+    pub fn levels(&self, target: TargetId) -> bool {
+        self.leveling && !self.music.contains(&target)
     }
 }
 

@@ -200,6 +200,10 @@ impl Pipeline {
             VoiceCommand::RemoveNet(net) => self.nets.remove(net),
             VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
             VoiceCommand::SetLeveling(on) => self.nets.set_leveling(on),
+            VoiceCommand::SetMusic(music) => {
+                self.nets.set_music(music.keys().copied().collect());
+                self.sender.set_music(music);
+            }
             VoiceCommand::ChangeCoding(change) => self.sender.change_coding(change),
             VoiceCommand::SetWait(limits) => {
                 self.wait = limits;
@@ -338,6 +342,11 @@ impl Pipeline {
     /// Whether our voice is being sent.
     pub fn is_transmitting(&self) -> bool {
         self.sender.transmitting_to().is_some()
+    }
+
+    /// Whether what is captured now is music for somebody, and to be left as it is.
+    pub fn takes_music(&self) -> bool {
+        self.sender.is_music()
     }
 
     /// Number of samples by which the sound that listeners hear lags behind the captured sound. The

@@ -27,6 +27,8 @@ pub struct Coding {
     pub bitrate_bps: u32,
     /// Whether part of it goes to deep redundancy: each packet describes the sound before it.
     pub deep: bool,
+    /// Whether it is coded for music.
+    pub music: bool,
 }
 
 impl Coding {
@@ -37,7 +39,7 @@ impl Coding {
 
     /// Whether enough is left for the sound itself beside deep redundancy.
     fn has_room_for_deep(self) -> bool {
-        self.frame_samples >= DEEP_SAMPLES_MIN && self.bitrate_bps >= DEEP_BPS_MIN
+        !self.music && self.frame_samples >= DEEP_SAMPLES_MIN && self.bitrate_bps >= DEEP_BPS_MIN
     }
 
     /// What datagrams with `copies` copies take of the way, in bits per second.
@@ -171,7 +173,7 @@ pub struct CodingState {
 impl Default for CodingState {
     /// Before anything is measured.
     fn default() -> Self {
-        let coding = Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false };
+        let coding = Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false, music: false };
         Self { coding, copies_max: COPIES_MAX, reason: CodingReason::Usual }
     }
 }
@@ -181,6 +183,8 @@ impl Default for CodingState {
 pub enum CodingReason {
     /// Nothing is in the way.
     Usual,
+    /// Nothing is in the way, and the channel is for music.
+    Music,
     /// The person has set the bit rate or the frame length.
     Set,
     /// We send to many listeners ourselves.
@@ -211,6 +215,8 @@ pub(super) struct Rate {
     /// What is used if nothing is in the way, and what instead of it where that does not do.
     usual: &'static [Coding],
     settings: CodingSettings,
+    /// The bit rate in bits per second if it is music that we send.
+    music_bps: Option<u32>,
     /// Whether we send to many listeners ourselves.
     many: bool,
     /// Whether a relay takes what we send.
@@ -236,6 +242,7 @@ impl Rate {
         Self {
             usual: if low_delay { &LOW_DELAY } else { &USUAL },
             settings,
+            music_bps: None,
             many: false,
             relayed: false,
             lossy: false,
@@ -256,8 +263,10 @@ impl Rate {
         self.settings
     }
 
-    /// What we say goes by this plan.
-    pub(super) fn follow(&mut self, plan: &Plan) {
+    /// What we say goes by this plan. It is music at `music_bps`, or speech if that is `None`.
+    /// [PROTO-7.12]
+    pub(super) fn follow(&mut self, plan: &Plan, music_bps: Option<u32>) {
+        self.music_bps = music_bps;
         self.many = plan.direct.len() > DIRECT_FANOUT_MAX;
         self.relayed = !plan.hops.is_empty();
     }
@@ -316,7 +325,8 @@ impl Rate {
         let before = self.wanted();
         let (times, of) = RAISED;
         let more = budget * times / of;
-        self.budget_bps = (more < self.usual().cost_bps(COPIES_MAX)).then_some(more);
+        let best = self.usual().map(|it| it.cost_bps(COPIES_MAX)).max();
+        self.budget_bps = Some(more).filter(|more| best.is_some_and(|best| *more < best));
         self.is_raised = true;
         self.clear_since = Some(now);
         if self.wanted() != before {
@@ -324,8 +334,11 @@ impl Rate {
         }
     }
 
-    fn usual(&self) -> Coding {
-        self.usual[0]
+    /// What is used if nothing is in the way, and what instead of it where that does not do.
+    fn usual(&self) -> impl Iterator<Item = Coding> {
+        let music = self.music_bps.map(|bitrate_bps| Coding { bitrate_bps, music: true, ..MUSIC });
+        let speech = if music.is_some() { &USUAL } else { self.usual };
+        music.into_iter().chain(speech.iter().copied())
     }
 
     /// Whether frames may have so many samples.
@@ -336,12 +349,13 @@ impl Rate {
 
     /// What the next talkspurt is to be coded by.
     pub(super) fn wanted(&self) -> CodingState {
-        let floor = if self.many { self.usual.len() } else { 0 };
+        let floor = if self.many { self.usual().count() } else { 0 };
         let budget = self.budget_bps.unwrap_or(u64::MAX);
-        let levels = self.usual.iter().chain(&LEVELS).copied();
+        let levels = self.usual().chain(LEVELS);
         let fits = |it: &Coding| it.cost_bps(0) <= budget && self.allows(it.frame_samples);
         let chosen = levels.skip(floor).find(fits);
         let mut coding = chosen.unwrap_or(LEVELS[LEVELS.len() - 1]);
+        coding.music = self.music_bps.is_some();
         coding.bitrate_bps = self.settings.bitrate_bps.unwrap_or(coding.bitrate_bps);
         if let Some(frame_samples) = self.settings.frame_samples {
             coding.frame_samples =
@@ -360,6 +374,7 @@ impl Rate {
             _ if is_set => CodingReason::Set,
             (Some(_), _) => CodingReason::Queue,
             (None, true) => CodingReason::ManyListeners,
+            (None, false) if coding.music => CodingReason::Music,
             (None, false) => CodingReason::Usual,
         };
         let room = DATAGRAM_BYTES / (coding.packet_bytes() + FRAME_OVERHEAD) - 1;
@@ -372,9 +387,10 @@ impl Rate {
 
     /// The rule for copies while `state` is in force.
     pub(super) fn copies(&self, state: &CodingState) -> CopiesRule {
-        let fixed = self.settings.redundancy.map(|redundancy| match redundancy {
-            Redundancy::Copies(copies) => copies,
-            Redundancy::Deep => 0,
+        let fixed = self.settings.redundancy.and_then(|redundancy| match redundancy {
+            Redundancy::Copies(copies) => Some(copies),
+            // It describes speech alone.
+            Redundancy::Deep => (!state.coding.music).then_some(0),
         });
         CopiesRule { fixed, most: state.copies_max }
     }
@@ -474,19 +490,23 @@ impl Queueing {
 }
 
 /// What is used if nothing is in the way.
-const USUAL: [Coding; 1] = [Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false }];
+const USUAL: [Coding; 1] =
+    [Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false, music: false }];
 
 /// The same with low delay. The shortest frames need more bits for as good a sound.
 const LOW_DELAY: [Coding; 2] = [
-    Coding { frame_samples: 120, bitrate_bps: 96_000, deep: false },
-    Coding { frame_samples: 240, bitrate_bps: 64_000, deep: false },
+    Coding { frame_samples: 120, bitrate_bps: 96_000, deep: false, music: false },
+    Coding { frame_samples: 240, bitrate_bps: 64_000, deep: false, music: false },
 ];
+
+/// Music, but for its bit rate. Longer frames would be no better, and would come later.
+const MUSIC: Coding = Coding { frame_samples: 480, bitrate_bps: 0, deep: false, music: true };
 
 /// What is used instead of the usual coding while the network is in the way: less and less.
 const LEVELS: [Coding; 3] = [
-    Coding { frame_samples: 960, bitrate_bps: 32_000, deep: false },
-    Coding { frame_samples: 960, bitrate_bps: 24_000, deep: false },
-    Coding { frame_samples: 960, bitrate_bps: 16_000, deep: false },
+    Coding { frame_samples: 960, bitrate_bps: 32_000, deep: false, music: false },
+    Coding { frame_samples: 960, bitrate_bps: 24_000, deep: false, music: false },
+    Coding { frame_samples: 960, bitrate_bps: 16_000, deep: false, music: false },
 ];
 
 /// The shortest frames that deep redundancy fits in, in samples.
@@ -709,6 +729,29 @@ mod tests {
         assert!(!rate.wanted().coding.deep, "so short frames have no room");
     }
 
+    /// [PROTO-7.12]
+    #[test]
+    fn music_gives_way_to_the_network_like_speech_but_is_never_described() {
+        let bps = |kbps: u32| Some(1_000 * kbps);
+        let mut way = Way::new(CodingSettings::default());
+        way.rate.follow(&Plan::default(), bps(160));
+        let music = |coding| Coding { music: true, ..coding };
+        let state = way.run(5, WIDE, 0.0);
+        let best = Coding { bitrate_bps: 160_000, ..MUSIC };
+        assert_eq!((state.coding, state.reason), (best, CodingReason::Music));
+        way.asked = 3;
+        let state = way.run(12, 140_000, 0.0);
+        assert_eq!((state.coding, state.reason), (music(USUAL), CodingReason::Queue));
+        assert_eq!(way.run(12, 100_000, 0.0).coding, music(LEVELS[0]));
+        way.asked = 0;
+        assert_eq!(way.run(240, WIDE, 0.0).coding, best);
+        let deep = CodingSettings { redundancy: Some(Redundancy::Deep), ..Default::default() };
+        let mut rate = Rate::new(true, deep);
+        rate.follow(&Plan::default(), bps(96));
+        assert_eq!(rate.wanted().coding, Coding { bitrate_bps: 96_000, ..MUSIC });
+        assert_eq!(rate.copies(&rate.wanted()).of(2), 2, "copies instead");
+    }
+
     /// Regression: a relay drops what is more than 240 datagrams a second, and so 40 % of frames of
     /// 2.5 ms.
     #[test]
@@ -718,11 +761,11 @@ mod tests {
         let relay = DeviceKey::generate(&SeededRandom::new(1)).id();
         let mut plan = Plan::default();
         plan.hops.push(Hop { relay, standby: None, devices: vec![relay] });
-        rate.follow(&plan);
+        rate.follow(&plan, None);
         assert_eq!(rate.wanted().coding, LOW_DELAY[1]);
         rate.settings.frame_samples = Some(120);
         assert_eq!(rate.wanted().coding.frame_samples, 240);
-        rate.follow(&Plan::default());
+        rate.follow(&Plan::default(), None);
         assert_eq!(rate.wanted().coding.frame_samples, 120);
         rate.settings.frame_samples = None;
         let way = Queueing::default();
@@ -742,7 +785,10 @@ mod tests {
         };
         let mut way = Way::new(set);
         let state = way.run(10, 50_000, 0.0);
-        assert_eq!(state.coding, Coding { frame_samples: 960, bitrate_bps: 96_000, deep: false });
+        assert_eq!(
+            state.coding,
+            Coding { frame_samples: 960, bitrate_bps: 96_000, deep: false, music: false }
+        );
         assert_eq!(state.reason, CodingReason::Set);
         assert_eq!(way.rate.copies(&state).of(0), 3, "whatever waits in a queue");
         let state = Rate::new(false, set).wanted();
@@ -755,10 +801,10 @@ mod tests {
         let device = || DeviceKey::generate(&random).id();
         let to = |count| Plan::from((0..count).map(|_| device()).collect::<Vec<_>>());
         let mut rate = Rate::new(false, CodingSettings::default());
-        rate.follow(&to(9));
+        rate.follow(&to(9), None);
         let wanted = rate.wanted();
         assert_eq!((wanted.coding, wanted.reason), (LEVELS[0], CodingReason::ManyListeners));
-        rate.follow(&to(8));
+        rate.follow(&to(8), None);
         let mut ways: Vec<_> = (0..6).map(|_| Queueing::default()).collect();
         let mut judged = |queued: usize| {
             let before = Carried::default();

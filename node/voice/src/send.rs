@@ -41,6 +41,8 @@ pub struct Sender {
     targets: BTreeMap<TargetId, Target>,
     /// The target of the next talkspurt.
     selected: Option<TargetId>,
+    /// The targets that are channels for music, with their bit rates in bits per second.
+    music: BTreeMap<TargetId, u32>,
     /// The ways to all targets, and those on which the end of a talkspurt is still to be repeated.
     listeners: BTreeMap<NextHop, ListenerRedundancy>,
     /// The next sequence numbers of ways that are no longer used.
@@ -130,6 +132,7 @@ impl Sender {
             coding,
             targets: BTreeMap::new(),
             selected: None,
+            music: BTreeMap::new(),
             listeners: BTreeMap::new(),
             left: BTreeMap::new(),
             uplinks: Uplinks::default(),
@@ -273,6 +276,7 @@ impl Sender {
             // This was said before, so it is not for the target that is selected now.
             None => self.block.fill(0.0),
         }
+        self.follow_rate();
     }
 
     /// Changes what opens the gate.
@@ -385,6 +389,17 @@ impl Sender {
         }
     }
 
+    /// Sets which targets are channels for music, with their bit rates in bits per second.
+    pub fn set_music(&mut self, music: BTreeMap<TargetId, u32>) {
+        self.music = music;
+        self.follow_rate();
+    }
+
+    /// Whether what is said next is music.
+    pub fn is_music(&self) -> bool {
+        self.selected.is_some_and(|target| self.music.contains_key(&target))
+    }
+
     /// Changes what of the coding the person has chosen, from the next talkspurt on.
     pub fn change_coding(&mut self, change: CodingChange) {
         self.rate.change(change);
@@ -438,6 +453,7 @@ impl Sender {
     }
 
     fn on_frame(&mut self, now: Timestamp, outbox: &mut Outbox, events: &mut Events) {
+        self.gate.set_music(self.is_music());
         let decision = self.gate.handle_frame(now, &self.block);
         if self.talkspurt.is_none() && decision == (GateDecision::Send { last: false }) {
             self.start_talkspurt(now, events);
@@ -500,9 +516,7 @@ impl Sender {
     /// coding changes: at once if we are to send less or to protect more, and after [`SEAM_AFTER`]
     /// otherwise.
     fn reaches_seam(&mut self, now: Timestamp) -> bool {
-        if let Some(place) = self.talkspurt.and_then(|it| self.targets.get(&it.target)) {
-            self.rate.follow(&place.plan);
-        }
+        self.follow_target(self.talkspurt.map(|it| it.target));
         let ways = self.ways.iter().filter_map(|way| self.listeners.get(way));
         self.rate.judge(now, ways.map(|way| (way.queueing(), way.copies(now, CopiesRule::ASKED))));
         let (Some(talkspurt), wanted) = (self.talkspurt, self.rate.wanted()) else { return false };
@@ -510,7 +524,7 @@ impl Sender {
         let (wanted, now_used) = (wanted.coding, self.coding.coding);
         let less = wanted.bitrate_bps < now_used.bitrate_bps
             || wanted.frame_samples > now_used.frame_samples;
-        let protects = wanted.deep && !now_used.deep;
+        let protects = wanted.deep && !now_used.deep || wanted.music != now_used.music;
         let long = now.saturating_duration_since(talkspurt.since) >= SEAM_AFTER;
         wanted != now_used && !talkspurt.first && (less || protects || long)
     }
@@ -521,13 +535,19 @@ impl Sender {
         if !begins || !self.block.is_empty() {
             return;
         }
-        if let Some(place) = self.selected.and_then(|target| self.targets.get(&target)) {
-            self.rate.follow(&place.plan);
-        }
+        self.follow_target(self.selected);
         let wanted = self.rate.wanted();
         // Whatever is set was checked, and all that we choose is valid.
         if self.encoder.set_coding(wanted.coding).is_ok() {
             self.coding = wanted;
+        }
+    }
+
+    /// What is said next goes to `target`.
+    fn follow_target(&mut self, target: Option<TargetId>) {
+        let Some(target) = target else { return };
+        if let Some(place) = self.targets.get(&target) {
+            self.rate.follow(&place.plan, self.music.get(&target).copied());
         }
     }
 

@@ -6,6 +6,7 @@ mod epochs;
 mod keys;
 mod leaks;
 mod many;
+mod music;
 mod party;
 mod volunteers;
 mod world;

@@ -119,7 +119,7 @@ mod tests {
 
     use hark_charter::{
         Piece,
-        content::{Change, Channel, ChannelMode, ChannelName, Grant, Rank, Role},
+        content::{Change, Channel, ChannelMode, ChannelName, ChannelSound, Grant, Rank, Role},
     };
     use hark_keys::{DeviceKey, List, RoleId, SeededRandom};
     use hark_mesh::Target;
@@ -160,6 +160,7 @@ mod tests {
                 parent: everywhere,
                 name: ChannelName::Listed("Flight".to_owned()),
                 mode: ChannelMode::Open,
+                sound: ChannelSound::Speech,
                 limit: 0,
                 order: 9,
             };

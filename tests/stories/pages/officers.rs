@@ -20,7 +20,7 @@ fn watch(members: &[&str]) -> (Stage, Member, String) {
     (stage, sable, words)
 }
 
-pub(super) fn evening([people, evening @ ..]: [Block; 11]) {
+pub(super) fn evening([people, evening @ ..]: [Block; 12]) {
     // A regression: the reader had to create the people of the page, but was not told how.
     let stage = Stage::default();
     let start = people.text.replace("/tmp/watch/sable", "/tmp/watch/Sable");

@@ -3,9 +3,9 @@
 use hark_charter::{
     Piece, PieceError,
     content::{
-        Capabilities, Change, Channel, ChannelMode, ChannelName, Grant, Layout, MEMBER_ROLE,
-        NetLayout, Place, Policy, Preset, Relay, Role, Rule, Sanction, SanctionKind, SealedName,
-        Subject,
+        Capabilities, Change, Channel, ChannelMode, ChannelName, ChannelSound, Grant, Layout,
+        MEMBER_ROLE, NetLayout, Place, Policy, Preset, Relay, Role, Rule, Sanction, SanctionKind,
+        SealedName, Subject,
     },
 };
 use hark_keys::{List, decode, encode};
@@ -94,11 +94,14 @@ fn channels_have_a_name_let_somebody_talk_and_do_not_lie_in_themselves() {
     let plain = || channel(9, EVERYWHERE);
     let named = |name| Channel { name, ..plain() };
     let of_mode = |mode| Channel { mode, ..plain() };
+    let of_sound = |sound| Channel { sound, ..plain() };
     let sound = [
         plain(),
         named(hidden(&[1])),
         of_mode(ChannelMode::Floor(1)),
         of_mode(ChannelMode::Loudest(1)),
+        of_sound(ChannelSound::Music(96)),
+        of_sound(ChannelSound::Music(192)),
         channel(9, Place::Channel(channel_id(1))),
     ];
     let unsound = [
@@ -107,6 +110,8 @@ fn channels_have_a_name_let_somebody_talk_and_do_not_lie_in_themselves() {
         named(ChannelName::Listed("x\n".to_owned())),
         of_mode(ChannelMode::Floor(0)),
         of_mode(ChannelMode::Loudest(0)),
+        of_sound(ChannelSound::Music(95)),
+        of_sound(ChannelSound::Music(193)),
         channel(9, Place::Channel(channel_id(9))),
     ];
     check(&sound.map(Change::Channel), &unsound.map(Change::Channel));

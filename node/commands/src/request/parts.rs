@@ -55,6 +55,10 @@ pub enum ChannelRequest {
         #[cfg_attr(feature = "clap", arg(long, conflicts_with = "hidden"))]
         #[serde(default)]
         listed: bool,
+        /// It is for speech, no longer for music
+        #[cfg_attr(feature = "clap", arg(long, conflicts_with = "music"))]
+        #[serde(default)]
+        speech: bool,
         /// What it is like.
         #[cfg_attr(feature = "clap", command(flatten))]
         #[serde(flatten)]
@@ -109,6 +113,9 @@ pub struct ChannelLook {
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", conflicts_with = "floor"))]
     #[cfg_attr(feature = "clap", arg(value_parser = clap::value_parser!(u8).range(1..)))]
     pub loudest: Option<u8>,
+    /// It is for music, which talkers send at 96 to 192 kbit/s
+    #[cfg_attr(feature = "clap", arg(long, value_name = "KBPS", value_parser = clap::value_parser!(u8).range(96..=192)))]
+    pub music: Option<u8>,
     /// At most N devices are on it; 0 is any number
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub limit: Option<u16>,

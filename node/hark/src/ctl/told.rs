@@ -257,6 +257,7 @@ fn describe_wait(wait: &str) -> String {
 fn describe_coding(coding: &Value) -> Option<String> {
     let why = match coding["reason"].as_str()? {
         "set" => "as you have set",
+        "music" => "music",
         "many_listeners" => "many listeners",
         "queue" => "the way carries no more",
         _ => return None,

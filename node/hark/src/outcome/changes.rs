@@ -104,6 +104,7 @@ pub(super) fn look(look: &Look) -> String {
         (None, Some(most)) => format!("relays pass on the {most} loudest"),
         (None, None) => "open".to_owned(),
     }];
+    words.extend(look.music.map(|kbps| format!("music at {kbps} kbit/s")));
     let limit = usize::from(look.limit);
     words.extend((limit > 0).then(|| format!("at most {}", counted(limit, "device"))));
     words.extend(look.hidden.then(|| "hidden".to_owned()));

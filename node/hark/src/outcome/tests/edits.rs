@@ -50,7 +50,14 @@ fn channels_are_made_edited_moved_linked_and_removed() {
         bob.does("channel edit Anvil --loudest 3"),
         "changed channel Flight/Anvil: relays pass on the 3 loudest, at most 4 devices"
     );
-    bob.does("channel edit Anvil --open");
+    assert_eq!(
+        bob.does("channel edit Anvil --open --music 128"),
+        "changed channel Flight/Anvil: open, music at 128 kbit/s, at most 4 devices"
+    );
+    assert_eq!(
+        bob.does("channel edit Anvil --speech"),
+        "changed channel Flight/Anvil: open, at most 4 devices"
+    );
     let answer = bob.told("channel edit Anvil --open", &[]);
     assert_eq!(
         (answer.text.as_str(), &answer.json["changed"]),
