@@ -51,8 +51,8 @@ pub trait VoicePath: Send + 'static {
     fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand);
     /// Takes a datagram from the network.
     fn handle_datagram(&mut self, arrived: Timestamp, line: Line, from: DeviceId, bytes: &[u8]);
-    /// Takes captured samples.
-    fn handle_capture(&mut self, now: Timestamp, samples: &[f32]);
+    /// Takes captured samples, and half of what both sides differ, which is empty if there is one.
+    fn handle_capture(&mut self, now: Timestamp, samples: &[f32], difference: &[f32]);
     /// Writes the next samples to play into `out`, both sides interleaved.
     fn playout(&mut self, now: Timestamp, out: &mut [f32]);
     /// Does what has become due by `now`.
@@ -76,8 +76,8 @@ impl VoicePath for Console {
         self.handle_datagram(arrived, line, from, bytes);
     }
 
-    fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
-        self.handle_capture(now, samples);
+    fn handle_capture(&mut self, now: Timestamp, samples: &[f32], difference: &[f32]) {
+        self.handle_stereo_capture(now, samples, difference);
     }
 
     fn playout(&mut self, now: Timestamp, out: &mut [f32]) {

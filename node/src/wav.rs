@@ -5,7 +5,7 @@ mod reader;
 mod recorder;
 mod writer;
 
-pub use reader::{MAX_FRAMES, WavError, load, read};
+pub use reader::{MAX_FRAMES, WavError, load, load_both, read};
 pub use recorder::WavRecorder;
 pub use writer::{FLUSH_SAMPLES, MAX_SAMPLES, WavWriter};
 

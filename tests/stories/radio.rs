@@ -3,7 +3,10 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use hark_node::control::Client;
+use hark_node::{
+    control::Client,
+    wav::{WavWriter, load_both},
+};
 use hark_tests::{Event, Member, Scene};
 use serde_json::{Value, json};
 
@@ -83,6 +86,44 @@ fn a_channel_for_music_is_sent_as_music() {
     kestrel.ctl(&["talk-to", "Hangar"]);
     scene.run("Kestrel", &["charter", "channel", "edit", "Hangar", "--speech"]).success();
     shows(&kestrel, |status| coding(status) == (json!(48.0), json!("usual")));
+}
+
+/// A file with another sound on each side is played to a channel for music in stereo. To a channel
+/// for speech it is one voice.
+#[test]
+fn both_sides_of_a_file_are_heard_where_music_is_in_stereo() {
+    let scene = Scene::default();
+    let file = scene.path("both.wav");
+    let mut writer = WavWriter::create(&file, 2).expect("a file");
+    let sound = (0..48_000).flat_map(|n| {
+        [440.0, 1_760.0]
+            .map(|hertz| 0.2 * (std::f32::consts::TAU * hertz * n as f32 / 48_000.0).sin())
+    });
+    writer.push(&sound.collect::<Vec<_>>()).and_then(|()| writer.flush()).expect("written");
+    scene.found("Kestrel", "Meridian Watch");
+    let add = |more: &[&str]| {
+        let command = [&["charter", "channel", "add", "Hangar"], more].concat();
+        scene.run("Kestrel", &command).success();
+    };
+    add(&["--music", "160", "--stereo"]);
+    let input = format!("file:{}?loop", file.display());
+    let on = ["--channel", "Hangar", "--talk-to", "Hangar"];
+    let kestrel = scene.talk("Kestrel").input(&input).with(&on).start();
+    let heard = scene.path("heard.wav");
+    let output = format!("file:{}?stereo", heard.display());
+    let mut wren = scene.talk("Wren").ticket(&kestrel.ticket()).output(&output).with(&on).start();
+    wren.wait_after(0, "talk_started", |event| event.is("talk_started"));
+    shows(&kestrel, |status| status["coding"]["bitrate_kbps"] == json!(160.0));
+    // A second of it.
+    let frames = |status: &Value| status["peers"][0]["frames_received"].as_u64().unwrap_or(0);
+    let before = frames(&status(&wren));
+    shows(&wren, |status| frames(status) >= before + 100);
+    wren.leave();
+    let (mean, difference) = load_both(&heard).expect("it was recorded");
+    let power = |samples: &[f32]| samples.iter().map(|it| it * it).sum::<f32>();
+    assert!(power(&mean) > 0.0);
+    let ratio = power(&difference) / power(&mean);
+    assert!((0.7..1.3).contains(&ratio), "{ratio}: the tones are on sides of their own");
 }
 
 /// A regression: only the first key of a preset could be pressed, and a choice of one's own kept

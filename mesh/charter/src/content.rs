@@ -253,6 +253,8 @@ pub enum ChannelSound {
     Speech,
     /// Music at this bit rate in kbit/s, [`MUSIC_KBPS`].
     Music(u8),
+    /// Music in stereo, at such a bit rate for both sides together.
+    Stereo(u8),
 }
 
 /// The bit rates that a channel for music may have, in kbit/s.
@@ -556,7 +558,7 @@ fn is_channel(channel: &Channel) -> bool {
     let nobody = matches!(channel.mode, ChannelMode::Floor(0) | ChannelMode::Loudest(0));
     let coded = match channel.sound {
         ChannelSound::Speech => true,
-        ChannelSound::Music(kbps) => MUSIC_KBPS.contains(&kbps),
+        ChannelSound::Music(kbps) | ChannelSound::Stereo(kbps) => MUSIC_KBPS.contains(&kbps),
     };
     named && !nobody && coded && channel.parent != Place::Channel(channel.id)
 }

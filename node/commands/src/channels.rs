@@ -143,7 +143,8 @@ fn dress(channel: &mut Channel, look: &ChannelLook) {
     if let Some(most) = look.loudest {
         channel.mode = ChannelMode::Loudest(most);
     }
-    channel.sound = look.music.map_or(channel.sound, ChannelSound::Music);
+    let music = if look.stereo { ChannelSound::Stereo } else { ChannelSound::Music };
+    channel.sound = look.music.map_or(channel.sound, music);
     channel.limit = look.limit.unwrap_or(channel.limit);
     channel.order = look.order.unwrap_or(channel.order);
 }

@@ -55,6 +55,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) loudest: Option<Spanned<u8>>,
     /// The bit rate in kbit/s if it is for music.
     pub(crate) music: Option<Spanned<u8>>,
+    /// Whether that music is in stereo.
+    pub(crate) stereo: Option<Spanned<bool>>,
     #[serde(default)]
     pub(crate) limit: u16,
     /// Where it stands among its siblings; as in the file where it is left out.
@@ -193,6 +195,7 @@ pub const ORGANISATION_EXAMPLE: &str = r#"  organisation = "Meridian Watch"    #
   [[channel]]
   name = "Lounge"
   music = 128                        # for music, at 96 to 192 kbit/s
+  stereo = true                      # on both sides
 
   [[channel]]
   name = "Ground"

@@ -274,6 +274,9 @@ pub enum Mistake {
     /// The bit rate of a channel for music is out of its range.
     #[error("music is 96 to 192 kbit/s")]
     Music,
+    /// A channel for speech is to be in stereo.
+    #[error("stereo is for music: say music = 128 as well")]
+    StereoSpeech,
     /// A pan is out of its range.
     #[error("pan is -100 (left) to 100 (right)")]
     Pan,

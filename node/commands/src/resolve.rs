@@ -179,12 +179,17 @@ impl<'a> Resolver<'a> {
                 return Err(self.source.wrong(most.span(), Mistake::FloorAndLoudest));
             }
         };
-        let sound = match &entry.music {
-            None => ChannelSound::Speech,
-            Some(kbps) if MUSIC_KBPS.contains(kbps.get_ref()) => {
-                ChannelSound::Music(*kbps.get_ref())
+        let stereo = entry.stereo.as_ref().filter(|stereo| *stereo.get_ref());
+        let sound = match (&entry.music, stereo) {
+            (None, None) => ChannelSound::Speech,
+            (None, Some(stereo)) => {
+                return Err(self.source.wrong(stereo.span(), Mistake::StereoSpeech));
             }
-            Some(kbps) => return Err(self.source.wrong(kbps.span(), Mistake::Music)),
+            (Some(kbps), _) if !MUSIC_KBPS.contains(kbps.get_ref()) => {
+                return Err(self.source.wrong(kbps.span(), Mistake::Music));
+            }
+            (Some(kbps), None) => ChannelSound::Music(*kbps.get_ref()),
+            (Some(kbps), Some(_)) => ChannelSound::Stereo(*kbps.get_ref()),
         };
         let name = match kept {
             Some(kept) => kept.name.clone(),

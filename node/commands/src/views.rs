@@ -279,6 +279,9 @@ pub struct Look {
     pub loudest: Option<u8>,
     /// The bit rate in kbit/s if it is for music.
     pub music: Option<u8>,
+    /// Whether that music is in stereo.
+    #[serde(default)]
+    pub stereo: bool,
     /// How many devices are on it at most; 0 is any number.
     pub limit: u16,
     /// Whether only those see it who may join it.
@@ -293,11 +296,12 @@ impl From<&Channel> for Look {
             ChannelMode::Loudest(most) => (None, Some(most)),
         };
         let hidden = matches!(channel.name, ChannelName::Hidden(_));
-        let music = match channel.sound {
-            ChannelSound::Speech => None,
-            ChannelSound::Music(kbps) => Some(kbps),
+        let (music, stereo) = match channel.sound {
+            ChannelSound::Speech => (None, false),
+            ChannelSound::Music(kbps) => (Some(kbps), false),
+            ChannelSound::Stereo(kbps) => (Some(kbps), true),
         };
-        Self { floor, loudest, music, limit: channel.limit, hidden }
+        Self { floor, loudest, music, stereo, limit: channel.limit, hidden }
     }
 }
 

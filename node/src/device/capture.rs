@@ -16,9 +16,11 @@ use crate::clock::Clock;
 
 /// The sound of an input end that is paced by the clock.
 pub(super) enum Sound {
-    /// A file's samples, played once or in a loop. A looped file is never empty.
+    /// A file's samples, played once or in a loop, and half of what both sides differ: empty, or as
+    /// long. A looped file is never empty.
     File {
         samples: Vec<f32>,
+        difference: Vec<f32>,
         looped: bool,
     },
     Silence,
@@ -37,6 +39,7 @@ pub(super) struct CaptureEnd {
     statistics: EndStatistics,
     lost_by_cards: u64,
     buffer: Vec<f32>,
+    difference: Vec<f32>,
 }
 
 struct TimedCapture {
@@ -59,9 +62,9 @@ impl LiveCapture {
         Self { ring, counters, converter: CaptureConverter::new(format), watch: Watch::default() }
     }
 
-    /// Appends the samples captured since the last call.
-    pub(super) fn take(&mut self, out: &mut Vec<f32>) {
-        self.converter.convert(&mut self.ring, out);
+    /// Appends the samples captured since the last call, and half of what two sides differ.
+    pub(super) fn take(&mut self, out: &mut Vec<f32>, difference: &mut Vec<f32>) {
+        self.converter.convert(&mut self.ring, out, difference);
     }
 }
 
@@ -85,6 +88,7 @@ impl CaptureEnd {
             statistics: EndStatistics::default(),
             lost_by_cards: 0,
             buffer: Vec::with_capacity(4 * block),
+            difference: Vec::with_capacity(4 * block),
         }
     }
 
@@ -122,25 +126,29 @@ impl CaptureEnd {
         self.statistics.lost += skipped;
     }
 
-    /// The next block of an end that is paced by the clock. All its samples have been spoken.
-    pub(super) fn take_timed(&mut self) -> &[f32] {
+    /// The next block of an end that is paced by the clock, and half of what both sides differ, if
+    /// there are two. All its samples have been spoken.
+    pub(super) fn take_timed(&mut self) -> (&[f32], &[f32]) {
         self.buffer.clear();
+        self.difference.clear();
         if let Some(timed) = &mut self.timed {
-            timed.take(&mut self.buffer);
+            timed.take(&mut self.buffer, &mut self.difference);
             timed.end += self.block as u64;
         }
         self.statistics.samples += self.buffer.len() as u64;
-        &self.buffer
+        (&self.buffer, &self.difference)
     }
 
-    /// The samples that the microphone has captured since the last call.
-    pub(super) fn take_live(&mut self) -> &[f32] {
+    /// The samples that the microphone has captured since the last call, and half of what both sides
+    /// differ, if there are two.
+    pub(super) fn take_live(&mut self) -> (&[f32], &[f32]) {
         self.buffer.clear();
+        self.difference.clear();
         if let Some(live) = &mut self.live {
-            live.take(&mut self.buffer);
+            live.take(&mut self.buffer, &mut self.difference);
         }
         self.statistics.samples += self.buffer.len() as u64;
-        &self.buffer
+        (&self.buffer, &self.difference)
     }
 
     /// When sample 0 was spoken, in nanoseconds of the clock. Returned once.
@@ -171,21 +179,30 @@ impl CaptureEnd {
 }
 
 impl TimedCapture {
-    fn take(&mut self, out: &mut Vec<f32>) {
+    fn take(&mut self, out: &mut Vec<f32>, difference_out: &mut Vec<f32>) {
         let count = (self.end - self.next) as usize;
         match &self.sound {
             Sound::Silence => out.resize(count, 0.0),
-            Sound::File { samples, looped: false } => {
-                let from = usize::try_from(self.next).unwrap_or(usize::MAX).min(samples.len());
-                let to = (from + count).min(samples.len());
-                out.extend_from_slice(&samples[from..to]);
-                out.resize(count, 0.0);
-            }
-            Sound::File { samples, looped: true } => {
-                let from = (self.next % samples.len() as u64) as usize;
-                out.extend(samples.iter().cycle().skip(from).take(count));
+            Sound::File { samples, difference, looped } => {
+                self.play(samples, *looped, count, out);
+                if !difference.is_empty() {
+                    self.play(difference, *looped, count, difference_out);
+                }
             }
         }
         self.next = self.end;
+    }
+
+    /// Appends the next `count` of `samples` to `out`.
+    fn play(&self, samples: &[f32], looped: bool, count: usize, out: &mut Vec<f32>) {
+        if looped {
+            let from = (self.next % samples.len() as u64) as usize;
+            out.extend(samples.iter().cycle().skip(from).take(count));
+        } else {
+            let from = usize::try_from(self.next).unwrap_or(usize::MAX).min(samples.len());
+            let to = (from + count).min(samples.len());
+            out.extend_from_slice(&samples[from..to]);
+            out.resize(count, 0.0);
+        }
     }
 }

@@ -133,7 +133,7 @@ pub fn self_test(
     for _ in 0..SELF_TEST_LOOKS {
         std::thread::sleep(SELF_TEST / SELF_TEST_LOOKS);
         if let Live::Capture(live) = &mut opened.live {
-            live.take(&mut captured);
+            live.take(&mut captured, &mut Vec::new());
         }
     }
     if let Some(reason) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -1,4 +1,4 @@
-//! Converts between a sound card's rate and channels and Hark's 48 kHz: mono input, and output with
+//! Converts between a sound card's rate and channels and Hark's 48 kHz, whose input and output have
 //! both sides. Runs on the voice thread.
 
 use hark_voice::{SAMPLE_RATE, SIDES, mix::mean};
@@ -18,34 +18,74 @@ const FILTER_POINTS: usize = 64;
 /// Resampled pieces per second: 5 ms each.
 const PIECES: u32 = 200;
 
-/// Converts captured frames to 48 kHz mono.
+/// Converts captured frames to 48 kHz: the mean of all channels and, of two channels, half of what
+/// they differ.
 pub(super) struct CaptureConverter {
     channels: usize,
+    mean: Track,
+    difference: Option<Track>,
+}
+
+/// One channel on its way to 48 kHz.
+struct Track {
     resampler: Option<Async<f32>>,
-    /// Mono samples at the card's rate that are not resampled yet.
+    /// Samples at the card's rate that are not resampled yet.
     pending: Vec<f32>,
     piece: Vec<f32>,
 }
 
 impl CaptureConverter {
     pub(super) fn new(format: CardFormat) -> Self {
-        let resampler = resampler(format.rate, SAMPLE_RATE, format.rate, FixedAsync::Input, 1);
-        let piece = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
-        Self { channels: format.channels, resampler, pending: Vec::new(), piece }
+        let track = || Track::new(format.rate);
+        let difference = (format.channels == SIDES).then(track);
+        Self { channels: format.channels, mean: track(), difference }
     }
 
-    /// Appends everything that `ring` holds to `out`. If the rates differ, less than 5 ms may stay
-    /// behind. What is no number becomes silence, and what is beyond full scale is clipped.
-    pub(super) fn convert(&mut self, ring: &mut HeapCons<f32>, out: &mut Vec<f32>) {
+    /// Appends everything that `ring` holds to `mean` and, of two channels, to `difference`. If the
+    /// rates differ, less than 5 ms may stay behind. What is no number becomes silence, and what is
+    /// beyond full scale is clipped.
+    pub(super) fn convert(
+        &mut self,
+        ring: &mut HeapCons<f32>,
+        mean: &mut Vec<f32>,
+        difference: &mut Vec<f32>,
+    ) {
         let frames = ring.occupied_len() / self.channels;
-        let mono = if self.resampler.is_some() { &mut self.pending } else { &mut *out };
         let mut samples = ring.pop_iter();
+        let channels = self.channels as f32;
         for _ in 0..frames {
-            let sum: f32 = samples.by_ref().take(self.channels).sum();
-            let mean = sum / self.channels as f32;
-            mono.push(if mean.is_nan() { 0.0 } else { mean.clamp(-1.0, 1.0) });
+            let first = samples.next().unwrap_or(0.0);
+            let sum: f32 = first + samples.by_ref().take(self.channels - 1).sum::<f32>();
+            self.mean.pending.push(sound(sum / channels));
+            if let Some(track) = &mut self.difference {
+                track.pending.push(sound(first - sum / channels));
+            }
         }
-        let Some(resampler) = &mut self.resampler else { return };
+        self.mean.convert(mean);
+        if let Some(track) = &mut self.difference {
+            track.convert(difference);
+        }
+    }
+}
+
+/// A captured sample: no number is silence.
+fn sound(sample: f32) -> f32 {
+    if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) }
+}
+
+impl Track {
+    fn new(rate: u32) -> Self {
+        let resampler = resampler(rate, SAMPLE_RATE, rate, FixedAsync::Input, 1);
+        let piece = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
+        Self { resampler, pending: Vec::new(), piece }
+    }
+
+    /// Appends what is ready to `out`.
+    fn convert(&mut self, out: &mut Vec<f32>) {
+        let Some(resampler) = &mut self.resampler else {
+            out.append(&mut self.pending);
+            return;
+        };
         let mut used = 0;
         loop {
             let wanted = resampler.input_frames_next();
@@ -182,8 +222,10 @@ mod tests {
         producer.push_slice(&[f32::NAN, 0.5, f32::INFINITY, -1e30, 0.25]);
         let format = CardFormat { rate: 48_000, channels: 1 };
         let mut heard = Vec::new();
-        CaptureConverter::new(format).convert(&mut consumer, &mut heard);
+        let mut none = Vec::new();
+        CaptureConverter::new(format).convert(&mut consumer, &mut heard, &mut none);
         assert_eq!(heard, [0.0, 0.5, 1.0, -1.0, 0.25]);
+        assert_eq!(none, [0.0; 0]);
     }
 
     #[test]
@@ -192,8 +234,12 @@ mod tests {
         let (mut producer, mut consumer) = HeapRb::new(100).split();
         producer.push_slice(&[0.5, 0.0, -0.5, -0.5]);
         let mut heard = Vec::new();
-        CaptureConverter::new(format).convert(&mut consumer, &mut heard);
-        assert_eq!(heard, [0.25, -0.5]);
+        let mut difference = Vec::new();
+        CaptureConverter::new(format).convert(&mut consumer, &mut heard, &mut difference);
+        assert_eq!(
+            (heard.as_slice(), difference.as_slice()),
+            (&[0.25, -0.5][..], &[0.25, 0.0][..])
+        );
 
         let played: [(usize, &[f32]); 3] = [
             (1, &[0.5; 2]),
@@ -243,7 +289,7 @@ mod tests {
                         *sides = [phase.sin() * 0.5; 2];
                     }
                 });
-                capture.convert(&mut consumer, &mut spoken);
+                capture.convert(&mut consumer, &mut spoken, &mut Vec::new());
             }
             let difference = spoken.len() as i64 - mixed as i64;
             assert!((47_500..48_500).contains(&mixed), "{mixed} at {rate} Hz");

@@ -70,9 +70,9 @@ impl VoiceThread {
             InputSpec::Microphone(_) => None,
             InputSpec::Silence => Some(Sound::Silence),
             InputSpec::File { path, looped } => {
-                let samples = wav::load(path)
+                let (samples, difference) = wav::load_both(path)
                     .map_err(|error| DeviceError::Input { path: path.clone(), error })?;
-                Some(Sound::File { samples, looped: *looped })
+                Some(Sound::File { samples, difference, looped: *looped })
             }
         };
         let file = match &ends.output {
@@ -182,9 +182,9 @@ impl<P: VoicePath> VoiceLoop<P> {
         }
         self.catch_up(now);
         let now = self.not_before(now);
-        let spoken = self.capture.take_live();
+        let (spoken, difference) = self.capture.take_live();
         if !spoken.is_empty() {
-            self.path.handle_capture(now, spoken);
+            self.path.handle_capture(now, spoken, difference);
         }
         self.transmit();
         self.playout.fill_live(now, |out| self.path.playout(now, out));
@@ -225,7 +225,8 @@ impl<P: VoicePath> VoiceLoop<P> {
             let Some(due) = due else { break };
             let at = self.not_before(due);
             if spoken == Some(due) {
-                self.path.handle_capture(at, self.capture.take_timed());
+                let (spoken, difference) = self.capture.take_timed();
+                self.path.handle_capture(at, spoken, difference);
                 self.transmit();
             } else {
                 self.playout.fill_timed(|out| self.path.playout(at, out));

@@ -10,7 +10,7 @@ use hark_charter::content::{Channel, ChannelSound, Layout, NetLayout, Place, Sub
 use hark_commands::names::{by_id, find_channel, nearest, unique_path};
 use hark_keys::{ChannelId, DeviceId, MemberId, PresetId, RoleId, TargetId, Timestamp};
 use hark_mesh::{Target, squad::Squad, target::LISTEN};
-use hark_voice::{Net, NetSettings, VoiceCommand, nets::DUCKING_DB};
+use hark_voice::{Music, Net, NetSettings, VoiceCommand, nets::DUCKING_DB};
 
 use super::own_member;
 use crate::{
@@ -39,8 +39,8 @@ pub(super) struct Radio {
     ducking_db: f32,
     /// Whether talkers are brought to one loudness.
     leveling: bool,
-    /// The channels for music that it knows, with their bit rates in bits per second.
-    music: BTreeMap<TargetId, u32>,
+    /// The channels for music that it knows.
+    music: BTreeMap<TargetId, Music>,
     /// Our voice goes out.
     talking: bool,
     /// Talks on to the target of a key that was let go, until the talkspurt has ended.
@@ -667,13 +667,16 @@ impl Plan {
     }
 }
 
-/// The channels for music, with their bit rates in bits per second.
-fn music(squad: &Squad) -> BTreeMap<TargetId, u32> {
-    let music = |channel: &Channel| match channel.sound {
-        ChannelSound::Speech => None,
-        ChannelSound::Music(kbps) => {
-            Some((TargetId::of_channel(channel.id), u32::from(kbps) * 1_000))
-        }
+/// The channels for music.
+fn music(squad: &Squad) -> BTreeMap<TargetId, Music> {
+    let music = |channel: &Channel| {
+        let (kbps, stereo) = match channel.sound {
+            ChannelSound::Speech => return None,
+            ChannelSound::Music(kbps) => (kbps, false),
+            ChannelSound::Stereo(kbps) => (kbps, true),
+        };
+        let music = Music { bitrate_bps: u32::from(kbps) * 1_000, stereo };
+        Some((TargetId::of_channel(channel.id), music))
     };
     squad.charter().state().channels().filter_map(music).collect()
 }

@@ -56,15 +56,29 @@ pub enum WavError {
 /// Input frame k is at output sample k x 48,000 / rate exactly: the delay of the resampling filter
 /// is removed.
 pub fn load(path: &Path) -> Result<Vec<f32>, WavError> {
+    read(open(path)?)
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, WavError> {
     let file = File::open(path).map_err(WavError::Unreadable)?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(WavError::Unreadable(io::ErrorKind::IsADirectory.into()));
     }
-    read(BufReader::new(file))
+    Ok(BufReader::new(file))
+}
+
+/// Like [`load`], with half of what the left side differs from the right: empty, unless the file
+/// has two channels that differ.
+pub fn load_both(path: &Path) -> Result<(Vec<f32>, Vec<f32>), WavError> {
+    read_both(open(path)?)
 }
 
 /// Reads the sound from a WAV file's bytes.
 pub fn read(bytes: impl Read) -> Result<Vec<f32>, WavError> {
+    read_both(bytes).map(|(mean, _)| mean)
+}
+
+fn read_both(bytes: impl Read) -> Result<(Vec<f32>, Vec<f32>), WavError> {
     let reader = WavReader::new(bytes).map_err(WavError::from)?;
     let spec = reader.spec();
     if spec.channels == 0 {
@@ -74,7 +88,7 @@ pub fn read(bytes: impl Read) -> Result<Vec<f32>, WavError> {
         return Err(WavError::NotWav("its header names an impossible rate"));
     }
     let promised = reader.len();
-    let mono = match (spec.sample_format, spec.bits_per_sample) {
+    let (mean, difference) = match (spec.sample_format, spec.bits_per_sample) {
         (SampleFormat::Float, 32) => mix(reader.into_samples::<f32>(), spec.channels, promised),
         (SampleFormat::Int, bits @ 1..=32) => {
             let scale = 1.0 / (1_u64 << (bits - 1)) as f32;
@@ -84,20 +98,22 @@ pub fn read(bytes: impl Read) -> Result<Vec<f32>, WavError> {
         }
         _ => Err(WavError::Unsupported),
     }?;
-    if mono.is_empty() {
+    if mean.is_empty() {
         return Err(WavError::Empty);
     }
-    resample(mono, spec.sample_rate)
+    let differs = difference.iter().any(|sample| *sample != 0.0);
+    let difference = if differs { resample(difference, spec.sample_rate)? } else { Vec::new() };
+    Ok((resample(mean, spec.sample_rate)?, difference))
 }
 
-/// The mean of each frame's channels.
+/// The mean of each frame's channels and, of two channels, half of what they differ.
 fn mix(
     samples: impl Iterator<Item = hound::Result<f32>>,
     channels: u16,
     promised: u32,
-) -> Result<Vec<f32>, WavError> {
-    let mut mono = Vec::new();
-    let (mut sum, mut filled) = (0.0, 0);
+) -> Result<(Vec<f32>, Vec<f32>), WavError> {
+    let (mut mean, mut difference) = (Vec::new(), Vec::new());
+    let (mut sum, mut first, mut filled) = (0.0, 0.0, 0);
     for (found, sample) in samples.enumerate() {
         let sample = sample.map_err(|error| match error {
             hound::Error::IoError(error) if is_short(&error) => {
@@ -105,17 +121,24 @@ fn mix(
             }
             error => error.into(),
         })?;
-        sum += if sample.is_finite() { sample } else { 0.0 };
+        let sample = if sample.is_finite() { sample } else { 0.0 };
+        sum += sample;
         filled += 1;
+        if filled == 1 {
+            first = sample;
+        }
         if filled == channels {
-            if mono.len() == MAX_FRAMES {
+            if mean.len() == MAX_FRAMES {
                 return Err(WavError::TooLong);
             }
-            mono.push((sum / f32::from(channels)).clamp(-1.0, 1.0));
+            mean.push((sum / f32::from(channels)).clamp(-1.0, 1.0));
+            if channels == 2 {
+                difference.push((first - sum / 2.0).clamp(-1.0, 1.0));
+            }
             (sum, filled) = (0.0, 0);
         }
     }
-    Ok(mono)
+    Ok((mean, difference))
 }
 
 fn resample(mono: Vec<f32>, rate: u32) -> Result<Vec<f32>, WavError> {

@@ -67,7 +67,15 @@ fn channels_are_averaged() {
         writer.write_sample(value).unwrap();
     }
     writer.finalize().unwrap();
-    assert_eq!(read(Cursor::new(bytes.into_inner())).unwrap(), [0.25, 0.0]);
+    let bytes = bytes.into_inner();
+    assert_eq!(read(Cursor::new(&bytes)).unwrap(), [0.25, 0.0]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("both.wav");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(load_both(&path).unwrap(), (vec![0.25, 0.0], vec![0.25, -0.5]));
+    let same = file(48_000, 2, 16, SampleFormat::Int, &[0.5; 9]);
+    std::fs::write(&path, same).unwrap();
+    assert_eq!(load_both(&path).unwrap(), (vec![0.5; 9], vec![]), "both sides are the same");
 }
 
 /// Input frame k is heard at k x 48,000 / rate, whatever the length of the resampling filter.

@@ -9,7 +9,7 @@ use std::{ffi::c_int, ptr::NonNull};
 
 use opusic_sys as opus;
 
-use super::{Coding, SAMPLE_RATE};
+use super::{Coding, SAMPLE_RATE, SIDES};
 
 /// Size of the largest Opus packet that is encoded or decoded, in bytes (RFC 6716 section 3.2.1). A
 /// longer one is refused.
@@ -19,9 +19,10 @@ pub const PACKET_BYTES_MAX: usize = 1275;
 /// refused.
 pub const FRAME_SAMPLES_MAX: usize = 960;
 
-/// Encodes blocks of 48 kHz mono into Opus packets of one size.
+/// Encodes blocks of 48 kHz into Opus packets of one size.
 pub struct Encoder {
     state: NonNull<opus::OpusEncoder>,
+    channels: usize,
     frame_samples: usize,
     packet_bytes: usize,
     deep: bool,
@@ -31,9 +32,18 @@ pub struct Encoder {
 unsafe impl Send for Encoder {}
 
 impl Encoder {
-    /// Creates an encoder at a constant rate of `bitrate_bps`. Frames are 10 ms long; with
-    /// `low_delay` they are 5 ms long, and the lookahead is 4 ms shorter.
+    /// Creates an encoder of one channel at a constant rate of `bitrate_bps`. Frames are 10 ms
+    /// long; with `low_delay` they are 5 ms long, and the lookahead is 4 ms shorter.
     pub fn new(low_delay: bool, bitrate_bps: u32) -> Result<Self, CodecError> {
+        Self::of(1, low_delay, bitrate_bps)
+    }
+
+    /// The same of two channels, whose samples are interleaved.
+    pub fn stereo(low_delay: bool, bitrate_bps: u32) -> Result<Self, CodecError> {
+        Self::of(SIDES, low_delay, bitrate_bps)
+    }
+
+    fn of(channels: usize, low_delay: bool, bitrate_bps: u32) -> Result<Self, CodecError> {
         let (application, frame_samples) = if low_delay {
             (opus::OPUS_APPLICATION_RESTRICTED_LOWDELAY, 240)
         } else {
@@ -45,12 +55,14 @@ impl Encoder {
         let mut status = opus::OPUS_OK;
         // SAFETY: `status` outlives the call.
         let state = unsafe {
-            opus::opus_encoder_create(SAMPLE_RATE as c_int, 1, application, &raw mut status)
+            let rate = SAMPLE_RATE as c_int;
+            opus::opus_encoder_create(rate, channels as c_int, application, &raw mut status)
         };
         check(status)?;
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
-        let mut encoder = Self { state, frame_samples, packet_bytes: 0, deep: false };
-        encoder.set_coding(Coding { frame_samples, bitrate_bps, deep: false, music: false })?;
+        let mut encoder = Self { state, channels, frame_samples, packet_bytes: 0, deep: false };
+        let (deep, music, stereo) = (false, false, channels == SIDES);
+        encoder.set_coding(Coding { frame_samples, bitrate_bps, deep, music, stereo })?;
         // A constant rate, so that the size of packets reveals nothing about the words. [PROTO-7.6]
         encoder.set(opus::OPUS_SET_VBR_REQUEST, 0)?;
         encoder.set(opus::OPUS_SET_COMPLEXITY_REQUEST, ENCODER_COMPLEXITY)?;
@@ -59,7 +71,10 @@ impl Encoder {
 
     /// Codes by `coding` from the next frame on.
     pub fn set_coding(&mut self, coding: Coding) -> Result<(), CodecError> {
-        let Coding { frame_samples, bitrate_bps, deep, music } = coding;
+        let Coding { frame_samples, bitrate_bps, deep, music, stereo } = coding;
+        if stereo != (self.channels == SIDES) {
+            return Err(CodecError::Channels);
+        }
         if !(MIN_BITRATE_BPS..=MAX_BITRATE_BPS).contains(&bitrate_bps) {
             return Err(CodecError::Bitrate);
         }
@@ -83,12 +98,12 @@ impl Encoder {
 
     /// Appends the packet of one frame to `out`.
     pub fn encode(&mut self, samples: &[f32], out: &mut Vec<u8>) -> Result<(), CodecError> {
-        if samples.len() != self.frame_samples {
+        if samples.len() != self.frame_samples * self.channels {
             return Err(CodecError::FrameSize);
         }
         let mut packet = [0; PACKET_BYTES_MAX];
-        // SAFETY: the state is ours and alive; libopus reads `frame_samples` samples, which is the
-        // length of `samples`, and writes at most `packet_bytes`, which `packet` has.
+        // SAFETY: the state is ours and alive; libopus reads `frame_samples` samples of each
+        // channel, which is the length of `samples`, and writes at most `packet_bytes`, which `packet` has.
         let length = unsafe {
             opus::opus_encode_float(
                 self.state.as_ptr(),
@@ -149,6 +164,7 @@ impl Drop for Encoder {
 /// Decodes the Opus packets of one talker, and conceals those that are missing.
 pub struct Decoder {
     state: NonNull<opus::OpusDecoder>,
+    channels: usize,
     deep: DeepRedundancy,
 }
 
@@ -158,13 +174,24 @@ unsafe impl Send for Decoder {}
 impl Decoder {
     /// Creates a decoder to 48 kHz mono with deep concealment.
     pub fn new() -> Result<Self, CodecError> {
+        Self::of(1)
+    }
+
+    /// The same to two channels, whose samples are interleaved.
+    pub fn stereo() -> Result<Self, CodecError> {
+        Self::of(SIDES)
+    }
+
+    fn of(channels: usize) -> Result<Self, CodecError> {
         let deep = DeepRedundancy::new()?;
         let mut status = opus::OPUS_OK;
         // SAFETY: `status` outlives the call.
-        let state = unsafe { opus::opus_decoder_create(SAMPLE_RATE as c_int, 1, &raw mut status) };
+        let state = unsafe {
+            opus::opus_decoder_create(SAMPLE_RATE as c_int, channels as c_int, &raw mut status)
+        };
         check(status)?;
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
-        let decoder = Self { state, deep };
+        let decoder = Self { state, channels, deep };
         // SAFETY: the state is ours and alive; this request takes one `int`.
         check(unsafe {
             opus::opus_decoder_ctl(
@@ -176,7 +203,7 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// Decodes `packet` into the front of `out` and returns the number of samples.
+    /// Decodes `packet` into the front of `out` and returns the number of samples of each channel.
     ///
     /// `out` must have room for the packet's sound ([`packet_samples`]); otherwise nothing is
     /// written and an error is returned.
@@ -208,8 +235,8 @@ impl Decoder {
         out: &mut [f32],
     ) -> Result<bool, CodecError> {
         let described = self.deep.parse(packet, before, true);
-        // What it describes ends up to a frame earlier than its span says.
-        if described + out.len() <= before || described == 0 {
+        // What it describes ends up to a frame earlier than its span says. It describes one channel.
+        if self.channels > 1 || described + out.len() <= before || described == 0 {
             return Ok(false);
         }
         let room = out.len().min(FRAME_SAMPLES_MAX);
@@ -236,10 +263,11 @@ impl Decoder {
 
     /// Decodes `packet`. An empty packet stands for a lost one.
     fn run(&mut self, packet: &[u8], out: &mut [f32]) -> Result<usize, CodecError> {
-        let room = out.len().min(FRAME_SAMPLES_MAX);
+        let room = (out.len() / self.channels).min(FRAME_SAMPLES_MAX);
         let data = if packet.is_empty() { std::ptr::null() } else { packet.as_ptr() };
         // SAFETY: the state is ours and alive; `data` is null or has `packet.len()` bytes, which
-        // libopus does not read past; it writes at most `room` samples, which `out` has.
+        // libopus does not read past; it writes at most `room` samples of each channel, which
+        // `out` has.
         let samples = unsafe {
             opus::opus_decode_float(
                 self.state.as_ptr(),
@@ -352,6 +380,9 @@ pub enum CodecError {
     /// The bit rate is not between 16 and 256 kbit/s.
     #[error("the bit rate must be between 16,000 and 256,000 bits per second")]
     Bitrate,
+    /// One channel where there are two, or the other way round.
+    #[error("another number of channels than the encoder has")]
+    Channels,
     /// The frame has a length that is not used.
     #[error("a frame of a length that is not used")]
     FrameSize,
@@ -474,7 +505,7 @@ mod tests {
     }
 
     const DEEP: Coding =
-        Coding { frame_samples: 960, bitrate_bps: 24_000, deep: true, music: false };
+        Coding { frame_samples: 960, bitrate_bps: 24_000, deep: true, music: false, stereo: false };
 
     fn deep_packets(encoder: &mut Encoder, sound: &[f32]) -> Vec<Vec<u8>> {
         let coded = |block| {

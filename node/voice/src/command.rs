@@ -15,7 +15,7 @@ use super::{
     cues::{Cue, CueSettings},
     delays::WaitLimits,
     nets::{Net, NetSettings},
-    rate::CodingChange,
+    rate::{CodingChange, Music},
 };
 
 /// What the node and its user want.
@@ -165,9 +165,8 @@ pub enum VoiceCommand {
     /// Set whether talkers who are far too quiet or too loud are turned up or down. At first they
     /// are not.
     SetLeveling(bool),
-    /// Set which targets are channels for music, with their bit rates in bits per second, 96,000 to
-    /// 192,000. At first none is. [PROTO-7.12]
-    SetMusic(BTreeMap<TargetId, u32>),
+    /// Set which targets are channels for music. At first none is. [PROTO-7.12]
+    SetMusic(BTreeMap<TargetId, Music>),
     /// Set bit rate, frame length and copies of our voice, or leave them to the network.
     ChangeCoding(CodingChange),
     /// Set between which limits we wait for what others say.

@@ -99,10 +99,18 @@ impl Console {
 
     /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
+        self.handle_stereo_capture(now, samples, &[]);
+    }
+
+    /// The same with both sides: their mean, and half of what the left differs from the right. The
+    /// difference is as long as the mean, or empty. Stages that run leave one side.
+    pub fn handle_stereo_capture(&mut self, now: Timestamp, samples: &[f32], difference: &[f32]) {
         self.processing.set_music(self.lines.iter().any(|line| line.pipeline.takes_music()));
         let processed = self.processing.handle_capture(samples);
+        let is_whole = difference.is_empty() || processed == samples;
+        let difference = if is_whole { difference } else { &[] };
         for line in &mut self.lines {
-            line.pipeline.handle_capture(now, processed);
+            line.pipeline.handle_stereo_capture(now, processed, difference);
             if let Some(cue) = line.pipeline.poll_cue() {
                 self.cues.play(cue);
             }

@@ -26,12 +26,23 @@ impl Fader {
         (self.from, self.to) = (to, to);
     }
 
-    /// Adds `samples`, the next ones of the block, to `out`.
-    pub(super) fn mix(&mut self, samples: &[f32], out: &mut [[f32; SIDES]]) {
-        for (out, sample) in out.iter_mut().zip(samples) {
+    /// Adds `samples`, the next ones of the block, to `out`: on the left with half the `difference`
+    /// of both sides, on the right without it. An empty one is none.
+    pub(super) fn mix(&mut self, samples: &[f32], difference: &[f32], out: &mut [[f32; SIDES]]) {
+        if difference.is_empty() {
+            self.add(samples.iter().map(|sample| [*sample; SIDES]), out);
+        } else {
+            let both = samples.iter().zip(difference);
+            self.add(both.map(|(mean, it)| [mean + it, mean - it]), out);
+        }
+    }
+
+    fn add(&mut self, sound: impl Iterator<Item = [f32; SIDES]>, out: &mut [[f32; SIDES]]) {
+        for (out, samples) in out.iter_mut().zip(sound) {
             self.passed += 1;
             let part = self.passed as f32 / self.length as f32;
-            for (side, (from, to)) in out.iter_mut().zip(self.from.iter().zip(self.to)) {
+            let gains = self.from.iter().zip(self.to);
+            for ((side, sample), (from, to)) in out.iter_mut().zip(samples).zip(gains) {
                 // If the gain does not change, this is the gain itself, to the last bit.
                 *side += (from + (to - from) * part) * sample;
             }
@@ -91,8 +102,8 @@ mod tests {
         fader.begin(4, [0.0, 0.5]);
         let mut out = [[0.0; SIDES]; 4];
         let (first, second) = out.split_at_mut(1);
-        fader.mix(&[1.0], first);
-        fader.mix(&[1.0; 3], second);
+        fader.mix(&[1.0], &[], first);
+        fader.mix(&[1.0; 3], &[], second);
         assert_eq!(out, [[0.75, 0.5], [0.5, 0.5], [0.25, 0.5], [0.0, 0.5]]);
         assert!(fader.is_open());
         fader.begin(4, [0.0; SIDES]);
@@ -107,7 +118,7 @@ mod tests {
         fader.set([gain; SIDES]);
         fader.begin(441, [gain; SIDES]);
         let mut out = [[0.0; SIDES]; 441];
-        fader.mix(&[1.0; 441], &mut out);
+        fader.mix(&[1.0; 441], &[], &mut out);
         assert!(out.iter().flatten().all(|sample| *sample == gain));
     }
 

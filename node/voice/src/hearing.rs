@@ -90,10 +90,11 @@ impl Hearing {
         self.radio.begin();
     }
 
-    /// Adds `samples`, the next ones of the block, to `out`.
-    pub(super) fn mix(&mut self, samples: &[f32], out: &mut [[f32; SIDES]]) {
+    /// Adds `samples`, the next ones of the block, to `out`, with half the `difference` of both
+    /// sides, if it is there. A radio has one side.
+    pub(super) fn mix(&mut self, samples: &[f32], difference: &[f32], out: &mut [[f32; SIDES]]) {
         if self.radio.is_silent() {
-            self.fader.mix(samples, out);
+            self.fader.mix(samples, difference, out);
             return;
         }
         for (samples, out) in samples.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
@@ -101,7 +102,7 @@ impl Hearing {
             let chunk = &mut chunk[..samples.len()];
             chunk.copy_from_slice(samples);
             self.radio.process(chunk);
-            self.fader.mix(chunk, out);
+            self.fader.mix(chunk, &[], out);
         }
     }
 

@@ -36,6 +36,7 @@ mod shunned;
 mod side_tone;
 mod slots;
 mod statistics;
+mod stereo;
 pub mod stretch;
 mod uplinks;
 mod window;
@@ -54,7 +55,7 @@ pub use gate::RELEASE_TAIL;
 pub use hark_processing::{ProcessingState, StageMode, StageModeError, Stages};
 pub use nets::{Net, NetSettings};
 pub use pipeline::{Pipeline, PipelineConfig};
-pub use rate::{Coding, CodingReason, CodingSettings, CodingState};
+pub use rate::{Coding, CodingReason, CodingSettings, CodingState, Music};
 pub use side_tone::{SIDE_TONE_MAX_DB, SIDE_TONE_MIN_DB};
 pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};
 

@@ -10,6 +10,9 @@ use super::{
 /// Playout moves in here: whole pitch periods are removed or repeated where the sound allows it.
 pub(super) struct Pcm {
     buffer: Box<[f32; CAPACITY]>,
+    /// Half the difference of both sides, once the talker has sent both. All that is done to the
+    /// sound in `buffer` is done here, too.
+    difference: Option<Box<[f32; CAPACITY]>>,
     played: usize,
     length: usize,
     /// Number of samples played since a pitch period was last removed or repeated.
@@ -20,7 +23,16 @@ impl Pcm {
     /// Creates an empty buffer, before which all was silent.
     pub(super) fn new() -> Self {
         let buffer = Box::new([0.0; CAPACITY]);
-        Self { buffer, played: HISTORY, length: HISTORY, unmoved: MOVE_INTERVAL }
+        Self { buffer, difference: None, played: HISTORY, length: HISTORY, unmoved: MOVE_INTERVAL }
+    }
+
+    /// Keeps both sides from now on.
+    pub(super) fn keep_both(&mut self) {
+        self.difference.get_or_insert_with(|| Box::new([0.0; CAPACITY]));
+    }
+
+    fn tracks(&mut self) -> impl Iterator<Item = &mut [f32; CAPACITY]> {
+        [Some(&mut *self.buffer), self.difference.as_deref_mut()].into_iter().flatten()
     }
 
     /// Whether everything has been played.
@@ -35,21 +47,30 @@ impl Pcm {
 
     /// A talkspurt begins: what was played before has nothing to do with it.
     pub(super) fn begin(&mut self) {
-        self.buffer[..HISTORY].fill(0.0);
-        self.buffer.copy_within(self.played..self.length, HISTORY);
+        let waiting = self.played..self.length;
+        for track in self.tracks() {
+            track[..HISTORY].fill(0.0);
+            track.copy_within(waiting.clone(), HISTORY);
+        }
         self.length = HISTORY + self.waiting();
         self.played = HISTORY;
     }
 
-    /// Returns the room for a frame behind all that waits. At most two frames may wait.
-    pub(super) fn room(&mut self) -> &mut [f32] {
+    /// Returns the room for a frame behind all that waits, and that for half the difference of
+    /// both sides, which is silent at first. At most two frames may wait.
+    pub(super) fn room(&mut self) -> (&mut [f32], Option<&mut [f32]>) {
         if self.length + FRAME_SAMPLES_MAX + LAG_MAX > CAPACITY {
-            let from = self.played - HISTORY;
-            self.buffer.copy_within(from..self.length, 0);
-            self.length -= from;
+            let kept = self.played - HISTORY..self.length;
+            self.tracks().for_each(|track| track.copy_within(kept.clone(), 0));
+            self.length = kept.len();
             self.played = HISTORY;
         }
-        &mut self.buffer[self.length..self.length + FRAME_SAMPLES_MAX]
+        let room = self.length..self.length + FRAME_SAMPLES_MAX;
+        let mut difference = self.difference.as_mut().map(|track| &mut track[room.clone()]);
+        if let Some(room) = &mut difference {
+            room.fill(0.0);
+        }
+        (&mut self.buffer[room], difference)
     }
 
     /// Appends `samples` samples that are in the room now.
@@ -57,12 +78,15 @@ impl Pcm {
         self.length += samples;
     }
 
-    /// Plays the next samples, at most this many.
-    pub(super) fn play(&mut self, most: usize) -> &[f32] {
+    /// Plays the next samples, at most this many, and half the difference of both sides, which is
+    /// empty if the talker has never sent both.
+    pub(super) fn play(&mut self, most: usize) -> (&[f32], &[f32]) {
         let count = most.min(self.waiting());
         self.played += count;
         self.unmoved = self.unmoved.saturating_add(count);
-        &self.buffer[self.played - count..self.played]
+        let now = self.played - count..self.played;
+        let difference = self.difference.as_ref().map(|track| &track[now.clone()]);
+        (&self.buffer[now], difference.unwrap_or_default())
     }
 
     /// Removes or repeats one pitch period of the sound that waits: at most `-by` samples are
@@ -117,13 +141,17 @@ impl Pcm {
     }
 
     fn apply(&mut self, by: isize, at: usize, junction: Junction) -> isize {
-        let length = self.length;
-        self.length = if by < 0 {
-            stretch::cut(&mut self.buffer[..length], at, junction)
-        } else {
-            stretch::repeat(&mut self.buffer[..], length, at, junction)
-        };
-        self.length as isize - length as isize
+        let before = self.length;
+        let mut length = before;
+        for track in self.tracks() {
+            length = if by < 0 {
+                stretch::cut(&mut track[..before], at, junction)
+            } else {
+                stretch::repeat(&mut track[..], before, at, junction)
+            };
+        }
+        self.length = length;
+        length as isize - before as isize
     }
 }
 
@@ -159,7 +187,7 @@ mod tests {
         // Two frames at a time, as when there are too many.
         for frames in sound.chunks_exact(960) {
             for frame in frames.chunks_exact(480) {
-                pcm.room()[..480].copy_from_slice(frame);
+                pcm.room().0[..480].copy_from_slice(frame);
                 pcm.push(480);
             }
             let waiting = pcm.waiting() as isize;
@@ -169,7 +197,7 @@ mod tests {
                 moves.push(heard.len());
             }
             while !pcm.is_empty() {
-                heard.extend(pcm.play(120));
+                heard.extend(pcm.play(120).0);
             }
         }
         (heard, moves)

@@ -246,7 +246,13 @@ impl Pipeline {
 
     /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
-        self.sender.handle_capture(now, samples, &mut self.outbox, &mut self.events);
+        self.handle_stereo_capture(now, samples, &[]);
+    }
+
+    /// The same with both sides: their mean, and half of what the left differs from the right. The
+    /// difference is as long as the mean, or empty.
+    pub fn handle_stereo_capture(&mut self, now: Timestamp, mean: &[f32], difference: &[f32]) {
+        self.sender.handle_capture(now, (mean, difference), &mut self.outbox, &mut self.events);
         // A person who opens the microphone by speaking needs no tone for it.
         let target = self.sender.transmitting_to().filter(|_| self.sender.is_keyed());
         if target != self.cued && !self.sender.is_turning() {

@@ -29,6 +29,17 @@ pub struct Coding {
     pub deep: bool,
     /// Whether it is coded for music.
     pub music: bool,
+    /// Whether both sides are coded.
+    pub stereo: bool,
+}
+
+/// The music that a channel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Music {
+    /// Bit rate of Opus in bits per second, 96,000 to 192,000.
+    pub bitrate_bps: u32,
+    /// Whether it is sent in stereo, by those who capture both sides.
+    pub stereo: bool,
 }
 
 impl Coding {
@@ -173,7 +184,13 @@ pub struct CodingState {
 impl Default for CodingState {
     /// Before anything is measured.
     fn default() -> Self {
-        let coding = Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false, music: false };
+        let coding = Coding {
+            frame_samples: 480,
+            bitrate_bps: 48_000,
+            deep: false,
+            music: false,
+            stereo: false,
+        };
         Self { coding, copies_max: COPIES_MAX, reason: CodingReason::Usual }
     }
 }
@@ -215,8 +232,8 @@ pub(super) struct Rate {
     /// What is used if nothing is in the way, and what instead of it where that does not do.
     usual: &'static [Coding],
     settings: CodingSettings,
-    /// The bit rate in bits per second if it is music that we send.
-    music_bps: Option<u32>,
+    /// What we send, if it is music.
+    music: Option<Music>,
     /// Whether we send to many listeners ourselves.
     many: bool,
     /// Whether a relay takes what we send.
@@ -242,7 +259,7 @@ impl Rate {
         Self {
             usual: if low_delay { &LOW_DELAY } else { &USUAL },
             settings,
-            music_bps: None,
+            music: None,
             many: false,
             relayed: false,
             lossy: false,
@@ -263,10 +280,10 @@ impl Rate {
         self.settings
     }
 
-    /// What we say goes by this plan. It is music at `music_bps`, or speech if that is `None`.
+    /// What we say goes by this plan. It is such `music`, or speech if that is `None`.
     /// [PROTO-7.12]
-    pub(super) fn follow(&mut self, plan: &Plan, music_bps: Option<u32>) {
-        self.music_bps = music_bps;
+    pub(super) fn follow(&mut self, plan: &Plan, music: Option<Music>) {
+        self.music = music;
         self.many = plan.direct.len() > DIRECT_FANOUT_MAX;
         self.relayed = !plan.hops.is_empty();
     }
@@ -336,7 +353,7 @@ impl Rate {
 
     /// What is used if nothing is in the way, and what instead of it where that does not do.
     fn usual(&self) -> impl Iterator<Item = Coding> {
-        let music = self.music_bps.map(|bitrate_bps| Coding { bitrate_bps, music: true, ..MUSIC });
+        let music = self.music.map(|music| Coding { bitrate_bps: music.bitrate_bps, ..MUSIC });
         let speech = if music.is_some() { &USUAL } else { self.usual };
         music.into_iter().chain(speech.iter().copied())
     }
@@ -355,8 +372,10 @@ impl Rate {
         let fits = |it: &Coding| it.cost_bps(0) <= budget && self.allows(it.frame_samples);
         let chosen = levels.skip(floor).find(fits);
         let mut coding = chosen.unwrap_or(LEVELS[LEVELS.len() - 1]);
-        coding.music = self.music_bps.is_some();
         coding.bitrate_bps = self.settings.bitrate_bps.unwrap_or(coding.bitrate_bps);
+        coding.music = self.music.is_some();
+        coding.stereo =
+            self.music.is_some_and(|it| it.stereo) && coding.bitrate_bps >= STEREO_BPS_MIN;
         if let Some(frame_samples) = self.settings.frame_samples {
             coding.frame_samples =
                 if self.relayed { frame_samples.max(240) } else { frame_samples };
@@ -491,22 +510,26 @@ impl Queueing {
 
 /// What is used if nothing is in the way.
 const USUAL: [Coding; 1] =
-    [Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false, music: false }];
+    [Coding { frame_samples: 480, bitrate_bps: 48_000, deep: false, music: false, stereo: false }];
 
 /// The same with low delay. The shortest frames need more bits for as good a sound.
 const LOW_DELAY: [Coding; 2] = [
-    Coding { frame_samples: 120, bitrate_bps: 96_000, deep: false, music: false },
-    Coding { frame_samples: 240, bitrate_bps: 64_000, deep: false, music: false },
+    Coding { frame_samples: 120, bitrate_bps: 96_000, deep: false, music: false, stereo: false },
+    Coding { frame_samples: 240, bitrate_bps: 64_000, deep: false, music: false, stereo: false },
 ];
 
 /// Music, but for its bit rate. Longer frames would be no better, and would come later.
-const MUSIC: Coding = Coding { frame_samples: 480, bitrate_bps: 0, deep: false, music: true };
+const MUSIC: Coding =
+    Coding { frame_samples: 480, bitrate_bps: 0, deep: false, music: true, stereo: false };
+
+/// The lowest bit rate that is enough for both sides, in bits per second.
+const STEREO_BPS_MIN: u32 = 48_000;
 
 /// What is used instead of the usual coding while the network is in the way: less and less.
 const LEVELS: [Coding; 3] = [
-    Coding { frame_samples: 960, bitrate_bps: 32_000, deep: false, music: false },
-    Coding { frame_samples: 960, bitrate_bps: 24_000, deep: false, music: false },
-    Coding { frame_samples: 960, bitrate_bps: 16_000, deep: false, music: false },
+    Coding { frame_samples: 960, bitrate_bps: 32_000, deep: false, music: false, stereo: false },
+    Coding { frame_samples: 960, bitrate_bps: 24_000, deep: false, music: false, stereo: false },
+    Coding { frame_samples: 960, bitrate_bps: 16_000, deep: false, music: false, stereo: false },
 ];
 
 /// The shortest frames that deep redundancy fits in, in samples.
@@ -732,9 +755,9 @@ mod tests {
     /// [PROTO-7.12]
     #[test]
     fn music_gives_way_to_the_network_like_speech_but_is_never_described() {
-        let bps = |kbps: u32| Some(1_000 * kbps);
+        let mono = |kbps: u32| Some(Music { bitrate_bps: 1_000 * kbps, stereo: false });
         let mut way = Way::new(CodingSettings::default());
-        way.rate.follow(&Plan::default(), bps(160));
+        way.rate.follow(&Plan::default(), mono(160));
         let music = |coding| Coding { music: true, ..coding };
         let state = way.run(5, WIDE, 0.0);
         let best = Coding { bitrate_bps: 160_000, ..MUSIC };
@@ -747,9 +770,13 @@ mod tests {
         assert_eq!(way.run(240, WIDE, 0.0).coding, best);
         let deep = CodingSettings { redundancy: Some(Redundancy::Deep), ..Default::default() };
         let mut rate = Rate::new(true, deep);
-        rate.follow(&Plan::default(), bps(96));
+        rate.follow(&Plan::default(), mono(96));
         assert_eq!(rate.wanted().coding, Coding { bitrate_bps: 96_000, ..MUSIC });
         assert_eq!(rate.copies(&rate.wanted()).of(2), 2, "copies instead");
+        rate.follow(&Plan::default(), Some(Music { bitrate_bps: 128_000, stereo: true }));
+        assert!(rate.wanted().coding.stereo);
+        rate.change(CodingChange { bitrate_bps: Some(Some(32_000)), ..CodingChange::default() });
+        assert!(!rate.wanted().coding.stereo, "too little for two sides");
     }
 
     /// Regression: a relay drops what is more than 240 datagrams a second, and so 40 % of frames of
@@ -787,7 +814,13 @@ mod tests {
         let state = way.run(10, 50_000, 0.0);
         assert_eq!(
             state.coding,
-            Coding { frame_samples: 960, bitrate_bps: 96_000, deep: false, music: false }
+            Coding {
+                frame_samples: 960,
+                bitrate_bps: 96_000,
+                deep: false,
+                music: false,
+                stereo: false
+            }
         );
         assert_eq!(state.reason, CodingReason::Set);
         assert_eq!(way.rate.copies(&state).of(0), 3, "whatever waits in a queue");

@@ -23,6 +23,7 @@ use super::{
     pcm::Pcm,
     proofs::Claims,
     report::Reception,
+    stereo::{StereoDecoder, is_stereo},
     stretch,
 };
 
@@ -31,6 +32,10 @@ pub struct Talker {
     keyrings: Keyrings,
     jitter: JitterBuffer,
     decoder: Decoder,
+    /// The decoder of both sides, once the talker has sent both.
+    stereo: Option<StereoDecoder>,
+    /// Whether the packet decoded last held both sides.
+    is_stereo: bool,
     /// The decoder has missed frames that nobody was to hear.
     decoder_is_behind: bool,
     /// Whether the sound played last was made up.
@@ -88,6 +93,8 @@ impl Talker {
             keyrings,
             jitter: JitterBuffer::default(),
             decoder: Decoder::new()?,
+            stereo: None,
+            is_stereo: false,
             is_concealing: false,
             concealed: 0,
             rebuilt: 0,
@@ -239,11 +246,11 @@ impl Talker {
                 if tail == 0 {
                     break;
                 }
-                self.pcm.room()[..tail].fill(0.0);
+                self.pcm.room().0[..tail].fill(0.0);
                 self.pcm.push(tail);
             }
-            let played = self.pcm.play(out.len() - filled);
-            self.hearing.mix(played, &mut out[filled..]);
+            let (played, difference) = self.pcm.play(out.len() - filled);
+            self.hearing.mix(played, difference, &mut out[filled..]);
             filled += played.len();
         }
         let plays = self.plays();
@@ -365,6 +372,11 @@ impl Talker {
         }
         let (header, packet) = FrameHeader::parse(&self.plaintext)?;
         let samples = packet_samples(packet).map_err(|_| DropReason::UnknownFlags)?;
+        if is_stereo(packet) && self.stereo.is_none() {
+            // Without memory for it, both sides are heard as one.
+            self.stereo = StereoDecoder::new().ok();
+            self.pcm.keep_both();
+        }
         let key = FrameNumber::of(&sealed.bytes).map_or(0, |number| number.key);
         self.statistics.frames_received += 1;
         let described = self.decoder.described_samples(packet);
@@ -401,7 +413,9 @@ impl Talker {
                 Next::Idle => return false,
                 Next::Missing { samples, concealed, later } => {
                     let unheard = self.decoder_is_behind || !self.hearing.fader.is_open();
-                    let room = &mut self.pcm.room()[..samples];
+                    let (room, difference) = self.pcm.room();
+                    let room = &mut room[..samples];
+                    let mut difference = difference.map(|room| &mut room[..samples]);
                     let rebuilt = later.filter(|_| !unheard).is_some_and(|later| {
                         let done = self.decoder.rebuild(later.packet, later.before, room);
                         done.unwrap_or(false)
@@ -419,14 +433,18 @@ impl Talker {
                     self.statistics.frames_concealed += (self.concealed / frame) as u64;
                     self.concealed %= frame;
                     // Deep concealment continues a word, but what it makes up soon means nothing.
+                    let stereo = self.stereo.as_mut().filter(|_| self.is_stereo);
+                    let rooms = (&mut *room, difference.as_deref_mut());
                     if unheard
                         || concealed >= CONCEALED_MAX_SAMPLES
-                        || self.decoder.conceal(room).is_err()
+                        || conceal(rooms, &mut self.decoder, stereo).is_err()
                     {
                         room.fill(0.0);
+                        difference.into_iter().for_each(|it| it.fill(0.0));
                         self.decoder_is_behind |= unheard;
                     } else if concealed + samples > CONCEALED_MAX_SAMPLES - FADED_SAMPLES {
                         fade_out(room, concealed);
+                        difference.into_iter().for_each(|it| fade_out(it, concealed));
                     }
                     self.pcm.push(samples);
                     self.is_concealing = true;
@@ -439,15 +457,23 @@ impl Talker {
                     if starts {
                         self.pcm.begin();
                     }
-                    let room = self.pcm.room();
+                    let (room, difference) = self.pcm.room();
                     let mut samples = packet_samples(packet).unwrap_or(FRAME_SAMPLES_MAX);
                     self.statistics.samples_played += samples as u64;
                     if self.hearing.fader.is_open() {
                         if starts || std::mem::take(&mut self.decoder_is_behind) {
                             self.decoder.reset();
+                            self.stereo.iter_mut().for_each(StereoDecoder::reset);
                         }
+                        self.is_stereo = is_stereo(packet);
+                        let decoded = match (&mut self.stereo, difference) {
+                            (Some(stereo), Some(difference)) if self.is_stereo => {
+                                stereo.decode(packet, room, difference)
+                            }
+                            _ => self.decoder.decode(packet, room),
+                        };
                         // A packet that libopus refuses counts as lost.
-                        samples = self.decoder.decode(packet, room).unwrap_or(samples);
+                        samples = decoded.unwrap_or(samples);
                         let level = level_dbfs(&room[..samples]);
                         self.statistics.level_dbfs = level;
                         self.loudest_dbfs = level.max(self.loudest_dbfs - LOUDEST_FALL_DB);
@@ -481,6 +507,18 @@ impl Talker {
             by => self.statistics.samples_removed += by.unsigned_abs() as u64,
         }
         true
+    }
+}
+
+/// Fills `mean`, and `difference` where there is one, with made-up sound.
+fn conceal(
+    (mean, difference): (&mut [f32], Option<&mut [f32]>),
+    decoder: &mut Decoder,
+    stereo: Option<&mut StereoDecoder>,
+) -> Result<(), CodecError> {
+    match (stereo, difference) {
+        (Some(stereo), Some(difference)) => stereo.conceal(mean, difference),
+        _ => decoder.conceal(mean),
     }
 }
 

@@ -19,14 +19,15 @@ use hark_mesh::{
 };
 
 use super::{
-    CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
+    CodecError, Events, Outbox, PipelineConfig, SIDES, Transmit, UNIT_SAMPLES, VoiceEvent,
     accounts::Accounts,
     codec::{Encoder, FRAME_SAMPLES_MAX},
     gate::{Gate, GateDecision},
     proofs::Prover,
-    rate::{CodingChange, CodingSettings, CodingState, CopiesRule, Rate},
+    rate::{CodingChange, CodingSettings, CodingState, CopiesRule, Music, Rate},
     redundancy::{EndedTalkspurts, ListenerRedundancy, NextHop, SealedFrames},
     shunned::FORGED,
+    stereo::interleave,
     uplinks::Uplinks,
 };
 
@@ -35,14 +36,19 @@ pub struct Sender {
     device: DeviceId,
     gate: Gate,
     encoder: Encoder,
+    /// The encoder of both sides, once a channel carries music in stereo.
+    stereo: Option<Encoder>,
     rate: Rate,
     /// What is in force.
     coding: CodingState,
     targets: BTreeMap<TargetId, Target>,
     /// The target of the next talkspurt.
     selected: Option<TargetId>,
-    /// The targets that are channels for music, with their bit rates in bits per second.
-    music: BTreeMap<TargetId, u32>,
+    /// The targets that are channels for music.
+    music: BTreeMap<TargetId, Music>,
+    low_delay: bool,
+    /// Whether both sides are captured.
+    captures_both: bool,
     /// The ways to all targets, and those on which the end of a talkspurt is still to be repeated.
     listeners: BTreeMap<NextHop, ListenerRedundancy>,
     /// The next sequence numbers of ways that are no longer used.
@@ -56,6 +62,9 @@ pub struct Sender {
     ways: Vec<NextHop>,
     /// The frame that is being captured.
     block: Vec<f32>,
+    /// Half the difference of both sides of that frame; shorter where there is none.
+    difference: Vec<f32>,
+    both: Vec<f32>,
     silence: Vec<f32>,
     plaintext: Vec<u8>,
     /// The frames of the current talkspurt.
@@ -128,11 +137,14 @@ impl Sender {
             device: config.device,
             gate: Gate::new(config.transmit),
             encoder,
+            stereo: None,
+            low_delay: config.low_delay,
             rate,
             coding,
             targets: BTreeMap::new(),
             selected: None,
             music: BTreeMap::new(),
+            captures_both: false,
             listeners: BTreeMap::new(),
             left: BTreeMap::new(),
             uplinks: Uplinks::default(),
@@ -141,6 +153,8 @@ impl Sender {
             member_relays: BTreeSet::new(),
             ways: Vec::new(),
             block: Vec::with_capacity(FRAME_SAMPLES_MAX),
+            difference: Vec::with_capacity(FRAME_SAMPLES_MAX),
+            both: Vec::with_capacity(SIDES * FRAME_SAMPLES_MAX),
             silence: vec![0.0; FRAME_SAMPLES_MAX],
             plaintext: Vec::new(),
             frames: SealedFrames::default(),
@@ -274,7 +288,7 @@ impl Sender {
         match &mut self.talkspurt {
             Some(talkspurt) => talkspurt.over = true,
             // This was said before, so it is not for the target that is selected now.
-            None => self.block.fill(0.0),
+            None => self.silence_block(),
         }
         self.follow_rate();
     }
@@ -299,7 +313,7 @@ impl Sender {
     pub fn set_muted(&mut self, muted: bool) {
         if self.gate.is_muted() && !muted {
             // The frame that may be sent next holds what was said while muted.
-            self.block.fill(0.0);
+            self.silence_block();
         }
         self.gate.set_muted(muted);
     }
@@ -359,38 +373,51 @@ impl Sender {
         Ok(())
     }
 
-    /// Takes captured samples. Each frame that they complete is sent at once.
+    /// Forgets what the frame that is being captured holds.
+    fn silence_block(&mut self) {
+        self.block.fill(0.0);
+        self.difference.clear();
+    }
+
+    /// Takes captured samples: the mean of both sides, and half their difference, which is empty
+    /// where only one side is captured. Each frame that they complete is sent at once.
     pub(super) fn handle_capture(
         &mut self,
         now: Timestamp,
-        mut samples: &[f32],
+        (mut samples, mut difference): (&[f32], &[f32]),
         outbox: &mut Outbox,
         events: &mut Events,
     ) {
+        self.captures_both = !difference.is_empty();
         while !samples.is_empty() {
-            let missing = self.encoder.frame_samples() - self.block.len();
-            let (taken, rest) = samples.split_at(missing.min(samples.len()));
-            // A sound device may give invalid numbers, which would stay in the codec's state.
-            self.block.extend(
-                taken.iter().map(
-                    |sample| {
-                        if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 }
-                    },
-                ),
-            );
+            let frame = self.coding.coding.frame_samples;
+            let missing = (frame - self.block.len()).min(samples.len());
+            if self.coding.coding.stereo && !difference.is_empty() {
+                self.difference.resize(self.block.len(), 0.0);
+                let taken = difference.get(..missing).unwrap_or_default();
+                self.difference.extend(taken.iter().map(sound));
+            }
+            difference = difference.get(missing..).unwrap_or_default();
+            let (taken, rest) = samples.split_at(missing);
+            self.block.extend(taken.iter().map(sound));
             samples = rest;
-            if self.block.len() == self.encoder.frame_samples() {
+            if self.block.len() == frame {
                 self.on_frame(now, outbox, events);
                 self.block.clear();
-                let units = self.encoder.frame_samples() / UNIT_SAMPLES;
+                self.difference.clear();
+                let units = frame / UNIT_SAMPLES;
                 self.media_time = self.media_time.wrapping_add(units as u32);
                 self.follow_rate();
             }
         }
     }
 
-    /// Sets which targets are channels for music, with their bit rates in bits per second.
-    pub fn set_music(&mut self, music: BTreeMap<TargetId, u32>) {
+    /// Sets which targets are channels for music.
+    pub fn set_music(&mut self, music: BTreeMap<TargetId, Music>) {
+        if self.stereo.is_none() && music.values().any(|it| it.stereo) {
+            // Without memory for it, music is sent in mono.
+            self.stereo = Encoder::stereo(self.low_delay, STEREO_BPS).ok();
+        }
         self.music = music;
         self.follow_rate();
     }
@@ -510,6 +537,9 @@ impl Sender {
         self.talkspurt_number = (self.talkspurt_number + 1) % 16;
         self.frames.clear();
         self.encoder.reset();
+        if let Some(stereo) = &mut self.stereo {
+            stereo.reset();
+        }
     }
 
     /// Judges the ways of the talkspurt. Returns whether it is to go on as a new one, since the
@@ -524,9 +554,10 @@ impl Sender {
         let (wanted, now_used) = (wanted.coding, self.coding.coding);
         let less = wanted.bitrate_bps < now_used.bitrate_bps
             || wanted.frame_samples > now_used.frame_samples;
-        let protects = wanted.deep && !now_used.deep || wanted.music != now_used.music;
+        let protects = wanted.deep && !now_used.deep;
+        let other = wanted.music != now_used.music || wanted.stereo != now_used.stereo;
         let long = now.saturating_duration_since(talkspurt.since) >= SEAM_AFTER;
-        wanted != now_used && !talkspurt.first && (less || protects || long)
+        wanted != now_used && !talkspurt.first && (less || protects || other || long)
     }
 
     /// Between two talkspurts, puts into force what the network allows.
@@ -537,8 +568,12 @@ impl Sender {
         }
         self.follow_target(self.selected);
         let wanted = self.rate.wanted();
+        let encoder = match &mut self.stereo {
+            Some(stereo) if wanted.coding.stereo => stereo,
+            _ => &mut self.encoder,
+        };
         // Whatever is set was checked, and all that we choose is valid.
-        if self.encoder.set_coding(wanted.coding).is_ok() {
+        if encoder.set_coding(wanted.coding).is_ok() {
             self.coding = wanted;
         }
     }
@@ -547,7 +582,10 @@ impl Sender {
     fn follow_target(&mut self, target: Option<TargetId>) {
         let Some(target) = target else { return };
         if let Some(place) = self.targets.get(&target) {
-            self.rate.follow(&place.plan, self.music.get(&target).copied());
+            let both = self.captures_both && self.stereo.is_some();
+            let music = self.music.get(&target);
+            let music = music.map(|music| Music { stereo: music.stereo && both, ..*music });
+            self.rate.follow(&place.plan, music);
         }
     }
 
@@ -596,7 +634,14 @@ impl Sender {
         self.plaintext.extend_from_slice(&header.to_bytes());
         let silence = &self.silence[..self.block.len()];
         let samples = if silent { silence } else { self.block.as_slice() };
-        let coded = self.encoder.encode(samples, &mut self.plaintext);
+        let coded = match &mut self.stereo {
+            Some(stereo) if self.coding.coding.stereo => {
+                let difference = if silent { &[] } else { self.difference.as_slice() };
+                interleave(samples, difference, &mut self.both);
+                stereo.encode(&self.both, &mut self.plaintext)
+            }
+            _ => self.encoder.encode(samples, &mut self.plaintext),
+        };
         if coded.is_err() || key.seal(&self.plaintext, self.frames.push()).is_err() {
             if coded.is_ok() {
                 self.frames.pop();
@@ -674,6 +719,7 @@ impl Sender {
             if self.selected == Some(target) {
                 // This was said before the target existed, so it is not for it.
                 self.block.fill(0.0);
+                self.difference.clear();
             }
             Target::default()
         });
@@ -706,6 +752,12 @@ impl Sender {
     }
 }
 
+/// A captured sample. A sound device may give invalid numbers, which would stay in the codec's
+/// state.
+fn sound(sample: &f32) -> f32 {
+    if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 }
+}
+
 /// All ways that a plan may use.
 fn ways_of(plan: &Plan) -> impl Iterator<Item = NextHop> {
     let relays = plan.hops.iter().flat_map(|hop| [Some(hop.relay), hop.standby]);
@@ -723,6 +775,9 @@ const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
 
 /// A talkspurt of this length is divided so that we send more again.
 const SEAM_AFTER: Duration = Duration::from_secs(5);
+
+/// What the encoder of both sides begins with, in bits per second.
+const STEREO_BPS: u32 = 96_000;
 
 /// Unused ways whose sequence numbers are remembered. If there are more, the first one in order is
 /// dropped and would start again at zero.

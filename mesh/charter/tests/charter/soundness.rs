@@ -102,6 +102,7 @@ fn channels_have_a_name_let_somebody_talk_and_do_not_lie_in_themselves() {
         of_mode(ChannelMode::Loudest(1)),
         of_sound(ChannelSound::Music(96)),
         of_sound(ChannelSound::Music(192)),
+        of_sound(ChannelSound::Stereo(96)),
         channel(9, Place::Channel(channel_id(1))),
     ];
     let unsound = [
@@ -112,6 +113,7 @@ fn channels_have_a_name_let_somebody_talk_and_do_not_lie_in_themselves() {
         of_mode(ChannelMode::Loudest(0)),
         of_sound(ChannelSound::Music(95)),
         of_sound(ChannelSound::Music(193)),
+        of_sound(ChannelSound::Stereo(193)),
         channel(9, Place::Channel(channel_id(9))),
     ];
     check(&sound.map(Change::Channel), &unsound.map(Change::Channel));

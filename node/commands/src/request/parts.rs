@@ -116,6 +116,9 @@ pub struct ChannelLook {
     /// It is for music, which talkers send at 96 to 192 kbit/s
     #[cfg_attr(feature = "clap", arg(long, value_name = "KBPS", value_parser = clap::value_parser!(u8).range(96..=192)))]
     pub music: Option<u8>,
+    /// The music is sent in stereo
+    #[cfg_attr(feature = "clap", arg(long, requires = "music"))]
+    pub stereo: bool,
     /// At most N devices are on it; 0 is any number
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub limit: Option<u16>,

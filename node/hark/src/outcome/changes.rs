@@ -104,7 +104,8 @@ pub(super) fn look(look: &Look) -> String {
         (None, Some(most)) => format!("relays pass on the {most} loudest"),
         (None, None) => "open".to_owned(),
     }];
-    words.extend(look.music.map(|kbps| format!("music at {kbps} kbit/s")));
+    let how = if look.stereo { "music in stereo" } else { "music" };
+    words.extend(look.music.map(|kbps| format!("{how} at {kbps} kbit/s")));
     let limit = usize::from(look.limit);
     words.extend((limit > 0).then(|| format!("at most {}", counted(limit, "device"))));
     words.extend(look.hidden.then(|| "hidden".to_owned()));

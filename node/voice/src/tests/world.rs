@@ -109,24 +109,31 @@ impl World {
     /// Captures `sound`. Half a block after each of its blocks, one is played.
     pub(super) fn run(&mut self, sound: &[f32]) {
         for block in sound.chunks_exact(self.block) {
-            self.blocks += 1;
-            let at_us = 1_000_000 + self.blocks * self.block_us();
-            self.deliver(Timestamp::from_micros(at_us));
-            let now = Timestamp::from_micros(at_us);
-            self.talker.handle_capture(now, block);
-            self.captured.extend_from_slice(block);
-            self.post(now);
-            let now = Timestamp::from_micros(at_us + self.block_us() / 2);
-            self.deliver(now);
-            let mut out = vec![0.0; SIDES * self.block];
-            self.listener.playout(now, &mut out);
-            self.heard.extend(mix::mean(&out));
-            for pipeline in [&mut self.talker, &mut self.listener] {
-                while let Some(event) = pipeline.poll_event() {
-                    self.events.push((self.blocks * self.block as u64 / 48, event));
-                }
+            self.run_both(block, &[]);
+        }
+    }
+
+    /// Captures a block of both sides: their mean, and half their difference. Returns what is
+    /// played half a block later.
+    pub(super) fn run_both(&mut self, block: &[f32], difference: &[f32]) -> Vec<f32> {
+        self.blocks += 1;
+        let at_us = 1_000_000 + self.blocks * self.block_us();
+        self.deliver(Timestamp::from_micros(at_us));
+        let now = Timestamp::from_micros(at_us);
+        self.talker.handle_stereo_capture(now, block, difference);
+        self.captured.extend_from_slice(block);
+        self.post(now);
+        let now = Timestamp::from_micros(at_us + self.block_us() / 2);
+        self.deliver(now);
+        let mut out = vec![0.0; SIDES * self.block];
+        self.listener.playout(now, &mut out);
+        self.heard.extend(mix::mean(&out));
+        for pipeline in [&mut self.talker, &mut self.listener] {
+            while let Some(event) = pipeline.poll_event() {
+                self.events.push((self.blocks * self.block as u64 / 48, event));
             }
         }
+        out
     }
 
     fn deliver(&mut self, until: Timestamp) {

@@ -182,6 +182,14 @@ fn what_is_wrong_with_a_file_is_told_with_line_and_column() {
         ("[[channel]\nname = \"A\"\n", "f.toml, line 1, column "),
         ("[[channel]]\nname = \"A\"\nlimit = -1\n", "f.toml, line 3, column 9: "),
         (
+            "[[channel]]\nname = \"A\"\nmusic = 64\n",
+            "f.toml, line 3, column 9: music is 96 to 192 kbit/s",
+        ),
+        (
+            "[[channel]]\nname = \"A\"\nstereo = true\n",
+            "f.toml, line 3, column 10: stereo is for music: say music = 128 as well",
+        ),
+        (
             "[[channel]]\nname = \"A\"\n[[channel]]\nname = \"A\"\n",
             "f.toml, line 4, column 8: the channel A stands here twice",
         ),

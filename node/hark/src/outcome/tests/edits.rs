@@ -55,6 +55,10 @@ fn channels_are_made_edited_moved_linked_and_removed() {
         "changed channel Flight/Anvil: open, music at 128 kbit/s, at most 4 devices"
     );
     assert_eq!(
+        bob.does("channel edit Anvil --music 160 --stereo"),
+        "changed channel Flight/Anvil: open, music in stereo at 160 kbit/s, at most 4 devices"
+    );
+    assert_eq!(
         bob.does("channel edit Anvil --speech"),
         "changed channel Flight/Anvil: open, at most 4 devices"
     );
