@@ -178,7 +178,7 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
                         samples: 480,
                         key: 1,
                         target: TargetId::from_bytes([1; 16]),
-                        copies: 0,
+                        reach: 0,
                         described: 0,
                         recovered: false,
                     };

@@ -14,6 +14,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use hark_keys::Timestamp;
+use hark_mesh::redundancy::copies_within;
 
 use super::window::WindowMinimum;
 
@@ -39,10 +40,10 @@ impl WaitLimits {
         target.clamp(self.least, self.most)
     }
 
-    /// The number of earlier frames of length `frame` that may still come as copies.
+    /// The number of copies, of frames of length `frame`, that may still come in time.
     pub fn copies(self, frame: Duration) -> u8 {
-        let copies = self.most.as_micros() / frame.as_micros().max(1);
-        u8::try_from(copies).unwrap_or(u8::MAX)
+        let frames = self.most.as_micros() / frame.as_micros().max(1);
+        copies_within(u8::try_from(frames).unwrap_or(u8::MAX))
     }
 }
 
@@ -100,7 +101,8 @@ pub struct ArrivalDelays {
     /// The delay of the newest frame that was no copy.
     last: Duration,
     frame: Duration,
-    copies: u8,
+    /// How far back copies that are worth a wait reach, in frames.
+    reach: u8,
     /// What the slowest frames need.
     late: Duration,
     jitter: Jitter,
@@ -120,7 +122,7 @@ impl Default for ArrivalDelays {
             swell: Duration::ZERO,
             last: Duration::ZERO,
             frame: Duration::from_millis(10),
-            copies: 0,
+            reach: 0,
             late: Duration::ZERO,
             jitter: Jitter::default(),
         }
@@ -129,19 +131,19 @@ impl Default for ArrivalDelays {
 
 impl ArrivalDelays {
     /// Records a frame of length `frame`, spoken at `media_us`, that arrived for the first time.
-    /// Its datagram held `copies` earlier frames. The frame is `recovered` if it was itself a copy.
+    /// Copies of `reach` frames before it are worth a wait. The frame is `recovered` if it was itself a copy.
     pub fn handle_arrival(
         &mut self,
         arrived: Timestamp,
         media_us: i64,
         frame: Duration,
-        copies: u8,
+        reach: u8,
         recovered: bool,
     ) {
         let offset = micros(arrived) - media_us;
         let delay = duration(offset - self.fastest.update(arrived, offset));
         self.frame = frame;
-        self.copies = copies;
+        self.reach = reach;
         let mut weight = self.weight;
         let spike = self.spike.filter(|(since, _)| {
             arrived.saturating_duration_since(*since) < SPIKE_TOGETHER && delay >= frame
@@ -230,7 +232,7 @@ impl ArrivalDelays {
 
     /// The target without spikes.
     fn settled(&self) -> Duration {
-        let covered = self.frame * u32::from(self.copies);
+        let covered = self.frame * u32::from(self.reach);
         let mut target = self.late.max(covered) + MARGIN;
         if self.entries < STARTING_ENTRIES {
             target = target.max(self.frame);
@@ -441,7 +443,7 @@ mod tests {
         let limits: WaitLimits = "20..45".parse().unwrap();
         assert_eq!([5, 30, 90].map(|target| limits.clamp(ms(target))), [20, 30, 45].map(ms));
         assert_eq!((limits.copies(ms(10)), limits.copies(ms(20))), (4, 2));
-        assert_eq!(limits.copies(Duration::ZERO), u8::MAX, "nothing has come yet");
+        assert_eq!(limits.copies(Duration::ZERO), 5, "nothing has come yet");
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub struct JitterBuffer {
     waited: usize,
     /// Samples to conceal at once while waiting.
     step: usize,
-    copies: u8,
+    /// By how many frames the newest datagram reaches back.
+    reach: u8,
     /// Number of consecutive frames whose media time was far from what could be played.
     strays: u8,
     playout_delay_us: i64,
@@ -79,9 +80,9 @@ pub struct Frame<'a> {
     pub key: u64,
     /// The target of its talkspurt.
     pub target: TargetId,
-    /// Number of earlier frames that are worth a wait: those in its datagram, or as many of those
-    /// that its packet describes as the losses ask for.
-    pub copies: u8,
+    /// By how many frames what is worth a wait reaches back: the copies in its datagram, or as much
+    /// of what its packet describes as the losses ask for.
+    pub reach: u8,
     /// Number of samples before it that its packet describes.
     pub described: usize,
     /// Whether the frame was itself such an earlier frame.
@@ -157,7 +158,7 @@ impl Default for JitterBuffer {
             concealed: 0,
             waited: 0,
             step: UNIT_SAMPLES,
-            copies: 0,
+            reach: 0,
             strays: 0,
             playout_delay_us: 0,
         }
@@ -205,12 +206,12 @@ impl JitterBuffer {
         if self.slots[index].media == Some(media) {
             return Inserted::Repeated;
         }
-        self.copies = frame.copies;
+        self.reach = frame.reach;
         self.delays.handle_arrival(
             arrived,
             (media + frame_units) * UNIT_US,
             length_of(frame_units),
-            frame.copies,
+            frame.reach,
             frame.recovered,
         );
         if media < self.next {
@@ -399,7 +400,7 @@ impl JitterBuffer {
     /// Whether the frame that is due may still come: nothing later has come, or a later datagram
     /// may bring a copy.
     fn may_come(&self, now: Timestamp, target_us: i64) -> bool {
-        let brought_until = self.next + i64::from(self.copies) * self.frame_units;
+        let brought_until = self.next + i64::from(self.reach) * self.frame_units;
         self.newest < self.next
             || self.newest < brought_until
                 && self.delay_us(now) < target_us + self.frame_us()

@@ -24,7 +24,7 @@ impl Replay {
             samples: 480,
             key: 1,
             target: TargetId::from_bytes([header.talkspurt; 16]),
-            copies: 0,
+            reach: 0,
             described: 0,
             recovered: false,
         };
@@ -295,7 +295,7 @@ fn a_talkspurt_with_longer_frames_follows_without_a_gap() {
                 samples: units as usize * UNIT_SAMPLES,
                 key: 1,
                 target: TargetId::from_bytes([1; 16]),
-                copies: 0,
+                reach: 0,
                 described: 0,
                 recovered: false,
             };

@@ -9,7 +9,10 @@ use std::{borrow::Cow, collections::VecDeque, time::Duration};
 use hark_keys::{
     DeviceId, EpochKey, EpochSecret, FrameNumber, KeySecret, OpenFrameError, TargetId, Timestamp,
 };
-use hark_mesh::datagram::{Account, DropReason, FrameHeader, KIND_PROOF, Report, Slot, Voice};
+use hark_mesh::{
+    datagram::{Account, DropReason, FrameHeader, KIND_PROOF, Report, Slot, Voice},
+    redundancy::reach,
+};
 
 use super::{
     CodecError, SAMPLE_RATE, SIDES, TalkerStatistics,
@@ -380,8 +383,9 @@ impl Talker {
         let key = FrameNumber::of(&sealed.bytes).map_or(0, |number| number.key);
         self.statistics.frames_received += 1;
         let described = self.decoder.described_samples(packet);
-        let copies = copies.max(self.reception.asked().min((described / samples) as u8));
-        let frame = Frame { header, packet, samples, key, target, copies, described, recovered };
+        let described_frames = u8::try_from(described / samples).unwrap_or(u8::MAX);
+        let reach = reach(copies).max(reach(self.reception.asked()).min(described_frames));
+        let frame = Frame { header, packet, samples, key, target, reach, described, recovered };
         match self.jitter.insert(arrived, &frame) {
             Inserted::Held if recovered => self.statistics.frames_recovered += 1,
             Inserted::Held | Inserted::Repeated => {}

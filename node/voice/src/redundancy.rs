@@ -3,20 +3,23 @@
 use std::{collections::VecDeque, time::Duration};
 
 use hark_keys::{DeviceId, Timestamp};
-use hark_mesh::datagram::{FRAMES_MAX, Forward, Voice};
+use hark_mesh::{
+    datagram::{Forward, Voice},
+    redundancy::AGES,
+};
 
 use super::rate::{CopiesRule, DATAGRAM_BYTES, Queueing};
 
 /// The last sealed frames of a talkspurt, newest first.
 pub struct SealedFrames {
-    frames: [Vec<u8>; FRAMES_MAX],
+    frames: [Vec<u8>; FRAMES_KEPT],
     count: usize,
 }
 
 impl Default for SealedFrames {
     /// Before the first frame.
     fn default() -> Self {
-        Self { frames: [const { Vec::new() }; FRAMES_MAX], count: 0 }
+        Self { frames: [const { Vec::new() }; FRAMES_KEPT], count: 0 }
     }
 }
 
@@ -34,7 +37,7 @@ impl SealedFrames {
     /// Makes room for the next frame. The caller writes it.
     pub fn push(&mut self) -> &mut Vec<u8> {
         self.frames.rotate_right(1);
-        self.count = (self.count + 1).min(FRAMES_MAX);
+        self.count = (self.count + 1).min(FRAMES_KEPT);
         &mut self.frames[0]
     }
 
@@ -49,15 +52,15 @@ impl SealedFrames {
         self.count = self.count.saturating_sub(1);
     }
 
-    /// The newest frame and `copies` before it. If there are fewer, the first frame of the
-    /// talkspurt is repeated, so that the size of the datagram reveals nothing. [PROTO-7.2] There
-    /// are no more than a datagram has room for: those of a talkspurt that has ended may be longer
+    /// The newest frame and `copies` before it, as old as [`AGES`] says. If there are fewer, the
+    /// first frame of the talkspurt is repeated, so that the size of the datagram reveals nothing.
+    /// [PROTO-7.2] There are no more than a datagram has room for: those of a talkspurt that has ended may be longer
     /// than today's.
     fn newest(&self, copies: u8) -> impl Iterator<Item = &[u8]> {
         let last = self.count.saturating_sub(1);
         let fit = DATAGRAM_BYTES / (self.frames[0].len() + 2);
-        (0..=usize::from(copies).min(fit.saturating_sub(1)))
-            .map(move |age| self.frames[age.min(last)].as_slice())
+        let ages = AGES.iter().take(1 + usize::from(copies).min(fit.saturating_sub(1)));
+        ages.map(move |age| self.frames[usize::from(*age).min(last)].as_slice())
     }
 }
 
@@ -271,6 +274,9 @@ impl EndedTalkspurts {
     }
 }
 
+/// Frames of a talkspurt that are kept: as many as the copies reach back.
+const FRAMES_KEPT: usize = AGES[AGES.len() - 1] as usize + 1;
+
 /// Most reports that are remembered: those of more than a second. If there are more, the oldest is
 /// dropped.
 const REPORTS_KEPT: usize = 8;
@@ -355,9 +361,9 @@ mod tests {
     fn datagrams_have_one_size_per_number_of_copies() {
         let mut listener = ListenerRedundancy::default();
         let way = NextHop::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
-        ask(&mut listener, 1_000, 2);
+        ask(&mut listener, 1_000, 5);
         let mut frames = SealedFrames::default();
-        for n in 0..5u8 {
+        for n in 0..12u8 {
             let frame = frames.push();
             frame.clear();
             frame.extend_from_slice(&[n; 82]);
@@ -370,10 +376,10 @@ mod tests {
                 &frames,
                 &mut out,
             );
-            assert_eq!(out.len(), 8 + 3 * 84);
+            assert_eq!(out.len(), 8 + 6 * 84);
             let voice = Voice::parse(&out).unwrap();
             let held: Vec<u8> = voice.frames.iter().map(|frame| frame[0]).collect();
-            assert_eq!(held, [n, n.saturating_sub(1), n.saturating_sub(2)]);
+            assert_eq!(held, [0, 1, 2, 3, 4, 6].map(|age| n.saturating_sub(age)));
             assert_eq!(voice.sequence, u16::from(n));
         }
     }
