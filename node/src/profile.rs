@@ -60,6 +60,9 @@ pub struct Profile {
     /// Whether talkers are brought to one loudness, if they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     leveling: Option<bool>,
+    /// Whether talkers are placed around the head, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headphones: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transmit: Option<TransmitMode>,
     /// The target of the plain key. The charter decides if the person has not chosen.
@@ -358,6 +361,7 @@ impl Profile {
         self.talked_to_volume = kept(change.talked_to, self.talked_to_volume);
         self.others_volume = kept(change.others, self.others_volume);
         self.leveling = change.leveling.or(self.leveling).filter(|on| !on);
+        self.headphones = change.headphones.or(self.headphones).filter(|on| *on);
         Ok(())
     }
 
@@ -437,6 +441,7 @@ impl Profile {
             others: self.others_volume.unwrap_or(1.0),
             others_down: false,
             leveling: self.leveling.unwrap_or(true),
+            headphones: self.headphones.unwrap_or(false),
         }
     }
 

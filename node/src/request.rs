@@ -84,7 +84,7 @@ pub enum RequestError {
     #[error(transparent)]
     Wait(#[from] hark_voice::WaitError),
     /// The request names no volume of all nets to change.
-    #[error("say what changes: talked-to, others, others-down or leveling")]
+    #[error("say what changes: talked-to, others, others-down, leveling or headphones")]
     NoVolumeToChange,
     /// The key of this name has its own target, and the request names another.
     #[error("key {0:?} talks to what it is bound to: give a key or whom to talk to, not both")]

@@ -362,11 +362,13 @@ pub struct MasterVolumes {
     pub others_down: bool,
     /// Whether talkers who are far too quiet or too loud are turned up or down.
     pub leveling: bool,
+    /// Whether talkers are placed around the head of someone with headphones.
+    pub headphones: bool,
 }
 
 impl Default for MasterVolumes {
     fn default() -> Self {
-        Self { talked_to: 1.0, others: 1.0, others_down: false, leveling: true }
+        Self { talked_to: 1.0, others: 1.0, others_down: false, leveling: true, headphones: false }
     }
 }
 
@@ -385,6 +387,9 @@ pub struct MasterChange {
     /// Whether talkers who are far too quiet or too loud are turned up or down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leveling: Option<bool>,
+    /// Whether talkers are placed around the head of someone with headphones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headphones: Option<bool>,
 }
 
 /// A device of a member.

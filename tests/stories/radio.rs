@@ -238,14 +238,18 @@ fn master_volumes_are_kept_beside_those_of_nets() {
     };
     assert_eq!(flight(&status(&kestrel))["volume"], 0.5, "its own, as it was set");
     assert_eq!(status(&kestrel)["master"]["leveling"], true);
-    let told = kestrel.ctl(&["master", "--leveling", "off", "--others-down", "off"]);
-    let said = "nets you talk to: 1.25, others: 0.50; talkers stay as loud as they are sent";
+    let set = ["master", "--leveling", "off", "--others-down", "off", "--headphones", "on"];
+    let told = kestrel.ctl(&set);
+    let said = "nets you talk to: 1.25, others: 0.50; talkers stay as loud as they are sent; \
+                talkers stand around your head";
     assert_eq!(told.trim(), said);
     kestrel.ctl(&["quit"]);
     assert_eq!(kestrel.ended(), "quit");
     let kestrel = scene.talk("Kestrel").start();
     let master = &status(&kestrel)["master"];
-    let set = json!({"talked_to": 1.25, "others": 0.5, "others_down": false, "leveling": false});
+    let set = json!({
+        "talked_to": 1.25, "others": 0.5, "others_down": false, "leveling": false, "headphones": true
+    });
     assert_eq!(*master, set);
 }
 

@@ -127,6 +127,9 @@ enum Request {
         /// Turn up who is far too quiet and turn down who is far too loud, or leave all as they are
         #[arg(long, value_name = "on|off")]
         leveling: Option<Switch>,
+        /// Place the nets around your head, as both ears hear what is on one side: for headphones
+        #[arg(long, value_name = "on|off")]
+        headphones: Option<Switch>,
     },
     /// Have a member hear and talk to another net; needs the right to move
     Move {
@@ -319,9 +322,10 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             let to = (!to.is_empty()).then(|| to.clone());
             json!(Command::Key { key: key.clone(), to })
         }
-        Request::Master { talked_to, others, others_down, leveling } => {
+        Request::Master { talked_to, others, others_down, leveling, headphones } => {
             let (others_down, leveling) = (others_down.map(bool::from), leveling.map(bool::from));
-            let change = MasterChange { talked_to, others, others_down, leveling };
+            let headphones = headphones.map(bool::from);
+            let change = MasterChange { talked_to, others, others_down, leveling, headphones };
             json!(Command::Master { change })
         }
         Request::Voice { ref bitrate, ref frame, ref redundancy, ref wait } => {

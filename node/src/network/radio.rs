@@ -39,6 +39,8 @@ pub(super) struct Radio {
     ducking_db: f32,
     /// Whether talkers are brought to one loudness.
     leveling: bool,
+    /// Whether they are placed around the head.
+    headphones: bool,
     /// The channels for music that it knows.
     music: BTreeMap<TargetId, Music>,
     /// Our voice goes out.
@@ -98,6 +100,7 @@ impl Radio {
             transmit: transmit.unwrap_or_default(),
             ducking_db: DUCKING_DB,
             leveling: false,
+            headphones: false,
             music: BTreeMap::new(),
             trailing: false,
             notices: Vec::new(),
@@ -556,9 +559,12 @@ impl Radio {
         if std::mem::replace(&mut self.ducking_db, ducking_db) != ducking_db {
             commands.push(VoiceCommand::SetDucking(ducking_db));
         }
-        let leveling = profile.master().leveling;
+        let MasterVolumes { leveling, headphones, .. } = profile.master();
         if std::mem::replace(&mut self.leveling, leveling) != leveling {
             commands.push(VoiceCommand::SetLeveling(leveling));
+        }
+        if std::mem::replace(&mut self.headphones, headphones) != headphones {
+            commands.push(VoiceCommand::SetHeadphones(headphones));
         }
     }
 

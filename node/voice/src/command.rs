@@ -165,6 +165,9 @@ pub enum VoiceCommand {
     /// Set whether talkers who are far too quiet or too loud are turned up or down. At first they
     /// are not.
     SetLeveling(bool),
+    /// Set whether talkers are placed around the head of someone with headphones. At first they are
+    /// not.
+    SetHeadphones(bool),
     /// Set which targets are channels for music. At first none is. [PROTO-7.12]
     SetMusic(BTreeMap<TargetId, Music>),
     /// Set bit rate, frame length and copies of our voice, or leave them to the network.

@@ -30,14 +30,19 @@ impl Fader {
     /// of both sides, on the right without it. An empty one is none.
     pub(super) fn mix(&mut self, samples: &[f32], difference: &[f32], out: &mut [[f32; SIDES]]) {
         if difference.is_empty() {
-            self.add(samples.iter().map(|sample| [*sample; SIDES]), out);
+            self.mix_sides(samples.iter().map(|sample| [*sample; SIDES]), out);
         } else {
             let both = samples.iter().zip(difference);
-            self.add(both.map(|(mean, it)| [mean + it, mean - it]), out);
+            self.mix_sides(both.map(|(mean, it)| [mean + it, mean - it]), out);
         }
     }
 
-    fn add(&mut self, sound: impl Iterator<Item = [f32; SIDES]>, out: &mut [[f32; SIDES]]) {
+    /// The same of a sound with sides of its own.
+    pub(super) fn mix_sides(
+        &mut self,
+        sound: impl Iterator<Item = [f32; SIDES]>,
+        out: &mut [[f32; SIDES]],
+    ) {
         for (out, samples) in out.iter_mut().zip(sound) {
             self.passed += 1;
             let part = self.passed as f32 / self.length as f32;

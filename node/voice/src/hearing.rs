@@ -4,6 +4,7 @@ use hark_keys::TargetId;
 
 use super::{
     SIDES,
+    binaural::{Ears, STEP},
     fade::{Duck, Fader},
     keyrings::Keyrings,
     leveling::Leveler,
@@ -19,6 +20,8 @@ pub(super) struct Hearing {
     pub(super) fader: Fader,
     /// Makes it sound as by a radio.
     pub(super) radio: Radio,
+    /// Places it around the head.
+    ears: Ears,
     /// The target of the talkspurt that is being played.
     playing: Option<TargetId>,
     /// The nets on which it speaks and that we listen to.
@@ -36,6 +39,7 @@ impl Default for Hearing {
             gain: 1.0,
             fader: Fader::default(),
             radio: Radio::default(),
+            ears: Ears::default(),
             playing: None,
             nets: Vec::new(),
             rank: Aim::NOWHERE.rank,
@@ -88,21 +92,30 @@ impl Hearing {
         let sides = self.aim(keyrings, nets);
         self.fader.set(sides);
         self.radio.begin();
+        self.ears.begin();
     }
 
     /// Adds `samples`, the next ones of the block, to `out`, with half the `difference` of both
-    /// sides, if it is there. A radio has one side.
+    /// sides, if it is there. A radio has one side, and so has a talker who is placed around the
+    /// head.
     pub(super) fn mix(&mut self, samples: &[f32], difference: &[f32], out: &mut [[f32; SIDES]]) {
-        if self.radio.is_silent() {
+        if self.radio.is_silent() && self.ears.is_silent() {
             self.fader.mix(samples, difference, out);
             return;
         }
-        for (samples, out) in samples.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
-            let mut chunk = [0.0; CHUNK];
+        for (samples, out) in samples.chunks(STEP).zip(out.chunks_mut(STEP)) {
+            let mut chunk = [0.0; STEP];
             let chunk = &mut chunk[..samples.len()];
             chunk.copy_from_slice(samples);
-            self.radio.process(chunk);
-            self.fader.mix(chunk, &[], out);
+            if !self.radio.is_silent() {
+                self.radio.process(chunk);
+            }
+            if self.ears.is_silent() {
+                self.fader.mix(chunk, &[], out);
+            } else {
+                let sides = self.ears.process(chunk);
+                self.fader.mix_sides(sides.into_iter().take(samples.len()), out);
+            }
         }
     }
 
@@ -123,11 +136,12 @@ impl Hearing {
         let aim = nets.aim(heard, priority);
         self.rank = aim.rank;
         self.radio.set(aim.radio);
+        // Music has its sides already.
+        let around = aim.around.filter(|_| !nets.is_music(target));
+        self.ears.set(around.map(|(position, _)| position));
+        let sides = around.map_or(aim.sides, |(_, volume)| [volume; SIDES]);
         let leveled = if nets.levels(target) { self.leveler.gain() } else { 1.0 };
         let gain = self.gain * leveled * self.duck.gain(nets.ducking_db());
-        aim.sides.map(|side| side * gain)
+        sides.map(|side| side * gain)
     }
 }
-
-/// Samples that the radio's effect takes at once.
-const CHUNK: usize = 240;

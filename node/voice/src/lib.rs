@@ -10,6 +10,7 @@
 //! device drives it with blocks of any length.
 
 mod accounts;
+mod binaural;
 pub mod codec;
 mod command;
 mod console;

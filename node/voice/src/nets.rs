@@ -73,11 +73,15 @@ pub struct Aim {
     pub rank: NetRank,
     /// Whether it sounds as by a radio.
     pub radio: bool,
+    /// For someone with headphones: where it is placed around the head, from -1, left, to 1, right,
+    /// and the factor of both sides, which then counts instead of theirs.
+    pub around: Option<(f32, f32)>,
 }
 
 impl Aim {
     /// Not heard at all.
-    pub const NOWHERE: Self = Self { sides: [0.0; SIDES], rank: NetRank::Channel(0), radio: false };
+    pub const NOWHERE: Self =
+        Self { sides: [0.0; SIDES], rank: NetRank::Channel(0), radio: false, around: None };
 }
 
 /// All nets that are listened to.
@@ -86,6 +90,8 @@ pub struct Nets {
     ducking_db: f32,
     /// Whether talkers are brought to one loudness.
     leveling: bool,
+    /// Whether they are placed around the head of someone with headphones.
+    headphones: bool,
     /// The targets that are channels for music, which is played as loud as it is sent.
     music: BTreeSet<TargetId>,
     /// The highest rank that was heard in the last block.
@@ -99,6 +105,7 @@ impl Default for Nets {
             settings: BTreeMap::new(),
             ducking_db: DUCKING_DB,
             leveling: false,
+            headphones: false,
             music: BTreeSet::new(),
             highest: None,
         }
@@ -128,6 +135,11 @@ impl Nets {
     /// Sets whether talkers are brought to one loudness.
     pub fn set_leveling(&mut self, on: bool) {
         self.leveling = on;
+    }
+
+    /// Sets whether talkers are placed around the head of someone with headphones.
+    pub fn set_headphones(&mut self, on: bool) {
+        self.headphones = on;
     }
 
     /// Sets which targets are channels for music.
@@ -166,7 +178,8 @@ impl Nets {
         };
         match (loudest, heard().map(rank).max()) {
             (Some(loudest), Some(rank)) => {
-                Aim { sides: loudest.sides(), rank, radio: loudest.radio }
+                let around = self.headphones.then_some((loudest.pan, loudest.volume));
+                Aim { sides: loudest.sides(), rank, radio: loudest.radio, around }
             }
             _ => Aim::NOWHERE,
         }
@@ -182,9 +195,14 @@ impl Nets {
         self.ducking_db
     }
 
+    /// Whether `target` is a channel for music.
+    pub fn is_music(&self, target: TargetId) -> bool {
+        self.music.contains(&target)
+    }
+
     /// Whether those who talk to `target` are brought to one loudness.
     pub fn levels(&self, target: TargetId) -> bool {
-        self.leveling && !self.music.contains(&target)
+        self.leveling && !self.is_music(target)
     }
 }
 
@@ -221,7 +239,11 @@ mod tests {
         set(&mut nets, 3, 2.0, -0.5, 0);
         let aim = nets.aim(&[net(1), net(2), net(3), net(4)], false);
         let [near, far] = [1.5_f32, 0.5].map(|power| 2.0 * power.sqrt());
-        assert_eq!(aim, Aim { sides: [far, near], rank: NetRank::Channel(9), radio: false });
+        let (sides, rank) = ([far, near], NetRank::Channel(9));
+        assert_eq!(aim, Aim { sides, rank, radio: false, around: None });
+        nets.set_headphones(true);
+        assert_eq!(nets.aim(&[net(2)], false).around, Some((0.5, 2.0)));
+        nets.set_headphones(false);
         assert_eq!(nets.aim(&[net(3), net(2)], false).sides, [near, far], "of equals the first");
         let front = nets.aim(&[net(3), net(2)], true).sides;
         assert_eq!(front, [2.0, 2.0], "priority is in the centre");

@@ -200,6 +200,7 @@ impl Pipeline {
             VoiceCommand::RemoveNet(net) => self.nets.remove(net),
             VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
             VoiceCommand::SetLeveling(on) => self.nets.set_leveling(on),
+            VoiceCommand::SetHeadphones(on) => self.nets.set_headphones(on),
             VoiceCommand::SetMusic(music) => {
                 self.nets.set_music(music.keys().copied().collect());
                 self.sender.set_music(music);

@@ -162,7 +162,7 @@ fn every_command_of_the_table(page: &str, socket: &mut Socket, wren: &Member) {
         json!({"command": "ptt", "down": false, "key": "Flight"}),
         json!({"command": "ptt", "down": true, "to": {"nets": ["Flight", "squad"]}}),
         json!({"command": "ptt", "down": false, "to": {"nets": ["Flight", "squad"]}}),
-        json!({"command": "master", "talked_to": 1.5, "others": 0.5, "others_down": true, "leveling": false}),
+        json!({"command": "master", "talked_to": 1.5, "others": 0.5, "others_down": true, "leveling": false, "headphones": true}),
         json!({"command": "net", "net": "Flight", "volume": 4, "pan": -1, "muted": false, "priority": 255, "radio": true}),
         json!({"command": "talk_to", "nets": ["Flight"], "keep": true}),
         json!({"command": "talk_to", "members": ["Wren"], "priority": false}),

@@ -31,13 +31,14 @@ use crate::{
 type Setting = (&'static str, &'static str, fn(&mut Ui, &mut Drawing));
 
 /// All settings, in the order in which they are shown.
-const SETTINGS: [Setting; 13] = [
+const SETTINGS: [Setting; 14] = [
     ("Microphone", "input headset sound card device record", microphone),
     ("Loudspeaker", "speaker output headphones headset sound card device", loudspeaker),
     ("Your voice", "sound processing echo noise gain cancel suppress level microphone", voice),
     ("Tones", "sound cues beep click key mute join leave moved volume", cues),
     ("Hear yourself", "sound side tone sidetone own voice monitor", side_tone),
     ("Loudness of people", "leveling quiet loud volume talkers same", leveling),
+    ("Around your head", "headphones 3d hrtf binaural spatial surround side pan", headphones),
     ("Line", "bit rate bitrate kbit frame redundancy copies loss wait delay jitter network", line),
     ("Colours", "theme dark light night contrast look", colours),
     ("Size of everything", "scale zoom text big small", scale),
@@ -339,6 +340,16 @@ fn leveling(ui: &mut Ui, view: &mut Drawing) {
     let hint = "turns up who is far too quiet, and down who is far too loud";
     if toggle.on_hover_text(hint).clicked() {
         let change = MasterChange { leveling: Some(!on), ..MasterChange::default() };
+        view.command(Command::Master { change });
+    }
+}
+
+fn headphones(ui: &mut Ui, view: &mut Drawing) {
+    let on = view.snapshot().master.headphones;
+    let toggle = toggle(ui, "On headphones", on, "Place nets around your head");
+    let hint = "what is on one side reaches the other ear later and duller; for headphones alone";
+    if toggle.on_hover_text(hint).clicked() {
+        let change = MasterChange { headphones: Some(!on), ..MasterChange::default() };
         view.command(Command::Master { change });
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, V
                 None => (vec![("key", Value::Null)], format!("key {key} is free")),
             }
         }
-        Request::Master { leveling, .. } => {
+        Request::Master { leveling, headphones, .. } => {
             let master = &status["master"];
             let volume = |name: &str| master[name].as_f64().unwrap_or_default();
             let down = if master["others_down"] == true { ", turned down for now" } else { "" };
@@ -75,6 +75,11 @@ pub(super) fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, V
             match master["leveling"] == false {
                 true => line += "; talkers stay as loud as they are sent",
                 false if leveling.is_some() => line += "; talkers are leveled",
+                false => {}
+            }
+            match master["headphones"] == true {
+                true => line += "; talkers stand around your head",
+                false if headphones.is_some() => line += "; talkers stand between left and right",
                 false => {}
             }
             (own(&["master"]), line)
@@ -520,6 +525,10 @@ mod tests {
                 "Flight/Alpha: volume 1.50, pan -0.30, priority 5, as by a radio, muted",
             ),
             ("master --leveling on", "nets you talk to: 1.00, others: 0.50; talkers are leveled"),
+            (
+                "master --headphones off",
+                "nets you talk to: 1.00, others: 0.50; talkers stand between left and right",
+            ),
             (
                 "voice --redundancy deep",
                 "your voice, from what you say next: redundancy deep, in \

@@ -252,6 +252,49 @@ fn changes_do_not_click() {
     }
 }
 
+/// On headphones a talker on the left is heard by both ears: by the right one as loud in the lows,
+/// and much weaker in the highs.
+#[test]
+fn on_headphones_a_side_is_heard_around_the_head() {
+    let hear = |hertz: f32, headphones: bool| {
+        let mut party = Party::new(&[hertz], 480);
+        party.command(VoiceCommand::SetHeadphones(headphones));
+        party.listen(net(1), 1.0, -1.0, 0);
+        party.key(0, 1, &[net(1)], false);
+        party.talk(0, Some(1));
+        party.run(600);
+        party.amplitude(hertz, 200)
+    };
+    let [left, right] = hear(200.0, false);
+    assert!((left - 0.141).abs() < 0.01 && right == 0.0, "{left} {right}");
+    let [left, right] = hear(200.0, true).map(decibels);
+    assert!((left - right).abs() < 3.0, "{left} {right} dB");
+    let [left, right] = hear(4_000.0, true).map(decibels);
+    assert!(left - right > 12.0, "{left} {right} dB");
+}
+
+/// Moves and the switch are smooth within a talkspurt.
+#[test]
+fn changes_on_headphones_do_not_click() {
+    let mut party = Party::new(&[200.0], 480);
+    party.listen(net(1), 1.0, 0.0, 0);
+    party.key(0, 1, &[net(1)], false);
+    party.talk(0, Some(1));
+    party.run(400);
+    let from = party.heard.len();
+    for (pan, headphones) in [(0.0, true), (1.0, true), (-1.0, true), (-1.0, false), (0.5, true)] {
+        party.listen(net(1), 1.0, pan, 0);
+        party.command(VoiceCommand::SetHeadphones(headphones));
+        party.run(150);
+    }
+    for side in [0, 1] {
+        let steps =
+            party.heard[from..].windows(2).map(|pair| (pair[1][side] - pair[0][side]).abs());
+        let steepest = steps.fold(0.0, f32::max);
+        assert!(steepest < 0.0092, "{steepest}");
+    }
+}
+
 /// Sound in the centre at the original volume is what the decoder gives, to the last bit. This
 /// holds on both sides, and also in a file with one channel.
 #[test]
