@@ -442,6 +442,7 @@ impl Profile {
             others_down: false,
             leveling: self.leveling.unwrap_or(true),
             headphones: self.headphones.unwrap_or(false),
+            ducking_db: self.ducking_db.map_or(MasterVolumes::default().ducking_db, f32::abs),
         }
     }
 

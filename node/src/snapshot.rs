@@ -246,6 +246,8 @@ pub struct CodingView {
     pub deep: bool,
     /// Why: `usual`, `music`, `set`, `many_listeners` or `queue`.
     pub reason: String,
+    /// Whether it was started with low delay.
+    pub low_delay: bool,
     /// What the person has set of it, and of the wait for others.
     pub set: VoiceChange,
 }
@@ -267,6 +269,7 @@ impl From<&hark_voice::OwnStatistics> for CodingView {
             copies_max,
             deep: coding.deep,
             reason: reason.to_owned(),
+            low_delay: own.low_delay,
             set: VoiceChange::of(own.set, own.wait),
         }
     }
@@ -324,14 +327,11 @@ impl VoiceChange {
                 .map(|it| rate::parse_redundancy(&text(it)))
                 .transpose()?,
         };
-        let mut set = hark_voice::CodingSettings::default();
-        set.apply(coding);
-        set.check(false)?;
         Ok((coding, wait))
     }
 
     /// What is in force, in full.
-    fn of(set: hark_voice::CodingSettings, wait: hark_voice::WaitLimits) -> Self {
+    pub(crate) fn of(set: hark_voice::CodingSettings, wait: hark_voice::WaitLimits) -> Self {
         use hark_voice::rate::Redundancy;
         let or_auto = |number: Option<f64>| {
             Some(number.map_or(SettingText::Word("auto".to_owned()), SettingText::Number))
@@ -364,11 +364,20 @@ pub struct MasterVolumes {
     pub leveling: bool,
     /// Whether talkers are placed around the head of someone with headphones.
     pub headphones: bool,
+    /// By how much talkers on nets of lower priority are turned down, 0 to 60 dB.
+    pub ducking_db: f32,
 }
 
 impl Default for MasterVolumes {
     fn default() -> Self {
-        Self { talked_to: 1.0, others: 1.0, others_down: false, leveling: true, headphones: false }
+        Self {
+            talked_to: 1.0,
+            others: 1.0,
+            others_down: false,
+            leveling: true,
+            headphones: false,
+            ducking_db: 18.0,
+        }
     }
 }
 

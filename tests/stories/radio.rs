@@ -248,9 +248,32 @@ fn master_volumes_are_kept_beside_those_of_nets() {
     let kestrel = scene.talk("Kestrel").start();
     let master = &status(&kestrel)["master"];
     let set = json!({
-        "talked_to": 1.25, "others": 0.5, "others_down": false, "leveling": false, "headphones": true
+        "talked_to": 1.25, "others": 0.5, "others_down": false, "leveling": false, "headphones": true,
+        "ducking_db": 18.0
     });
     assert_eq!(*master, set);
+}
+
+/// A regression: what had been set of the voice was shown a second later, and deep redundancy was
+/// taken beside frames that have no room for it, if they had been set before.
+#[test]
+fn what_was_set_of_the_voice_was_not_known_at_once() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    let set = |kestrel: &Member| status(kestrel)["coding"]["set"].clone();
+    kestrel.ctl(&["voice", "--frame", "5"]);
+    assert_eq!(set(&kestrel)["frame"], 5.0);
+    let refused = kestrel.try_ctl(&["voice", "--redundancy", "deep"]);
+    let why = "deep redundancy needs frames of 10 or 20 ms, not 5 ms";
+    assert!(refused.complaint().contains(why), "{}", refused.complaint());
+    kestrel.ctl(&["voice", "--redundancy", "2", "--wait", "10..90"]);
+    let expected = json!({"bitrate": "auto", "frame": 5.0, "redundancy": 2.0, "wait": "10..90"});
+    assert_eq!(set(&kestrel), expected);
+    kestrel.ctl(&["voice", "--frame", "auto", "--redundancy", "deep"]);
+    assert_eq!(set(&kestrel)["redundancy"], "deep");
+    assert_eq!(status(&kestrel)["coding"]["low_delay"], false);
+    kestrel.ctl(&["ducking", "12"]);
+    assert_eq!(status(&kestrel)["master"]["ducking_db"], 12.0);
 }
 
 /// Stages are set while the node runs; with a file as the microphone, for that run alone.

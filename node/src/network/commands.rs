@@ -52,6 +52,12 @@ impl Working {
             Command::Ducking { decibels } => self.radio.set_ducking(decibels)?,
             Command::Voice { change } => {
                 let (coding, wait) = change.parse()?;
+                // The voice side says only now and then what is set.
+                let own = self.voice.statistics().own;
+                let (mut set, waited) = self.voice_set.unwrap_or((own.set, own.wait));
+                set.apply(coding);
+                set.check(own.low_delay)?;
+                self.voice_set = Some((set, wait.unwrap_or(waited)));
                 voice_commands.push(VoiceCommand::ChangeCoding(coding));
                 voice_commands.extend(wait.map(VoiceCommand::SetWait));
             }

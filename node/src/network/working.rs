@@ -15,7 +15,7 @@ use hark_mesh::{
     hello::{Presence, Refusal},
     squad::SquadConfig,
 };
-use hark_voice::{Cue, VoiceCommand, VoiceEvent};
+use hark_voice::{CodingSettings, Cue, VoiceCommand, VoiceEvent, WaitLimits};
 
 use super::{
     Input, Persisted, StartVoice, VoiceControl, base::Base, checks, people::Verified,
@@ -27,7 +27,7 @@ use crate::{
     event::{Event, Notice},
     link::{Link, LinkEvent},
     request::RequestError,
-    snapshot::Command,
+    snapshot::{Command, VoiceChange},
     store::OrganisationStore,
     swarm::News,
 };
@@ -39,6 +39,8 @@ pub(super) struct Working {
     pub(super) store: OrganisationStore,
     pub(super) voice: Box<dyn VoiceControl>,
     pub(super) radio: Radio,
+    /// What was set of our voice since the node started.
+    pub(super) voice_set: Option<(CodingSettings, WaitLimits)>,
     pub(super) keeping: PendingWrite,
     /// What is heard and talked to has to be looked at again.
     pub(super) unsettled: bool,
@@ -134,6 +136,7 @@ impl Working {
             radio,
             keeping,
             unsettled: true,
+            voice_set: None,
             generations,
             compared: charter,
             newcomer: None,
@@ -448,6 +451,9 @@ impl Working {
         let squad = &self.driver.squad;
         let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
         snapshot.checked = checks::views(now, squad);
+        if let Some((set, wait)) = self.voice_set {
+            snapshot.coding.set = VoiceChange::of(set, wait);
+        }
         self.base.sound.show(&mut snapshot.processing);
         (snapshot.cues, snapshot.side_tone) = (self.base.sound.cues(), self.base.sound.side_tone());
         snapshot.trouble = match (snapshot.trouble, self.base.sound.trouble()) {

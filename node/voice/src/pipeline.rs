@@ -373,6 +373,7 @@ impl Pipeline {
             copies: self.sender.copies(),
             coding: self.sender.coding(),
             set: self.sender.coding_settings(),
+            low_delay: self.sender.is_low_delay(),
             wait: self.wait,
             frames_sent,
             samples_sent,

@@ -438,6 +438,11 @@ impl Sender {
         self.rate.settings()
     }
 
+    /// Whether it was started with low delay.
+    pub fn is_low_delay(&self) -> bool {
+        self.low_delay
+    }
+
     /// How our voice is coded, and why.
     pub fn coding(&self) -> CodingState {
         self.coding

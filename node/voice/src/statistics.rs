@@ -40,6 +40,8 @@ pub struct OwnStatistics {
     pub coding: CodingState,
     /// What of it is set instead of chosen by the network.
     pub set: CodingSettings,
+    /// Whether it was started with low delay.
+    pub low_delay: bool,
     /// How long we wait for what others say.
     pub wait: WaitLimits,
     /// Frames sealed and sent.
