@@ -246,6 +246,8 @@ pub struct CodingView {
     pub deep: bool,
     /// Why: `usual`, `music`, `set`, `many_listeners` or `queue`.
     pub reason: String,
+    /// Whether both sides are sent.
+    pub stereo: bool,
     /// Whether it was started with low delay.
     pub low_delay: bool,
     /// What the person has set of it, and of the wait for others.
@@ -269,6 +271,7 @@ impl From<&hark_voice::OwnStatistics> for CodingView {
             copies_max,
             deep: coding.deep,
             reason: reason.to_owned(),
+            stereo: coding.stereo,
             low_delay: own.low_delay,
             set: VoiceChange::of(own.set, own.wait),
         }

@@ -113,7 +113,8 @@ fn both_sides_of_a_file_are_heard_where_music_is_in_stereo() {
     let output = format!("file:{}?stereo", heard.display());
     let mut wren = scene.talk("Wren").ticket(&kestrel.ticket()).output(&output).with(&on).start();
     wren.wait_after(0, "talk_started", |event| event.is("talk_started"));
-    shows(&kestrel, |status| status["coding"]["bitrate_kbps"] == json!(160.0));
+    shows(&kestrel, |status| status["coding"]["stereo"] == true);
+    assert!(kestrel.ctl(&["status"]).contains("sends 160 kbit/s in stereo in frames of 10 ms"));
     // A second of it.
     let frames = |status: &Value| status["peers"][0]["frames_received"].as_u64().unwrap_or(0);
     let before = frames(&status(&wren));

@@ -3,8 +3,8 @@
 use hark_charter::{
     clean_name,
     content::{
-        Capabilities, Change, Channel, ChannelMode, ChannelName, ChannelSound, MEMBER_ROLE, Place,
-        Rule, Subject,
+        Capabilities, Change, Channel, ChannelMode, ChannelName, ChannelSound, MEMBER_ROLE,
+        MUSIC_KBPS, Place, Rule, Subject,
     },
 };
 use hark_keys::{ChannelId, RoleId};
@@ -28,6 +28,7 @@ pub(crate) fn execute(
             add(host, &name, under.as_deref(), &only, &look, &how)
         }
         ChannelRequest::Edit { channel, name, open, listed, speech, look, how } => {
+            check(&look)?;
             let view = View::new(host);
             let mut edited = found(&view, &channel)?.clone();
             let hidden = matches!(edited.name, ChannelName::Hidden(_));
@@ -83,6 +84,7 @@ fn add(
     look: &ChannelLook,
     how: &How,
 ) -> Result<Outcome, CommandError> {
+    check(look)?;
     let name = channel_name(name)?;
     let view = View::new(host);
     let parent = view.find_place(under)?;
@@ -134,6 +136,15 @@ fn link(host: &mut dyn Host, pair: &PairRequest, linked: bool) -> Result<Outcome
 fn found<'a>(view: &View<'a>, channel: &str) -> Result<&'a Channel, CommandError> {
     let id = view.find_channel(channel)?;
     view.state.channel(id).ok_or_else(|| crate::names::unknown("channel", channel, []))
+}
+
+/// Whether the music makes sense. The command line checks it, too, but not a program.
+fn check(look: &ChannelLook) -> Result<(), CommandError> {
+    match look.music {
+        Some(kbps) if !MUSIC_KBPS.contains(&kbps) => Err(Mistake::Music.into()),
+        None if look.stereo => Err(Mistake::StereoSpeech.into()),
+        _ => Ok(()),
+    }
 }
 
 fn dress(channel: &mut Channel, look: &ChannelLook) {

@@ -56,7 +56,7 @@ pub enum ChannelRequest {
         #[serde(default)]
         listed: bool,
         /// It is for speech, no longer for music
-        #[cfg_attr(feature = "clap", arg(long, conflicts_with = "music"))]
+        #[cfg_attr(feature = "clap", arg(long, conflicts_with_all = ["music", "stereo"]))]
         #[serde(default)]
         speech: bool,
         /// What it is like.
@@ -116,7 +116,7 @@ pub struct ChannelLook {
     /// It is for music, which talkers send at 96 to 192 kbit/s
     #[cfg_attr(feature = "clap", arg(long, value_name = "KBPS", value_parser = clap::value_parser!(u8).range(96..=192)))]
     pub music: Option<u8>,
-    /// The music is sent in stereo
+    /// The music is sent in stereo, and without this in mono
     #[cfg_attr(feature = "clap", arg(long, requires = "music"))]
     pub stereo: bool,
     /// At most N devices are on it; 0 is any number

@@ -7,9 +7,10 @@ use std::time::Duration;
 use hark_commands::{
     Able, At, ChangeView, CharterRefusal, CheckpointStep, CommandError, DecisionView, FileFault,
     Holder, InputFile, LogEntry, Missing, Mistake, MuteOrBan, Need, Note, Outcome, RequestSubject,
-    Rights, Step, Unchanged, Until, Wish, sign_with,
+    Rights, Step, Unchanged, Until, Wish, execute, sign_with,
 };
 use hark_keys::DeviceKey;
+use serde_json::json;
 
 use self::world::{NOW, Person, World, example};
 
@@ -230,4 +231,21 @@ fn an_outcome_travels_as_the_page_of_the_local_api_shows() {
     shown["operations"] = muted["changed"]["operations"].clone();
     shown["about"]["sanction"]["member"] = wren.member.to_string().into();
     assert_eq!(*shown, muted["changed"]);
+}
+
+/// A program sends requests that no command line lets through.
+#[test]
+fn music_of_a_request_is_checked_too() {
+    let (_world, [_, mut bob, _]) = World::three();
+    bob.with("channel add Hangar", &[]);
+    for (mut edit, expected) in [
+        (json!({"music": 95}), "music is 96 to 192 kbit/s"),
+        (json!({"stereo": true}), "stereo is for music: say music = 128 as well"),
+    ] {
+        edit["channel"] = json!("Hangar");
+        let request =
+            serde_json::from_value(json!({"channel": {"edit": edit}})).expect("a request");
+        let error = execute(&mut bob, request).expect_err("it makes no sense");
+        assert_eq!(error.to_string(), expected);
+    }
 }

@@ -269,7 +269,8 @@ fn describe_coding(coding: &Value) -> Option<String> {
     };
     let number = |name: &str| coding[name].as_f64().unwrap_or_default();
     let (bitrate, frame) = (number("bitrate_kbps"), number("frame_ms"));
-    Some(format!("sends {bitrate} kbit/s in frames of {frame} ms ({why})"))
+    let sides = if coding["stereo"] == true { " in stereo" } else { "" };
+    Some(format!("sends {bitrate} kbit/s{sides} in frames of {frame} ms ({why})"))
 }
 
 pub(super) fn describe(status: &Value) -> String {
